@@ -1,0 +1,4 @@
+//! Who may do what: key secrets, and the policy a key carries.
+
+pub mod key;
+pub mod policy;

@@ -1,0 +1,140 @@
+//! What a key may do: the projection of a key and its workspace that a request needs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{KeyId, WorkspaceId};
+use crate::time::Millis;
+
+/// Limits per minute and in parallel. `None` is no limit of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Requests admitted in any sixty seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u64>,
+    /// Prompt and completion tokens in any sixty seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_minute: Option<u64>,
+    /// Requests in flight at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_requests: Option<u64>,
+}
+
+/// The read copy of one key. Stored in KV under the hash of its secret, so its JSON form is a contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The key.
+    pub key: KeyId,
+    /// The tenant that pays.
+    pub workspace: WorkspaceId,
+    /// The key's name, for its owner.
+    pub name: String,
+    /// The last characters of the secret.
+    pub hint: String,
+    /// From when on the key is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Millis>,
+    /// Switched off, can be switched on again.
+    #[serde(default)]
+    pub disabled: bool,
+    /// Gone for good.
+    #[serde(default)]
+    pub revoked: bool,
+    /// Models the key may call; empty is all. A trailing `*` matches any rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_models: Vec<String>,
+    /// The key's own limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// When the key was made.
+    pub created_at: Millis,
+}
+
+/// Why a key is refused. The client is told only that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// May be used.
+    Active,
+    /// Past its expiry.
+    Expired,
+    /// Switched off.
+    Disabled,
+    /// Revoked.
+    Revoked,
+}
+
+impl Policy {
+    /// The state of the key at `now`.
+    pub fn state(&self, now: Millis) -> KeyState {
+        if self.revoked {
+            KeyState::Revoked
+        } else if self.disabled {
+            KeyState::Disabled
+        } else if self.expires_at.is_some_and(|at| now >= at) {
+            KeyState::Expired
+        } else {
+            KeyState::Active
+        }
+    }
+
+    /// Whether the key may call the model of that canonical id.
+    pub fn may_call(&self, model: &str) -> bool {
+        self.allowed_models.is_empty() || self.allowed_models.iter().any(|pattern| matches(pattern, model))
+    }
+}
+
+/// `pattern` is a name, or a prefix followed by `*`.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => pattern == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> Policy {
+        Policy {
+            key: KeyId::new(Millis(1), [1; 10]),
+            workspace: WorkspaceId::new(Millis(1), [2; 10]),
+            name: "first".to_owned(),
+            hint: "abcd".to_owned(),
+            expires_at: Some(Millis(100)),
+            disabled: false,
+            revoked: false,
+            allowed_models: vec!["openai/*".to_owned(), "a/b".to_owned()],
+            limits: Limits { requests_per_minute: Some(5), ..Limits::default() },
+            created_at: Millis(1),
+        }
+    }
+
+    #[test]
+    fn policy_format_is_unchanged() {
+        let json = serde_json::to_string(&policy()).unwrap();
+        assert_eq!(
+            json,
+            r#"{"key":"key_0000000001040G2081040G2081","workspace":"ws_0000000001081040G2081040G2","name":"first","hint":"abcd","expires_at":100,"disabled":false,"revoked":false,"allowed_models":["openai/*","a/b"],"limits":{"requests_per_minute":5},"created_at":1}"#
+        );
+        assert_eq!(serde_json::from_str::<Policy>(&json).unwrap(), policy());
+    }
+
+    #[test]
+    fn states_in_order_of_finality() {
+        let mut p = policy();
+        assert_eq!((p.state(Millis(99)), p.state(Millis(100))), (KeyState::Active, KeyState::Expired));
+        p.disabled = true;
+        assert_eq!(p.state(Millis(1)), KeyState::Disabled);
+        p.revoked = true;
+        assert_eq!(p.state(Millis(1)), KeyState::Revoked);
+    }
+
+    #[test]
+    fn allowed_models_match_by_name_or_prefix() {
+        let p = policy();
+        assert!(p.may_call("openai/gpt-4o") && p.may_call("a/b"));
+        assert!(!p.may_call("a/bc") && !p.may_call("anthropic/x"));
+    }
+}

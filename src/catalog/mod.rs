@@ -1,0 +1,46 @@
+//! Facts about who serves what at which price, as data.
+//!
+//! A catalog is one or more folders of JSON files that people edit (`source` says how they look). [`compile`] reads
+//! and checks them and makes a [`Snapshot`]: key-value pairs under a name that is the hash of their content, so a
+//! published snapshot never changes. At run time one small value resolves a model: [`ModelEntry`], with everything a
+//! request needs of its offers and their providers.
+//!
+//! Out of scope: choosing among offers (routing), adding prices up (ledger), moving bytes.
+//! Invariants: no floats; a price that is not stated is absent and never zero; the same files give the same bytes.
+#![deny(clippy::arithmetic_side_effects)]
+
+mod card;
+mod model;
+mod naming;
+mod offer;
+mod provider;
+mod snapshot;
+mod source;
+
+pub use card::{Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
+pub use model::{Malformed, ModelEntry};
+pub use naming::{ModelName, NAME_BYTES_MAX, NamingError, PRESET_BYTES_MAX, Suffix};
+pub use offer::Offer;
+pub use provider::{Auth, DataPolicy, Provider, Training, ZeroRetention};
+pub use snapshot::{Counts, Problem, Snapshot, Source, compile};
+
+/// The key of the pointer to the snapshot in use: `{"snapshot": id}`. Written last by whoever publishes.
+pub const CURRENT_KEY: &str = "catalog/current";
+
+/// The key of the list of published snapshots, newest first: `[{id, published_at, models, offers, providers}]`.
+pub const SNAPSHOTS_KEY: &str = "catalog/snapshots";
+
+/// The key of what `name` (a model id, an alias or a unique bare name) resolves to in `snapshot`: a [`ModelEntry`].
+pub fn model_key(snapshot: &str, name: &str) -> String {
+    format!("catalog/{snapshot}/model/{name}")
+}
+
+/// The key of the rendered list of models in `snapshot`.
+pub fn models_key(snapshot: &str) -> String {
+    format!("catalog/{snapshot}/models")
+}
+
+/// The key of the manifest of `snapshot`: `{id, models, offers, providers, as_of}`.
+pub fn manifest_key(snapshot: &str) -> String {
+    format!("catalog/{snapshot}/manifest")
+}

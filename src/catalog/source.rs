@@ -1,0 +1,563 @@
+//! The files of a catalog folder, as people write them.
+//!
+//! ```text
+//! providers/{id}.json
+//!   {id, name?, role?, country?, docs?, pricing_page?, base_url, families?, auth?: {header, prefix?, extra_headers?},
+//!    key_env?, regions?, data_policy?: {trains_on_api_data, retention_days, zero_retention, policy_page?, checked?},
+//!    reasoning?: {request?, response?}, endpoints?, quirks?, as_of?, offers: [
+//!      {model, upstream, also?, kind?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?,
+//!       prices: {meter: "dollars"}, rules?: [{when, prices} | {when, multiplier: "1.1"}],
+//!       free?: true | "trial", status?, retires?, sources?, as_of?, disputed?}]}
+//! models/{organisation}.json
+//!   {organisation: {id, name?, country?}, models: [
+//!      {id, name?, kind?, input?, output?, context?, max_output?, released?, knowledge_cutoff?, open_weights?, family?,
+//!       capabilities?, reasoning_controls?, aliases?, retires?}]}
+//! ```
+//!
+//! Prices are decimal dollars for [`Meter::per`] units. `free: true` states a price of zero for prompt and answer;
+//! `"trial"` is information and no price. Unknown members are errors. Each offer and each model is read by itself, so
+//! that one mistake does not hide the next; a problem names the line and the path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::value::RawValue;
+
+use super::card::{Effect, PriceCard, Rule, When};
+use super::naming::is_id;
+use super::offer::Offer;
+use super::provider::{Auth, DataPolicy, Provider, Training, ZeroRetention};
+use super::snapshot::{Problem, Source};
+use crate::family::quirk::Quirk;
+use crate::money::{Nanos, Price};
+use crate::usage::Meter;
+
+/// What a model or an offer can be for.
+const KINDS: &[&str] = &[
+    "chat",
+    "embedding",
+    "image",
+    "speech",
+    "transcription",
+    "video",
+    "rerank",
+    "moderation",
+    "realtime",
+    "ocr",
+];
+
+/// The content of a provider's file.
+pub(super) struct ProviderSource {
+    pub line: Option<usize>,
+    pub provider: Provider,
+    pub offers: Vec<OfferSource>,
+}
+
+/// An offer, the model it names, and where it stands.
+pub(super) struct OfferSource {
+    pub line: Option<usize>,
+    pub model: String,
+    pub offer: Offer,
+}
+
+/// A model and where it stands.
+pub(super) struct ModelSource {
+    pub line: Option<usize>,
+    pub organisation: String,
+    pub model: ModelFields,
+}
+
+/// Parses a provider's file. What cannot be read goes to `problems`; the offers that can be are still given.
+pub(super) fn parse_provider(source: &Source, problems: &mut Vec<Problem>) -> Option<ProviderSource> {
+    let file: ProviderFields<'_> = parse_part(source, &source.text, "", problems)?;
+    let mut offers = Vec::new();
+    for (index, raw) in file.offers.iter().enumerate() {
+        let Some(fields) = parse_part::<OfferFields>(source, raw.get(), &format!("offers[{index}]"), problems) else {
+            continue;
+        };
+        let line = line_of(source, raw.get());
+        match fields.into_offer(&file.id, file.as_of.as_deref()) {
+            Ok((model, offer)) => offers.push(OfferSource { line, model, offer }),
+            Err(message) => problems.push(source.problem(line, format!("offers[{index}]: {message}"))),
+        }
+    }
+    let line = source.text.find("\"id\"").and_then(|at| line_of(source, source.text.get(at..)?));
+    Some(ProviderSource { line, provider: file.into_provider(), offers })
+}
+
+/// Parses an organisation's models. What cannot be read goes to `problems`.
+pub(super) fn parse_models(source: &Source, problems: &mut Vec<Problem>) -> Vec<ModelSource> {
+    let Some(file) = parse_part::<ModelsFields<'_>>(source, &source.text, "", problems) else {
+        return Vec::new();
+    };
+    let organisation = file.organisation.id;
+    let mut models = Vec::new();
+    for (index, raw) in file.models.iter().enumerate() {
+        let line = line_of(source, raw.get());
+        match parse_part::<ModelFields>(source, raw.get(), &format!("models[{index}]"), problems) {
+            Some(model) if model.id.split_once('/').is_none_or(|(first, _)| first != organisation) => {
+                let message = format!("models[{index}].id: {} is not a model of {organisation}", model.id);
+                problems.push(source.problem(line, message));
+            }
+            Some(model) => models.push(ModelSource { line, organisation: organisation.clone(), model }),
+            None => {}
+        }
+    }
+    models
+}
+
+/// Parses `text`, a part of the source that stands at `at` in it.
+fn parse_part<'a, T: Deserialize<'a>>(
+    source: &Source,
+    text: &'a str,
+    at: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let error = match serde_path_to_error::deserialize(&mut json) {
+        Ok(value) => match json.end() {
+            Ok(()) => return Some(value),
+            Err(error) => (String::new(), error),
+        },
+        Err(error) => (error.path().to_string(), error.into_inner()),
+    };
+    let (path, error) = error;
+    let path = match (at, path.as_str()) {
+        ("", "." | "") => String::new(),
+        ("", path) => format!("{path}: "),
+        (at, "." | "") => format!("{at}: "),
+        (at, path) => format!("{at}.{path}: "),
+    };
+    let message = error.to_string();
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+    let first = line_of(source, text).unwrap_or(1);
+    let line = first.saturating_add(error.line()).saturating_sub(1);
+    problems.push(source.problem(Some(line), format!("{path}{message}")));
+    None
+}
+
+/// The line of the source on which `part`, a slice of its text, begins.
+fn line_of(source: &Source, part: &str) -> Option<usize> {
+    let offset = (part.as_ptr() as usize).checked_sub(source.text.as_ptr() as usize)?;
+    let before = source.text.get(..offset)?;
+    before.bytes().filter(|byte| *byte == b'\n').count().checked_add(1)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "some members are for people; their form is checked and they go no further")]
+struct ProviderFields<'a> {
+    #[serde(deserialize_with = "id")]
+    id: String,
+    name: Option<String>,
+    role: Option<String>,
+    country: Option<String>,
+    docs: Option<String>,
+    pricing_page: Option<String>,
+    #[serde(deserialize_with = "base_url")]
+    base_url: String,
+    #[serde(default)]
+    families: Vec<String>,
+    #[serde(default)]
+    auth: Auth,
+    #[serde(default, deserialize_with = "key_env")]
+    key_env: Option<String>,
+    #[serde(default)]
+    regions: Vec<String>,
+    data_policy: Option<DataPolicyFields>,
+    reasoning: Option<ReasoningFields>,
+    #[serde(default)]
+    endpoints: Vec<String>,
+    #[serde(default)]
+    quirks: Vec<Quirk>,
+    #[serde(default, deserialize_with = "some_date")]
+    as_of: Option<String>,
+    #[serde(borrow, default)]
+    offers: Vec<&'a RawValue>,
+}
+
+impl ProviderFields<'_> {
+    fn into_provider(self) -> Provider {
+        Provider {
+            name: self.name.unwrap_or_else(|| self.id.clone()),
+            id: self.id,
+            country: self.country,
+            base_url: self.base_url,
+            families: if self.families.is_empty() { vec!["openai-chat".into()] } else { self.families },
+            auth: self.auth,
+            key_env: self.key_env,
+            regions: self.regions,
+            data_policy: self.data_policy.map(|policy| DataPolicy {
+                trains_on_api_data: policy.trains_on_api_data,
+                retention_days: policy.retention_days,
+                zero_retention: policy.zero_retention,
+            }),
+            quirks: self.quirks,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "the source of a policy is for people")]
+struct DataPolicyFields {
+    trains_on_api_data: Training,
+    retention_days: Option<u32>,
+    zero_retention: ZeroRetention,
+    policy_page: Option<String>,
+    #[serde(default, deserialize_with = "some_date")]
+    checked: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "for people")]
+struct ReasoningFields {
+    #[serde(default)]
+    request: Vec<String>,
+    response: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "some members are for people; their form is checked and they go no further")]
+struct OfferFields {
+    #[serde(deserialize_with = "model_id")]
+    model: String,
+    #[serde(deserialize_with = "upstream")]
+    upstream: String,
+    #[serde(default)]
+    also: Vec<String>,
+    #[serde(default = "chat", deserialize_with = "kind")]
+    kind: String,
+    variant: Option<String>,
+    #[serde(default)]
+    regions: Vec<String>,
+    snapshot: Option<String>,
+    context: Option<u64>,
+    max_output: Option<u64>,
+    limits: Option<LimitsFields>,
+    #[serde(default)]
+    can: BTreeSet<String>,
+    #[serde(default)]
+    prices: PriceFields,
+    #[serde(default)]
+    rules: Vec<RuleFields>,
+    free: Option<Free>,
+    status: Option<String>,
+    #[serde(default, deserialize_with = "some_date")]
+    retires: Option<String>,
+    #[serde(default)]
+    sources: Vec<String>,
+    #[serde(default, deserialize_with = "some_date")]
+    as_of: Option<String>,
+    #[serde(default)]
+    disputed: bool,
+}
+
+impl OfferFields {
+    /// The offer and the model it names, or what is wrong with it as a whole.
+    fn into_offer(self, provider: &str, as_of: Option<&str>) -> Result<(String, Offer), String> {
+        let is_free = matches!(self.free, Some(Free::Yes(true)));
+        let mut prices = self.prices.0;
+        if is_free {
+            if let Some((meter, _)) = prices.iter().find(|(_, price)| **price != Price(0)) {
+                return Err(format!("it is free, but {} has a price", meter.name()));
+            }
+            if !self.rules.is_empty() {
+                return Err("it is free, but has rules".into());
+            }
+            for meter in [Meter::InputTokens, Meter::OutputTokens] {
+                prices.insert(meter, Price(0));
+            }
+        }
+        if prices.is_empty() {
+            return Err("it has no prices and is not free; an unknown price is not zero".into());
+        }
+        let offer = Offer {
+            provider: provider.to_owned(),
+            upstream: self.upstream,
+            kind: self.kind,
+            variant: self.variant,
+            regions: self.regions,
+            context: self.context,
+            max_output: self.max_output,
+            can: self.can,
+            card: PriceCard {
+                as_of: self.as_of.as_deref().or(as_of).unwrap_or_default().to_owned(),
+                disputed: self.disputed,
+                prices,
+                rules: self.rules.into_iter().map(|RuleFields(rule)| rule).collect(),
+            },
+            is_free,
+            status: self.status,
+            retires: self.retires,
+        };
+        Ok((self.model, offer))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "for people")]
+struct LimitsFields {
+    rpm: Option<u64>,
+    tpm: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected true or \"trial\"")]
+enum Free {
+    Yes(bool),
+    Trial(TrialWord),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TrialWord {
+    Trial,
+}
+
+/// Prices in dollars by meter.
+#[derive(Default)]
+struct PriceFields(BTreeMap<Meter, Price>);
+
+impl<'de> Deserialize<'de> for PriceFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PriceFields, D::Error> {
+        struct Prices;
+
+        impl<'de> Visitor<'de> for Prices {
+            type Value = PriceFields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("prices by meter, dollars as decimal strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PriceFields, A::Error> {
+                let mut prices = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    let meter =
+                        Meter::from_name(&name).ok_or_else(|| A::Error::custom(format!("unknown meter {name}")))?;
+                    let dollars: String = map.next_value()?;
+                    let price = Price::from_dollars(&dollars, meter.per())
+                        .map_err(|error| A::Error::custom(format!("{name}: {dollars:?}: {error}")))?;
+                    if prices.insert(meter, price).is_some() {
+                        return Err(A::Error::custom(format!("{name} is there twice")));
+                    }
+                }
+                Ok(PriceFields(prices))
+            }
+        }
+
+        deserializer.deserialize_map(Prices)
+    }
+}
+
+/// A rule whose effect is written in dollars or as a decimal factor.
+struct RuleFields(Rule);
+
+impl<'de> Deserialize<'de> for RuleFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RuleFields, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            when: When,
+            prices: Option<PriceFields>,
+            multiplier: Option<String>,
+        }
+
+        let fields = Fields::deserialize(deserializer)?;
+        if fields.when.conditions() == 0 {
+            return Err(D::Error::custom("a rule needs a condition"));
+        }
+        let effect = match (fields.prices, fields.multiplier) {
+            (Some(prices), None) if !prices.0.is_empty() => Effect::Prices(prices.0),
+            (None, Some(factor)) => Effect::Multiplier(
+                basis_points(&factor).ok_or_else(|| D::Error::custom(format!("multiplier: {factor:?} is no factor")))?,
+            ),
+            _ => return Err(D::Error::custom("a rule needs either prices or a multiplier")),
+        };
+        Ok(RuleFields(Rule { when: fields.when, effect }))
+    }
+}
+
+/// A factor above zero with up to four digits after the point, in basis points.
+fn basis_points(factor: &str) -> Option<u64> {
+    let billionths = Nanos::from_dollars(factor).ok()?.0;
+    let basis_points = billionths.checked_div(100_000).filter(|_| billionths.checked_rem(100_000) == Some(0))?;
+    u64::try_from(basis_points).ok().filter(|value| *value > 0)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelsFields<'a> {
+    organisation: OrganisationFields,
+    #[serde(borrow)]
+    models: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "name and country are for people")]
+struct OrganisationFields {
+    #[serde(deserialize_with = "id")]
+    id: String,
+    name: Option<String>,
+    country: Option<String>,
+}
+
+/// A model as its file states it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "some members are for people; their form is checked and they go no further")]
+pub(super) struct ModelFields {
+    #[serde(deserialize_with = "model_id")]
+    pub id: String,
+    pub name: Option<String>,
+    #[serde(default = "chat", deserialize_with = "kind")]
+    pub kind: String,
+    #[serde(default = "text")]
+    pub input: Vec<String>,
+    #[serde(default = "text")]
+    pub output: Vec<String>,
+    pub context: Option<u64>,
+    pub max_output: Option<u64>,
+    #[serde(default, deserialize_with = "some_date")]
+    released: Option<String>,
+    #[serde(default, deserialize_with = "some_date")]
+    knowledge_cutoff: Option<String>,
+    open_weights: Option<bool>,
+    family: Option<String>,
+    #[serde(default)]
+    pub capabilities: BTreeMap<String, bool>,
+    pub reasoning_controls: Option<serde_json::Value>,
+    #[serde(default, deserialize_with = "aliases")]
+    pub aliases: Vec<String>,
+    #[serde(default, deserialize_with = "some_date")]
+    retires: Option<String>,
+}
+
+impl ModelFields {
+    /// The release in Unix seconds, 0 where it is not stated; a month counts from its first day.
+    pub(super) fn created(&self) -> u64 {
+        let seconds = self.released.as_deref().and_then(parse_date).and_then(|date| date.and_hms_opt(0, 0, 0));
+        seconds.and_then(|moment| u64::try_from(moment.and_utc().timestamp()).ok()).unwrap_or(0)
+    }
+}
+
+fn chat() -> String {
+    "chat".into()
+}
+
+fn text() -> Vec<String> {
+    vec!["text".into()]
+}
+
+/// The first day of `2026-11-19`, `2026-11` or `2026`.
+fn parse_date(text: &str) -> Option<chrono::NaiveDate> {
+    let full = match text.len() {
+        10 => text.to_owned(),
+        7 => format!("{text}-01"),
+        4 => format!("{text}-01-01"),
+        _ => return None,
+    };
+    chrono::NaiveDate::parse_from_str(&full, "%Y-%m-%d").ok()
+}
+
+/// Reads a value that must pass `is_right`; `expected` says what would.
+fn checked<'de, D: Deserializer<'de>, T: DeserializeOwned + fmt::Debug>(
+    deserializer: D,
+    expected: &str,
+    is_right: impl FnOnce(&T) -> bool,
+) -> Result<T, D::Error> {
+    let value = T::deserialize(deserializer)?;
+    if is_right(&value) { Ok(value) } else { Err(D::Error::custom(format!("{value:?} is not {expected}"))) }
+}
+
+fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    checked(deserializer, "an id ([a-z0-9][a-z0-9._-]*)", |text: &String| is_id(text))
+}
+
+fn model_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    checked(deserializer, "a model id (organisation/name, each [a-z0-9][a-z0-9._-]*)", |text: &String| {
+        text.split_once('/').is_some_and(|(organisation, name)| is_id(organisation) && is_id(name))
+    })
+}
+
+fn aliases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    checked(deserializer, "a list of aliases ([a-z0-9][a-z0-9._-]*, with one slash at most)", |names: &Vec<String>| {
+        names.iter().all(|name| name.splitn(2, '/').all(is_id))
+    })
+}
+
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    checked(deserializer, &format!("one of {}", KINDS.join(", ")), |text: &String| KINDS.contains(&text.as_str()))
+}
+
+fn upstream<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    checked(deserializer, "an upstream name", |text: &String| !text.is_empty() && !text.contains(char::is_control))
+}
+
+fn base_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    checked(deserializer, "an http(s) URL without a trailing slash, braces, query or user", |url: &String| {
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.ends_with('/'))
+            && !url.contains(|c: char| c.is_whitespace() || c.is_control() || "{}?#@\\".contains(c))
+    })
+}
+
+fn key_env<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = checked(deserializer, "the name of a secret ([A-Z][A-Z0-9_]*)", |text: &String| {
+        text.starts_with(|first: char| first.is_ascii_uppercase())
+            && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
+    })?;
+    Ok(Some(name))
+}
+
+fn some_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let date = checked(deserializer, "a date (2026-11-19, 2026-11 or 2026)", |text: &String| parse_date(text).is_some())?;
+    Ok(Some(date))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_are_basis_points() {
+        for (text, expected) in [
+            ("1.1", Some(11_000)),
+            ("0.5", Some(5_000)),
+            ("2", Some(20_000)),
+            ("1.00005", None),
+            ("0", None),
+            ("-1", None),
+            ("10%", None),
+        ] {
+            assert_eq!(basis_points(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_may_be_coarse() {
+        for (text, expected) in [
+            ("2026-11-19", Some("2026-11-19")),
+            ("2026-11", Some("2026-11-01")),
+            ("2026", Some("2026-01-01")),
+            ("2026-13", None),
+            ("19.11.2026", None),
+            ("soon", None),
+        ] {
+            assert_eq!(parse_date(text).map(|date| date.to_string()).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_part_knows_its_line() {
+        let source = Source { path: "x".into(), text: "one\ntwo\nthree".into() };
+        assert_eq!(line_of(&source, &source.text[4..7]), Some(2));
+        assert_eq!(line_of(&source, &source.text), Some(1));
+    }
+}

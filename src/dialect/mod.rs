@@ -1,0 +1,3 @@
+//! What clients speak: one file per dialect.
+
+pub mod chat;

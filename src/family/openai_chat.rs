@@ -1,0 +1,429 @@
+//! The OpenAI chat completions family, spoken by most hosts: request bytes for an offer, and what its answers say.
+//!
+//! Wire: OpenAI API reference, `POST {base}/chat/completions`; deviations are quirks. Accepts what hosts are known to
+//! send: missing ids, usage in any chunk (the last one counts), reasoning beside empty content, a whole tool call in
+//! one chunk, a stream without `[DONE]`, errors inside a 200.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::family::fault::{self, Fault};
+use crate::family::quirk::Quirk;
+use crate::json::{Edit, ObjectEdits};
+use crate::text::request::Request;
+use crate::usage::{Meter, Usage};
+
+/// The family's name in catalog files.
+pub const NAME: &str = "openai-chat";
+/// The path below a provider's base URL.
+pub const PATH: &str = "/chat/completions";
+/// What ends a stream.
+pub const DONE: &str = "[DONE]";
+
+/// The body for an offer: the client's bytes with only what must change.
+///
+/// `max_output` replaces the client's output limit (or adds one) where it is given.
+pub fn request(request: &Request, upstream: &str, quirks: &[Quirk], gateway_fields: &[&str], max_output: Option<u64>) -> Vec<u8> {
+    let body = &request.body;
+    let mut edits = ObjectEdits::new(&body.bytes, &body.members);
+    edits.set("model", &serde_json::to_string(upstream).unwrap_or_default());
+    gateway_fields.iter().for_each(|field| edits.remove(field));
+    if request.stream {
+        stream_options(request, quirks, &mut edits);
+    }
+    if let Some(limit) = max_output {
+        set_limit(request, quirks, limit, &mut edits);
+    }
+    for quirk in quirks {
+        match quirk {
+            Quirk::Drop(fields) => fields.iter().for_each(|field| edits.remove(field)),
+            Quirk::Rename(from, to) => edits.rename(from, to),
+            Quirk::DeveloperAsSystem => {
+                for range in &request.developer_roles {
+                    edits.edit(Edit { range: range.clone(), with: b"\"system\"".to_vec() });
+                }
+            }
+            Quirk::NoMessageName => without_names(request, &mut edits),
+            Quirk::NoStreamOptions
+            | Quirk::ReasoningOutsideOutput
+            | Quirk::ReasoningSometimesOutsideOutput
+            | Quirk::BaseResp => {}
+        }
+    }
+    edits.finish()
+}
+
+/// The provider is always asked for usage, whatever the client wants to see of it.
+fn stream_options(request: &Request, quirks: &[Quirk], edits: &mut ObjectEdits<'_>) {
+    if quirks.contains(&Quirk::NoStreamOptions) {
+        return edits.remove("stream_options");
+    }
+    if request.wants_usage {
+        return;
+    }
+    let options = match request.body.value("stream_options").and_then(|text| serde_json::from_str(text).ok()) {
+        Some(Value::Object(mut options)) => {
+            options.insert("include_usage".to_owned(), Value::Bool(true));
+            Value::Object(options).to_string()
+        }
+        _ => r#"{"include_usage":true}"#.to_owned(),
+    };
+    edits.set("stream_options", &options);
+}
+
+fn set_limit(request: &Request, quirks: &[Quirk], limit: u64, edits: &mut ObjectEdits<'_>) {
+    let names = ["max_completion_tokens", "max_tokens"];
+    let present: Vec<&str> = names.into_iter().filter(|name| request.body.has(name)).collect();
+    let renamed = quirks.iter().find_map(|quirk| match quirk {
+        Quirk::Rename(from, to) if from == "max_completion_tokens" => Some(to.as_str()),
+        _ => None,
+    });
+    match present.is_empty() {
+        true => edits.set(renamed.unwrap_or("max_completion_tokens"), &limit.to_string()),
+        false => present.iter().for_each(|name| edits.set(name, &limit.to_string())),
+    }
+}
+
+fn without_names(request: &Request, edits: &mut ObjectEdits<'_>) {
+    let Some(text) = request.body.value("messages").filter(|text| text.contains("\"name\"")) else { return };
+    let Ok(mut messages) = serde_json::from_str::<Vec<Value>>(text) else { return };
+    for message in &mut messages {
+        if let Some(object) = message.as_object_mut() {
+            object.remove("name");
+        }
+    }
+    edits.set("messages", &Value::Array(messages).to_string());
+}
+
+/// What one frame or one whole answer told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// Something the client can show: text, reasoning, a tool call, audio, or the end of a choice.
+    pub has_content: bool,
+    /// Bytes of generated text and arguments.
+    pub output_bytes: u64,
+    /// The finish reason, as the provider writes it.
+    pub finish: Option<String>,
+    /// Usage, where it was reported.
+    pub usage: Option<Usage>,
+    /// Nothing but usage: the chunk that only a client that asked for usage gets.
+    pub is_usage_only: bool,
+    /// The tier that served, where it was reported.
+    pub service_tier: Option<String>,
+    /// An error inside the answer.
+    pub fault: Option<Fault>,
+    /// The stream's end mark.
+    pub is_done: bool,
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    service_tier: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    x_groq: Option<Groq<'a>>,
+    #[serde(borrow, default)]
+    base_resp: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    object: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct Groq<'a> {
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, default)]
+    delta: Option<Delta<'a>>,
+    #[serde(borrow, default)]
+    message: Option<Delta<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    reasoning_details: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    function_call: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    images: Option<&'a RawValue>,
+}
+
+impl Delta<'_> {
+    /// Bytes of what it carries; the JSON around it counts a little, which an estimate may.
+    fn bytes(&self) -> u64 {
+        let parts = [
+            self.content,
+            self.reasoning_content.or(self.reasoning).or(self.reasoning_details),
+            self.refusal,
+            self.tool_calls,
+            self.function_call,
+            self.audio,
+            self.images,
+        ];
+        parts.into_iter().flatten().map(|raw| content_bytes(raw.get())).fold(0, u64::saturating_add)
+    }
+}
+
+fn content_bytes(json: &str) -> u64 {
+    let json = json.trim();
+    match json {
+        "null" | "\"\"" | "[]" | "{}" => 0,
+        text if text.starts_with('"') => u64::try_from(text.len().saturating_sub(2)).unwrap_or(u64::MAX),
+        other => u64::try_from(other.len()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Reads one frame's data.
+pub fn frame(data: &str, quirks: &[Quirk]) -> Told {
+    let data = data.trim();
+    if data == DONE {
+        return Told { is_done: true, ..Told::default() };
+    }
+    if data.is_empty() {
+        return Told::default();
+    }
+    match serde_json::from_str::<Wire<'_>>(data) {
+        Ok(wire) => told(&wire, data, quirks),
+        Err(_) => Told { fault: odd_fault(data), ..Told::default() },
+    }
+}
+
+/// Text that is not of the family's shape: an error in a shape of its own, or garbage.
+fn odd_fault(data: &str) -> Option<Fault> {
+    let malformed = || Fault { message: "malformed".to_owned(), ..Fault::default() };
+    match serde_json::from_str::<Value>(data) {
+        Ok(value) => Some(fault::from_value(&value).unwrap_or_else(malformed)),
+        Err(_) => Some(malformed()),
+    }
+}
+
+fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
+    let has = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
+    let groq_error = wire.x_groq.as_ref().and_then(|groq| groq.error);
+    let is_error_object = wire.object.as_ref().is_some_and(|object| object.0 == "error");
+    let base_resp = wire.base_resp.filter(|_| quirks.contains(&Quirk::BaseResp));
+    let no_choices = wire.choices.as_ref().is_none_or(Vec::is_empty);
+    let mut out = Told::default();
+    let odd = wire.choices.is_none() && !has(wire.usage);
+    if has(wire.error) || has(groq_error) || is_error_object || base_resp.is_some() || odd {
+        out.fault = serde_json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
+        if out.fault.is_none() && has(groq_error) {
+            out.fault = Some(Fault { message: groq_error.map(|raw| raw.get().to_owned()).unwrap_or_default(), ..Fault::default() });
+        }
+    }
+    for choice in wire.choices.iter().flatten() {
+        for delta in [&choice.delta, &choice.message].into_iter().flatten() {
+            out.output_bytes = out.output_bytes.saturating_add(delta.bytes());
+        }
+        if let Some(Text(reason)) = &choice.finish_reason {
+            out.finish = Some(reason.clone().into_owned());
+        }
+    }
+    out.has_content = out.output_bytes > 0 || out.finish.is_some();
+    let nested = wire.choices.iter().flatten().find_map(|choice| choice.usage);
+    let usage = [wire.usage, wire.x_groq.as_ref().and_then(|groq| groq.usage), nested];
+    out.usage = usage.into_iter().flatten().find_map(|raw| self::usage(raw.get(), quirks));
+    out.is_usage_only = no_choices && has(wire.usage) && out.fault.is_none();
+    out.service_tier = wire.service_tier.as_ref().map(|tier| tier.0.clone().into_owned());
+    if out.fault.is_none() && out.finish.as_deref().is_some_and(is_error_finish) {
+        out.fault = Some(Fault { code: out.finish.clone().unwrap_or_default(), ..Fault::default() });
+    }
+    out
+}
+
+/// Finish reasons that mean the provider failed.
+fn is_error_finish(reason: &str) -> bool {
+    matches!(
+        reason.to_ascii_lowercase().as_str(),
+        "error" | "timeout" | "network_error" | "insufficient_system_resource" | "malformed_function_call" | "malformed_model_output"
+    )
+}
+
+/// A finish reason in the words of the OpenAI dialect. An unknown word is a normal stop.
+pub fn finish_reason(provider_word: &str) -> &'static str {
+    match provider_word.to_ascii_lowercase().as_str() {
+        "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" | "max_output_tokens" => "length",
+        "tool_calls" | "tool_use" | "tool_call" | "function_call" => "tool_calls",
+        "content_filter" | "content_filtered" | "guardrail_intervened" | "refusal" | "safety" | "sensitive" | "blacklist" => "content_filter",
+        _ => "stop",
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Answer {
+    /// What it told.
+    pub told: Told,
+    /// Where the `usage` object stands in the bytes.
+    pub usage_span: Option<std::ops::Range<usize>>,
+}
+
+/// Reads a whole (not streamed) answer. `Err` is an error inside a 200, or an answer that is none.
+pub fn answer(bytes: &[u8], quirks: &[Quirk]) -> Result<Answer, Fault> {
+    let malformed = || Fault { message: "malformed".to_owned(), ..Fault::default() };
+    let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
+    let wire: Wire<'_> = serde_json::from_str(text).map_err(|_| odd_fault(text).unwrap_or_else(malformed))?;
+    let told = told(&wire, text, quirks);
+    if let Some(fault) = told.fault {
+        return Err(fault);
+    }
+    if wire.choices.is_none() {
+        return Err(malformed());
+    }
+    let usage_span = wire.usage.filter(|raw| raw.get().starts_with('{')).map(|raw| {
+        let start = (raw.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        start..start.saturating_add(raw.get().len())
+    });
+    Ok(Answer { told, usage_span })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct WireUsage {
+    prompt_tokens: Option<f64>,
+    completion_tokens: Option<f64>,
+    prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
+    prompt_cache_hit_tokens: Option<f64>,
+    num_cached_tokens: Option<f64>,
+    cached_tokens: Option<f64>,
+    reasoning_tokens: Option<f64>,
+    citation_tokens: Option<f64>,
+    num_search_queries: Option<f64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct PromptDetails {
+    cached_tokens: Option<f64>,
+    cache_write_tokens: Option<f64>,
+    audio_tokens: Option<f64>,
+    image_tokens: Option<f64>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct CompletionDetails {
+    reasoning_tokens: Option<f64>,
+    audio_tokens: Option<f64>,
+    image_tokens: Option<f64>,
+}
+
+/// A reported count. Hosts write `12` and `12.0`; anything below zero is no count.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a whole number that fits")]
+fn whole(number: Option<f64>) -> Option<u64> {
+    let number = number?;
+    (number >= 0.0 && number <= 9_007_199_254_740_992.0).then_some(number.ceil() as u64)
+}
+
+/// A usage object in disjoint buckets. `None` when it counts neither prompt nor completion.
+pub fn usage(json: &str, quirks: &[Quirk]) -> Option<Usage> {
+    let wire: WireUsage = serde_json::from_str(json).ok()?;
+    let (prompt, completion) = (whole(wire.prompt_tokens), whole(wire.completion_tokens));
+    if prompt.is_none() && completion.is_none() {
+        return None;
+    }
+    let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
+    let input = wire.prompt_tokens_details.unwrap_or_default();
+    let output = wire.completion_tokens_details.unwrap_or_default();
+    let first = |counts: &[Option<f64>]| counts.iter().find_map(|count| whole(*count)).unwrap_or(0);
+
+    let cached = first(&[input.cached_tokens, wire.prompt_cache_hit_tokens, wire.num_cached_tokens, wire.cached_tokens]);
+    let written = first(&[input.cache_write_tokens]);
+    let audio_in = first(&[input.audio_tokens]);
+    let image_in = first(&[input.image_tokens]);
+    // Some hosts count cached tokens apart from the prompt; then they are more than it.
+    let inside = if cached > prompt { prompt } else { prompt.saturating_sub(cached) };
+    let audio_in = audio_in.min(inside);
+    let image_in = image_in.min(inside.saturating_sub(audio_in));
+    let written = written.min(inside.saturating_sub(audio_in).saturating_sub(image_in));
+    let fresh = inside.saturating_sub(written).saturating_sub(audio_in).saturating_sub(image_in);
+
+    let reasoning = first(&[output.reasoning_tokens, wire.reasoning_tokens]);
+    let outside = quirks.contains(&Quirk::ReasoningOutsideOutput)
+        || (quirks.contains(&Quirk::ReasoningSometimesOutsideOutput) && reasoning > completion);
+    let total = if outside { completion.saturating_add(reasoning) } else { completion };
+    let reasoning = reasoning.min(total);
+    let rest = total.saturating_sub(reasoning);
+    let audio_out = first(&[output.audio_tokens]).min(rest);
+    let image_out = first(&[output.image_tokens]).min(rest.saturating_sub(audio_out));
+    let text_out = rest.saturating_sub(audio_out).saturating_sub(image_out);
+
+    Some(
+        Usage::default()
+            .with(Meter::InputTokens, fresh)
+            .with(Meter::CacheReadTokens, cached)
+            .with(Meter::CacheWriteTokens, written)
+            .with(Meter::InputAudioTokens, audio_in)
+            .with(Meter::InputImageTokens, image_in)
+            .with(Meter::OutputTokens, text_out)
+            .with(Meter::ReasoningTokens, reasoning)
+            .with(Meter::OutputAudioTokens, audio_out)
+            .with(Meter::OutputImageTokens, image_out)
+            .with(Meter::CitationTokens, first(&[wire.citation_tokens]))
+            .with(Meter::WebSearches, first(&[wire.num_search_queries])),
+    )
+}
+
+/// A whole answer as the frames of a stream, for a host that did not stream although asked to.
+pub fn as_stream(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut value: Value = serde_json::from_slice(bytes).ok()?;
+    let object = value.as_object_mut()?;
+    object.insert("object".to_owned(), Value::from("chat.completion.chunk"));
+    let usage = object.remove("usage").filter(|usage| !usage.is_null());
+    for choice in object.get_mut("choices")?.as_array_mut()? {
+        let choice = choice.as_object_mut()?;
+        let mut delta = choice.remove("message")?;
+        for (index, call) in delta.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
+            call.as_object_mut()?.insert("index".to_owned(), Value::from(index));
+        }
+        choice.insert("delta".to_owned(), delta);
+    }
+    let mut out = Vec::with_capacity(bytes.len().saturating_add(256));
+    crate::sse::write_data(&value.to_string(), &mut out);
+    if let Some(usage) = usage {
+        let object = value.as_object_mut()?;
+        object.insert("choices".to_owned(), Value::Array(Vec::new()));
+        object.insert("usage".to_owned(), usage);
+        crate::sse::write_data(&value.to_string(), &mut out);
+    }
+    crate::sse::write_data(DONE, &mut out);
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! JSON objects whose unknown fields survive, and errors that name the field by path.
+//!
+//! A body is parsed without building a tree: [`members`] finds the spans of its top-level values, and [`splice`]
+//! replaces spans in the bytes. What nobody edits is never printed again.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// One top-level member of an object, by its place in the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The name, unescaped.
+    pub key: String,
+    /// Where the name begins, its quote included.
+    pub start: usize,
+    /// Where the value stands.
+    pub value: Range<usize>,
+}
+
+/// Why a text is no usable JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonError {
+    /// The field at fault; `None` where the text as a whole is malformed.
+    pub path: Option<String>,
+    /// What is wrong, for a person.
+    pub message: String,
+}
+
+struct Top<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// A string that is borrowed where it has no escapes. (`Cow` itself always deserializes into an owned one.)
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Top<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Top<'a>, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Top<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Top<'de>, A::Error> {
+                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(16);
+                while let Some(Name(key)) = map.next_key::<Name<'de>>()? {
+                    if members.iter().any(|(known, _)| *known == key) {
+                        return Err(serde::de::Error::custom(format!("the field `{key}` stands twice")));
+                    }
+                    members.push((key, map.next_value()?));
+                }
+                Ok(Top(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// The top-level members of the object in `bytes`. Checks the syntax of the whole text.
+pub fn members(bytes: &[u8]) -> Result<Vec<Member>, JsonError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| JsonError { path: None, message: format!("the body is not UTF-8 at byte {}", error.valid_up_to()) })?;
+    let Top(found) = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+    let mut members = Vec::with_capacity(found.len());
+    let mut previous_end = 0;
+    for (key, value) in found {
+        let start = (value.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+        let end = start.saturating_add(value.get().len());
+        // Between two values stand only white space, a comma, the name and a colon: the first quote opens the name.
+        let gap = bytes.get(previous_end..start).unwrap_or_default();
+        let quote = memchr::memchr(b'"', gap).unwrap_or(0).saturating_add(previous_end);
+        members.push(Member { key: key.into_owned(), start: quote, value: start..end });
+        previous_end = end;
+    }
+    Ok(members)
+}
+
+/// Parses one value and names the field that is wrong below `root`.
+pub fn parse_at<'a, T: Deserialize<'a>>(text: &'a str, root: &str) -> Result<T, JsonError> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let below = error.path().to_string();
+        let path = match below.as_str() {
+            "." => root.to_owned(),
+            _ if below.starts_with('[') => format!("{root}{below}"),
+            _ if root.is_empty() => below,
+            _ => format!("{root}.{below}"),
+        };
+        JsonError { path: (!path.is_empty()).then_some(path), message: strip_position(&error.inner().to_string()) }
+    })
+}
+
+/// Parses a whole body into a type, naming the field that is wrong.
+pub fn parse_body<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, JsonError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| JsonError { path: None, message: "the body is not UTF-8".to_owned() })?;
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        return Err(malformed(&error));
+    }
+    parse_at(text, "")
+}
+
+fn malformed(error: &serde_json::Error) -> JsonError {
+    JsonError { path: None, message: format!("the body is not a JSON object: {error}") }
+}
+
+fn strip_position(message: &str) -> String {
+    message.split(" at line ").next().unwrap_or(message).to_owned()
+}
+
+/// One replacement in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// What goes; empty to insert.
+    pub range: Range<usize>,
+    /// What comes.
+    pub with: Vec<u8>,
+}
+
+/// `bytes` with all `edits` carried out. Edits that overlap an earlier one are left out.
+pub fn splice(bytes: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
+    edits.sort_by_key(|edit| edit.range.start);
+    let added: usize = edits.iter().map(|edit| edit.with.len()).sum();
+    let mut out = Vec::with_capacity(bytes.len().saturating_add(added));
+    let mut at = 0;
+    for edit in edits {
+        if edit.range.start < at {
+            continue;
+        }
+        out.extend_from_slice(bytes.get(at..edit.range.start).unwrap_or_default());
+        out.extend_from_slice(&edit.with);
+        at = edit.range.end;
+    }
+    out.extend_from_slice(bytes.get(at..).unwrap_or_default());
+    out
+}
+
+/// Edits that set or remove top-level members of one object.
+#[derive(Debug)]
+pub struct ObjectEdits<'a> {
+    bytes: &'a [u8],
+    members: &'a [Member],
+    edits: Vec<Edit>,
+    removed: Vec<bool>,
+    added: Vec<u8>,
+}
+
+impl<'a> ObjectEdits<'a> {
+    /// No edits yet.
+    pub fn new(bytes: &'a [u8], members: &'a [Member]) -> ObjectEdits<'a> {
+        ObjectEdits { bytes, members, edits: Vec::new(), removed: vec![false; members.len()], added: Vec::new() }
+    }
+
+    /// Sets a member to a JSON text, in place where it exists, else at the end.
+    pub fn set(&mut self, key: &str, json: &str) {
+        match self.members.iter().find(|member| member.key == key) {
+            Some(member) => self.edits.push(Edit { range: member.value.clone(), with: json.as_bytes().to_vec() }),
+            None => {
+                let name = serde_json::to_string(key).unwrap_or_default();
+                self.added.extend_from_slice(format!(",{name}:{json}").as_bytes());
+            }
+        }
+    }
+
+    /// Removes a member, if it is there.
+    pub fn remove(&mut self, key: &str) {
+        if let Some(index) = self.members.iter().position(|member| member.key == key)
+            && let Some(flag) = self.removed.get_mut(index)
+        {
+            *flag = true;
+        }
+    }
+
+    /// Gives a member another name, if it is there and the new name is not.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if self.members.iter().any(|member| member.key == to) {
+            return;
+        }
+        if let Some(member) = self.members.iter().find(|member| member.key == from) {
+            let name_end = self.bytes.get(member.start..member.value.start).and_then(|gap| memchr::memrchr(b':', gap));
+            if let Some(colon) = name_end {
+                let name = serde_json::to_string(to).unwrap_or_default();
+                let range = member.start..member.start.saturating_add(colon);
+                self.edits.push(Edit { range, with: name.into_bytes() });
+            }
+        }
+    }
+
+    /// Any further replacement.
+    pub fn edit(&mut self, edit: Edit) {
+        self.edits.push(edit);
+    }
+
+    /// The object with all edits carried out.
+    pub fn finish(mut self) -> Vec<u8> {
+        let Some(last) = self.members.last() else {
+            let mut out = b"{".to_vec();
+            out.extend_from_slice(self.added.get(1..).unwrap_or_default());
+            out.push(b'}');
+            return out;
+        };
+        // A member goes with the comma before it, or, while no kept one stands before it, with the comma behind it.
+        let mut edits = Vec::new();
+        let mut kept_before = false;
+        let mut previous_end = None;
+        for (index, (member, removed)) in self.members.iter().zip(&self.removed).enumerate() {
+            if *removed {
+                let next = self.members.get(index.saturating_add(1)).map(|next| next.start);
+                let range = match (kept_before, previous_end, next) {
+                    (true, Some(end), _) => end..member.value.end,
+                    (_, _, Some(next)) => member.start..next,
+                    _ => member.start..member.value.end,
+                };
+                edits.push(Edit { range, with: Vec::new() });
+            } else {
+                kept_before = true;
+            }
+            previous_end = Some(member.value.end);
+        }
+        if !self.added.is_empty() {
+            let with = if kept_before { self.added } else { self.added.split_off(1) };
+            edits.push(Edit { range: last.value.end..last.value.end, with });
+        }
+        let gone: Vec<Range<usize>> = edits.iter().map(|edit| edit.range.clone()).filter(|r| !r.is_empty()).collect();
+        edits.extend(self.edits.into_iter().filter(|edit| !gone.iter().any(|r| r.contains(&edit.range.start))));
+        splice(self.bytes, edits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(text: &str, change: impl Fn(&mut ObjectEdits<'_>)) -> String {
+        let found = members(text.as_bytes()).unwrap();
+        let mut edits = ObjectEdits::new(text.as_bytes(), &found);
+        change(&mut edits);
+        let out = String::from_utf8(edits.finish()).unwrap();
+        serde_json::from_str::<serde_json::Value>(&out).unwrap_or_else(|e| panic!("{out}: {e}"));
+        out
+    }
+
+    #[test]
+    fn members_are_found_where_they_stand() {
+        let text = "{ \"a\" : 1 ,\"b\\u0022\":[\"x\",{}] }";
+        let found = members(text.as_bytes()).unwrap();
+        assert_eq!(found.iter().map(|m| m.key.as_str()).collect::<Vec<_>>(), ["a", "b\""]);
+        assert_eq!(&text[found[0].value.clone()], "1");
+        assert_eq!(&text[found[1].value.clone()], "[\"x\",{}]");
+        assert!(text[found[1].start..].starts_with("\"b"));
+    }
+
+    #[test]
+    fn only_what_is_edited_changes() {
+        let text = "{ \"model\": \"m\", \"x\" : 1.00000000000000000001,\n\"stream\":true }";
+        assert_eq!(edited(text, |_| ()), text);
+        let set = edited("{\"model\": \"m\", \"x\" : 1}", |e| {
+            e.set("model", "\"up\"");
+            e.set("y", "2");
+        });
+        assert_eq!(set, "{\"model\": \"up\", \"x\" : 1,\"y\":2}");
+    }
+
+    #[test]
+    fn any_subset_of_members_can_go() {
+        let text = "{\"a\":1,\"b\":2,\"c\":3}";
+        for (gone, expected) in [
+            (vec!["a"], "{\"b\":2,\"c\":3}"),
+            (vec!["b"], "{\"a\":1,\"c\":3}"),
+            (vec!["c"], "{\"a\":1,\"b\":2}"),
+            (vec!["a", "b"], "{\"c\":3}"),
+            (vec!["a", "c"], "{\"b\":2}"),
+            (vec!["b", "c"], "{\"a\":1}"),
+            (vec!["a", "b", "c"], "{}"),
+        ] {
+            assert_eq!(edited(text, |e| gone.iter().for_each(|k| e.remove(k))), expected, "{gone:?}");
+        }
+        assert_eq!(
+            edited(text, |e| {
+                ["a", "b", "c"].iter().for_each(|k| e.remove(k));
+                e.set("d", "4");
+            }),
+            "{\"d\":4}"
+        );
+        assert_eq!(edited("{}", |e| e.set("d", "4")), "{\"d\":4}");
+    }
+
+    #[test]
+    fn a_member_can_get_another_name() {
+        assert_eq!(edited("{\"a\" : 1}", |e| e.rename("a", "b")), "{\"b\": 1}");
+        assert_eq!(edited("{\"a\":1,\"b\":2}", |e| e.rename("a", "b")), "{\"a\":1,\"b\":2}");
+    }
+
+    #[test]
+    fn errors_say_where() {
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code)]
+        struct Inner {
+            n: u64,
+        }
+        let error = parse_at::<Vec<Inner>>("[{\"n\":1},{\"n\":\"x\"}]", "list").unwrap_err();
+        assert_eq!(error.path.as_deref(), Some("list[1].n"));
+        assert!(members(b"[1]").unwrap_err().message.contains("not a JSON object"));
+        assert!(members(b"{\"a\":1,\"a\":2}").unwrap_err().message.contains("twice"));
+        assert!(members(b"{\"a\":1} x").is_err());
+        assert!(members(b"\xff").unwrap_err().message.contains("UTF-8"));
+    }
+}
