@@ -31,7 +31,7 @@ export async function main(body) {
 
 /** The environment of every program started from here: the project's own binaries first, and nothing that phones home. */
 export function environment(extra = {}) {
-  const cargoBin = path.join(process.env.CARGO_HOME ?? path.join(os.homedir(), '.cargo'), 'bin');
+  const cargoBin = path.join(process.env.CARGO_HOME || path.join(os.homedir(), '.cargo'), 'bin');
   return {
     ...process.env,
     PATH: [at('node_modules/.bin'), process.env.PATH, cargoBin].filter(Boolean).join(path.delimiter),
@@ -80,24 +80,32 @@ export function run(command, args, { env, cwd = root, capture = false, allowFail
   });
 }
 
-/** A step that may take minutes: a line before it, its own progress on a terminal or a ticking line elsewhere, a line after it. */
-export async function longStep(title, about, command, args, options = {}) {
+/** A step that may take minutes: a line before it, a ticking line while it shows nothing itself, a line after it. */
+export async function ticking(title, about, body) {
   const since = Date.now();
   say(`${title} (about ${about}) …`);
-  if (process.stderr.isTTY) {
-    await run(command, args, options);
-  } else {
-    const tick = setInterval(() => say(`${title}: still working, ${Math.round((Date.now() - since) / 1000)} s`), 20_000);
-    try {
-      await run(command, args, { ...options, capture: true });
-    } catch (error) {
-      if (error.output) process.stderr.write(error.output);
-      throw error;
-    } finally {
-      clearInterval(tick);
-    }
+  const tick = setInterval(() => say(`${title}: still working, ${Math.round((Date.now() - since) / 1000)} s`), 20_000);
+  try {
+    const result = await body();
+    say(`${title}: done in ${seconds(since)}`);
+    return result;
+  } finally {
+    clearInterval(tick);
   }
-  say(`${title}: done in ${seconds(since)}`);
+}
+
+/** Runs a program as such a step. On a terminal it shows its own progress; elsewhere its output is shown when it fails. */
+export async function longStep(title, about, command, args, options = {}) {
+  if (process.stderr.isTTY) {
+    say(`${title} (about ${about}) …`);
+    return run(command, args, options);
+  }
+  try {
+    return await ticking(title, about, () => run(command, args, { ...options, capture: true }));
+  } catch (error) {
+    if (error.output) process.stderr.write(error.output);
+    throw error;
+  }
 }
 
 /** Holds `.state/NAME.lock` while `body` runs, so that two scripts in one tree do not build or install over each other. */

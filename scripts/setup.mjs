@@ -66,7 +66,7 @@ async function rust({ wasm, lint }) {
 
 /** The tool of exactly this version: in .tools, on the PATH, in cargo's own folder, or built now. */
 async function cargoTool({ crate, bin, version, about }) {
-  const cargoHome = process.env.CARGO_HOME ?? path.join(os.homedir(), '.cargo');
+  const cargoHome = process.env.CARGO_HOME || path.join(os.homedir(), '.cargo');
   const own = at('.tools/bin', bin);
   for (const file of [own, which(bin), path.join(cargoHome, 'bin', bin)]) {
     if (!file || !fs.existsSync(file)) continue;

@@ -6,17 +6,16 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  Stop, alive, at, environment, filesBelow, freePort, hashFiles, main, readJson, readText, root, run, running, say, seconds, whenOrphaned,
-  writePrivate,
+  Stop, alive, at, environment, filesBelow, freePort, hashFiles, main, readJson, readText, root, run, running, say, seconds, ticking,
+  whenOrphaned, writePrivate,
 } from './lib.mjs';
 import { build } from './build.mjs';
+import { SIMULATED_PORT, firstKey, healthy, migrate, simulatedCatalog } from './local.mjs';
 import { setup, underNode22 } from './setup.mjs';
 
 const STORE = '.wrangler/state';
 const DEV_VARS = '.dev.vars';
 const KEYS_FILE = '.state/provider-keys.env';
-const SIMULATED = 'scripts/simulated/catalog';
-const SIMULATED_PORT = 8799; // the one in the simulated catalog's base_url
 
 // ---- secrets -------------------------------------------------------------------------------------------------------
 
@@ -73,27 +72,19 @@ function readProviders() {
   });
 }
 
-/** The simulated provider's catalog; a copy with the right address when it listens on another port than the one written there. */
-function simulatedCatalog(port) {
-  if (port === SIMULATED_PORT) return SIMULATED;
-  const copy = '.state/simulated-catalog';
-  fs.rmSync(at(copy), { recursive: true, force: true });
-  fs.cpSync(at(SIMULATED), at(copy), { recursive: true });
-  const file = at(copy, 'providers/simulated.json');
-  const provider = readJson(file);
-  provider.base_url = `http://127.0.0.1:${port}/v1`;
-  fs.writeFileSync(file, JSON.stringify(provider, null, 2));
-  return copy;
-}
-
-/** A chat model to greet with: of a provider whose key is set, the one whose answers cost least. */
+/** A chat model to greet with, pinned to a provider whose key is set: the newest that is current, takes tools and costs little. */
 function greetingModel(providers, keys) {
-  const offers = providers
+  const models = filesBelow(['catalog/models']).flatMap((file) => readJson(file)?.models ?? []);
+  const released = new Map(models.map((model) => [model.id, model.released ?? '']));
+  const chat = providers
     .filter((provider) => provider.keys.some((name) => keys[name]))
-    .flatMap((provider) => provider.offers.map((offer) => ({ ...offer, provider: provider.id })))
-    .filter((offer) => offer.kind === 'chat' && offer.prices?.output_tokens !== undefined)
-    .sort((a, b) => Number(a.prices.output_tokens) - Number(b.prices.output_tokens) || a.model.localeCompare(b.model));
-  const best = offers[0];
+    .flatMap((provider) => provider.offers.map((offer) => ({ ...offer, provider: provider.id, price: Number(offer.prices?.output_tokens) })))
+    .filter((offer) => offer.kind === 'chat' && offer.price >= 0);
+  const current = chat.filter((offer) => !offer.status && !offer.variant && !offer.retires && !offer.snapshot && !offer.free);
+  const good = current.filter((offer) => offer.can?.includes('tools') && offer.price <= 5);
+  const [best] = [good, current, chat]
+    .find((list) => list.length > 0)
+    ?.sort((a, b) => released.get(b.model)?.localeCompare(released.get(a.model) ?? '') || a.price - b.price) ?? [];
   return best && `${best.provider}:${best.model}`;
 }
 
@@ -136,12 +127,14 @@ function startWrangler(port, varsFiles) {
   const ended = new Promise((resolve) => child.once('close', (code, signal) => resolve(signal ?? code)));
   const signalGroup = (signal) => {
     try {
-      process.kill(-child.pid, signal);
-    } catch {}
+      return process.kill(-child.pid, signal);
+    } catch {
+      return false; // nobody left in it
+    }
   };
   stops.push(async () => {
     child.kill('SIGTERM');
-    await Promise.race([ended, sleep(5_000)]);
+    for (const until = Date.now() + 5_000; signalGroup(0) && Date.now() < until; ) await sleep(50);
     signalGroup('SIGKILL');
     await ended;
   });
@@ -151,47 +144,6 @@ function startWrangler(port, varsFiles) {
   });
   failed.catch(() => {});
   return failed;
-}
-
-async function healthy(base) {
-  const until = Date.now() + 60_000;
-  let last = 'no answer';
-  while (Date.now() < until) {
-    try {
-      const response = await fetch(`${base}/v1/health`, { signal: AbortSignal.timeout(5_000) });
-      if (response.status === 200) return;
-      last = `status ${response.status}: ${(await response.text()).slice(0, 300)}`;
-    } catch {}
-    await sleep(100);
-  }
-  throw new Stop(`the gateway is not healthy after 60 s: GET /v1/health gave ${last}`);
-}
-
-/** The key of the last start when it still works, else a new workspace with credits and a key. */
-async function firstKey(base, operatorToken) {
-  const file = at('.state/first-key.json');
-  const known = readJson(file);
-  if (known?.key) {
-    const { status } = await fetch(`${base}/v1/key`, { headers: { authorization: `Bearer ${known.key}` } });
-    if (status === 200) return { ...known, fresh: false };
-    if (status >= 500) throw new Stop(`GET /v1/key answered ${status}; see the log above`);
-  }
-  const post = async (route, body) => {
-    const response = await fetch(`${base}/v1/admin/${route}`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${operatorToken}`, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    });
-    const text = await response.text();
-    if (response.status !== 201) throw new Stop(`POST /v1/admin/${route} answered ${response.status}: ${text.slice(0, 300)}`);
-    return JSON.parse(text);
-  };
-  const workspace = await post('workspaces', { name: 'My workspace' });
-  await post(`workspaces/${workspace.id}/credits`, { amount: '10.00', reason: 'first grant', idempotency_key: `first-grant-${workspace.id}` });
-  const key = await post(`workspaces/${workspace.id}/keys`, { name: 'first key' });
-  const made = { workspace: workspace.id, key_id: key.id, key: key.key };
-  writePrivate(file, `${JSON.stringify(made, null, 2)}\n`);
-  return { ...made, fresh: true };
 }
 
 function printReady({ base, key, workspace, fresh, model, simulated, since }) {
@@ -251,15 +203,7 @@ await main(async () => {
     fs.rmSync(at(KEYS_FILE), { force: true });
   });
 
-  await unlessSame('migrations', hashFiles(filesBelow(['migrations', 'wrangler.toml'])), 'd1', async () => {
-    say('applying the database migrations …');
-    await run(process.execPath, [at('node_modules/wrangler/bin/wrangler.js'), 'd1', 'migrations', 'apply', 'DB', '--local', '--persist-to', STORE], {
-      env: environment({ CI: 'true' }),
-      capture: true,
-    }).catch((error) => {
-      throw new Stop(`the migrations do not apply:\n${error.output ?? error.message}`);
-    });
-  });
+  await unlessSame('migrations', hashFiles(filesBelow(['migrations', 'wrangler.toml'])), 'd1', () => migrate(STORE));
 
   const add = [];
   if (simulated) {
@@ -274,15 +218,15 @@ await main(async () => {
   }
   const published = hashFiles(filesBelow(['catalog', ...add, 'scripts/catalog.mjs', 'src/bin']), stamp.hash);
   await unlessSame('catalog', published, 'kv', async () => {
-    say('publishing the catalog …');
     const { publish } = await import('./catalog.mjs');
-    await publish({ add: add.map((folder) => at(folder)), remote: false, persistTo: STORE });
+    const to = { add: add.map((folder) => at(folder)), remote: false, persistTo: STORE };
+    await ticking('compiling and publishing the catalog', '20 s, the first time 1 min', () => publish(to));
   });
 
   const wrangler = startWrangler(port, [DEV_VARS, ...passOn(fromEnvironment)]);
   await Promise.race([healthy(base), wrangler]);
-  const first = await firstKey(base, vars.OPERATOR_TOKEN);
-  const model = simulated ? 'simulated/echo' : (greetingModel(providers, keys) ?? 'simulated/echo');
+  const first = await firstKey(base, vars.OPERATOR_TOKEN, at('.state/first-key.json'));
+  const model = simulated ? 'simulated/echo' : (greetingModel(providers, keys) ?? 'ONE_OF_/v1/models');
   printReady({ base, ...first, model, simulated, since });
   await wrangler;
 });

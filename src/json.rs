@@ -62,8 +62,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Top<'a> {
 
 /// The top-level members of the object in `bytes`. Checks the syntax of the whole text.
 pub fn members(bytes: &[u8]) -> Result<Vec<Member>, JsonError> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| JsonError { path: None, message: format!("the body is not UTF-8 at byte {}", error.valid_up_to()) })?;
+    let text = std::str::from_utf8(bytes).map_err(|error| JsonError {
+        path: None,
+        message: format!("the body is not UTF-8 at byte {}", error.valid_up_to()),
+    })?;
     let Top(found) = serde_json::from_str(text).map_err(|error| malformed(&error))?;
     let mut members = Vec::with_capacity(found.len());
     let mut previous_end = 0;

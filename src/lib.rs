@@ -35,4 +35,11 @@ pub mod text;
 pub mod catalog;
 // decisions
 pub mod access;
+pub mod activity;
 pub mod attempt;
+pub mod health;
+pub mod ledger;
+pub mod limits;
+pub mod relay;
+pub mod routing;
+pub mod workspace;

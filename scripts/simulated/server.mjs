@@ -43,7 +43,7 @@ function answerTo(body) {
   const said = words(textOf(body.messages.findLast((message) => message.role === 'user')?.content));
   const quote = said.slice(0, 60).join(' ') + (said.length > 60 ? ' …' : '');
   const sentence = said.length > 0
-    ? `You said: “${quote}” That is all I can do: I am the simulated provider on your own machine, and glad that you asked.`
+    ? `You said: “${quote}”. That is all I can do: I am the simulated provider on your own machine, and glad that you asked.`
     : 'You said nothing yet, and I am glad to listen: I am the simulated provider on your own machine.';
   const all = words(sentence);
   const answer = all.slice(0, limit);
@@ -154,9 +154,13 @@ export function start({ port = 8799, delay = 30 } = {}) {
 }
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
-  const { url } = await start({
-    port: Number(process.env.SIMULATED_PORT ?? 8799),
-    delay: Number(process.env.SIMULATED_DELAY_MS ?? 30),
+  const { url, port } = await start({
+    port: Number(process.env.SIMULATED_PORT || 8799),
+    delay: Number(process.env.SIMULATED_DELAY_MS || 30),
   });
   console.log(`simulated provider at ${url} (model "${MODEL}")`);
+  if (process.send) {
+    process.send({ port });
+    process.once('disconnect', () => process.exit(0));
+  }
 }

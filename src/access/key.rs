@@ -99,8 +99,22 @@ mod tests {
 
     #[test]
     fn all_256_bits_are_kept() {
-        assert_ne!(write([0; 32]), write({ let mut r = [0; 32]; r[31] = 1; r }));
-        assert_ne!(write([0; 32]), write({ let mut r = [0; 32]; r[0] = 128; r }));
+        assert_ne!(
+            write([0; 32]),
+            write({
+                let mut r = [0; 32];
+                r[31] = 1;
+                r
+            })
+        );
+        assert_ne!(
+            write([0; 32]),
+            write({
+                let mut r = [0; 32];
+                r[0] = 128;
+                r
+            })
+        );
     }
 
     #[test]

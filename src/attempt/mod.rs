@@ -1,3 +1,4 @@
-//! One request's attempts: what a failure means, how long to wait, when to stop.
+//! One request's attempts: what a failure means, when to go on, when to stop.
 
 pub mod classify;
+pub mod machine;

@@ -85,9 +85,7 @@ mod native {
         for folder in folders {
             read_folder(Path::new(folder), &mut sources)?;
         }
-        compile(&sources).map_err(|problems| {
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        })
+        compile(&sources).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
     /// Every JSON file in a catalog folder and in its subfolders.

@@ -227,7 +227,11 @@ impl When {
             &self.search_context_size,
         ];
         let other = [self.input_tokens_over.is_some(), self.time_windows.is_some()];
-        words.into_iter().filter(|word| word.is_some()).count().saturating_add(other.into_iter().filter(|is| *is).count())
+        words
+            .into_iter()
+            .filter(|word| word.is_some())
+            .count()
+            .saturating_add(other.into_iter().filter(|is| *is).count())
     }
 
     /// Whether every condition holds.
@@ -257,7 +261,8 @@ impl TimeWindow {
         };
         let minute = moment.num_seconds_from_midnight() / 60;
         let starts_on = |day: chrono::Weekday| {
-            u8::try_from(day.number_from_monday()).is_ok_and(|day| self.weekdays.is_empty() || self.weekdays.contains(&day))
+            u8::try_from(day.number_from_monday())
+                .is_ok_and(|day| self.weekdays.is_empty() || self.weekdays.contains(&day))
         };
         let (today, yesterday) = (starts_on(moment.weekday()), starts_on(moment.weekday().pred()));
         self.utc.iter().any(|(start, end)| {
@@ -417,7 +422,7 @@ mod tests {
             ("2026-11-25T09:59:59Z", false),
             ("2026-11-25T10:00:00Z", true),
             ("2026-11-25T23:59:59Z", true),
-            ("2026-11-28T03:00:00Z", true), // Saturday, the whole day
+            ("2026-11-28T03:00:00Z", true),  // Saturday, the whole day
             ("2026-11-29T03:00:00Z", false), // Sunday
             ("2026-11-29T22:00:00Z", true),
             ("2026-11-30T01:59:59Z", true), // Monday, Sunday's window goes on
@@ -505,7 +510,7 @@ mod tests {
         ) {
             let mut card = card(serde_json::json!([]));
             card.rules = rules;
-            let bound = card.dearest(prompt_tokens + more);
+            let bound = card.dearest(prompt_tokens.saturating_add(more));
             let situation = Situation { prompt_tokens, service_tier, region, ..Situation::default() };
             for (meter, price) in card.at(&situation).unwrap().prices {
                 prop_assert!(price <= bound[&meter]);

@@ -191,9 +191,11 @@ fn add_offers<'a>(
     problems: &mut Vec<Problem>,
 ) {
     let mut seen = BTreeSet::new();
-    for (index, OfferSource { line, model, offer }) in provider.offers.iter().enumerate() {
+    for OfferSource { line, index, model, offer } in &provider.offers {
         if !seen.insert((model, &offer.upstream, &offer.variant, &offer.regions)) {
-            problems.push(source.problem(*line, format!("{} as {} is offered twice", model, offer.upstream)));
+            problems.push(
+                source.problem(*line, format!("offers[{index}]: {model} as {} is offered twice", offer.upstream)),
+            );
             continue;
         }
         let Some((id, (_, described))) = models.get_key_value(model) else {
@@ -379,16 +381,14 @@ mod tests {
     #[test]
     fn names_resolve_where_they_mean_one_model() {
         let snapshot = compile(&two_models()).unwrap();
-        let resolved = |name: &str| {
-            snapshot.entry(name).map(|entry| ModelEntry::parse(entry.as_bytes()).unwrap().id)
-        };
+        let resolved = |name: &str| snapshot.entry(name).map(|entry| ModelEntry::parse(entry.as_bytes()).unwrap().id);
         for (name, id) in [
             ("acme/one", Some("acme/one")),
             ("acme-old/uno", Some("acme/one")),
             ("one", Some("acme/one")),
-            ("two", None),             // of two organisations
+            ("two", None),              // of two organisations
             ("beta", Some("acme/two")), // an alias, so not the bare name of bolt/beta
-            ("acme/three", None),      // no offer
+            ("acme/three", None),       // no offer
             ("three", None),
         ] {
             assert_eq!(resolved(name).as_deref(), id, "{name}");

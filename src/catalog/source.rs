@@ -35,18 +35,8 @@ use crate::money::{Nanos, Price};
 use crate::usage::Meter;
 
 /// What a model or an offer can be for.
-const KINDS: &[&str] = &[
-    "chat",
-    "embedding",
-    "image",
-    "speech",
-    "transcription",
-    "video",
-    "rerank",
-    "moderation",
-    "realtime",
-    "ocr",
-];
+const KINDS: &[&str] =
+    &["chat", "embedding", "image", "speech", "transcription", "video", "rerank", "moderation", "realtime", "ocr"];
 
 /// The content of a provider's file.
 pub(super) struct ProviderSource {
@@ -58,6 +48,7 @@ pub(super) struct ProviderSource {
 /// An offer, the model it names, and where it stands.
 pub(super) struct OfferSource {
     pub line: Option<usize>,
+    pub index: usize,
     pub model: String,
     pub offer: Offer,
 }
@@ -79,7 +70,7 @@ pub(super) fn parse_provider(source: &Source, problems: &mut Vec<Problem>) -> Op
         };
         let line = line_of(source, raw.get());
         match fields.into_offer(&file.id, file.as_of.as_deref()) {
-            Ok((model, offer)) => offers.push(OfferSource { line, model, offer }),
+            Ok((model, offer)) => offers.push(OfferSource { line, index, model, offer }),
             Err(message) => problems.push(source.problem(line, format!("offers[{index}]: {message}"))),
         }
     }
@@ -375,7 +366,8 @@ impl<'de> Deserialize<'de> for RuleFields {
         let effect = match (fields.prices, fields.multiplier) {
             (Some(prices), None) if !prices.0.is_empty() => Effect::Prices(prices.0),
             (None, Some(factor)) => Effect::Multiplier(
-                basis_points(&factor).ok_or_else(|| D::Error::custom(format!("multiplier: {factor:?} is no factor")))?,
+                basis_points(&factor)
+                    .ok_or_else(|| D::Error::custom(format!("multiplier: {factor:?} is no factor")))?,
             ),
             _ => return Err(D::Error::custom("a rule needs either prices or a multiplier")),
         };
@@ -517,7 +509,8 @@ fn key_env<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>,
 }
 
 fn some_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let date = checked(deserializer, "a date (2026-11-19, 2026-11 or 2026)", |text: &String| parse_date(text).is_some())?;
+    let date =
+        checked(deserializer, "a date (2026-11-19, 2026-11 or 2026)", |text: &String| parse_date(text).is_some())?;
     Ok(Some(date))
 }
 

@@ -351,7 +351,8 @@ struct Prompt {
 
 impl Prompt {
     fn needs(&self) -> std::collections::BTreeSet<Need> {
-        let found = [(self.images > 0, Need::Vision), (self.has_audio, Need::AudioInput), (self.has_file, Need::FileInput)];
+        let found =
+            [(self.images > 0, Need::Vision), (self.has_audio, Need::AudioInput), (self.has_file, Need::FileInput)];
         found.into_iter().filter(|(has, _)| *has).map(|(_, need)| need).collect()
     }
 
@@ -394,7 +395,9 @@ fn messages(body: &Body) -> Result<Prompt, Failure> {
     }
     let mut prompt = Prompt { messages: count(list.len()), ..Prompt::default() };
     for (index, message) in list.iter().enumerate() {
-        let Some(role) = message.role else { return Err(Failure::invalid(format!("messages[{index}].role"), "is missing")) };
+        let Some(role) = message.role else {
+            return Err(Failure::invalid(format!("messages[{index}].role"), "is missing"));
+        };
         let role_name = serde_json::from_str::<Name<'_>>(role.get())
             .map_err(|_| Failure::invalid(format!("messages[{index}].role"), "must be a string"))?;
         let role_name = role_name.0;
@@ -547,7 +550,10 @@ mod tests {
         .unwrap();
         assert_eq!(request.models, ["a/b", "c/d"]);
         assert!(request.stream && request.wants_usage && !request.wants_cost);
-        assert_eq!(request.needs.iter().copied().collect::<Vec<_>>(), [Need::Tools, Need::Vision, Need::StructuredOutput]);
+        assert_eq!(
+            request.needs.iter().copied().collect::<Vec<_>>(),
+            [Need::Tools, Need::Vision, Need::StructuredOutput]
+        );
         assert_eq!((request.demand.max_output, request.demand.choices, request.demand.images), (Some(7), 2, 1));
         assert_eq!(request.provider.max_price.prompt, Some(Price(1_500_000_000)));
         assert!(request.body.has("unheard"));
@@ -594,8 +600,14 @@ mod tests {
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"n":0}"#, Some("n")),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream":"yes"}"#, Some("stream")),
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream_options":{}}"#, Some("stream_options")),
-            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"provider":{"order":"x"}}"#, Some("provider.order")),
-            (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"provider":{"sort":"luck"}}"#, Some("provider.sort")),
+            (
+                r#"{"model":"m","messages":[{"role":"user","content":"x"}],"provider":{"order":"x"}}"#,
+                Some("provider.order"),
+            ),
+            (
+                r#"{"model":"m","messages":[{"role":"user","content":"x"}],"provider":{"sort":"luck"}}"#,
+                Some("provider.sort"),
+            ),
         ] {
             let failure = parsed(text).expect_err(text);
             assert_eq!(failure.code, crate::error::Code::InvalidInput);

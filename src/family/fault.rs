@@ -72,13 +72,18 @@ fn flat(value: &Value) -> Option<Fault> {
         return Some(Fault { message: text(Some(inner)), ..Fault::default() });
     }
     if let Some(first) = value.get("errors").and_then(Value::as_array).and_then(|list| list.first()) {
-        return Some(Fault { code: text(first.get("code")).to_lowercase(), message: text(first.get("message")), ..Fault::default() });
+        return Some(Fault {
+            code: text(first.get("code")).to_lowercase(),
+            message: text(first.get("message")),
+            ..Fault::default()
+        });
     }
     let is_error = value.get("object").and_then(Value::as_str) == Some("error")
         || value.get("error_code").is_some()
         || (value.get("message").is_some() && value.get("choices").is_none() && value.get("code").is_some());
     is_error.then(|| Fault {
-        code: text(value.get("error_code").or_else(|| value.get("reason")).or_else(|| value.get("code"))).to_lowercase(),
+        code: text(value.get("error_code").or_else(|| value.get("reason")).or_else(|| value.get("code")))
+            .to_lowercase(),
         kind: text(value.get("type")).to_lowercase(),
         param: value.get("param").and_then(Value::as_str).map(str::to_owned),
         message: text(value.get("message")),
@@ -112,7 +117,8 @@ fn retry_info(details: &Value) -> Option<u64> {
 
 /// "Please try again in 7.66s", "available in 20 seconds".
 fn wait_in_text(message: &str) -> Option<u64> {
-    let rest = message.split_once(" in ").filter(|(before, _)| before.ends_with("again") || before.ends_with("available"))?.1;
+    let rest =
+        message.split_once(" in ").filter(|(before, _)| before.ends_with("again") || before.ends_with("available"))?.1;
     let word = rest.split_whitespace().next()?.trim_end_matches(['.', ',']);
     crate::family::wait::duration_ms(word).or_else(|| {
         let seconds: u64 = word.parse().ok()?;
@@ -148,7 +154,11 @@ mod tests {
 
     #[test]
     fn an_answer_is_no_fault() {
-        for body in [r#"{"choices":[],"usage":{}}"#, r#"{"base_resp":{"status_code":0},"choices":[]}"#, r#"{"error":null,"choices":[]}"#] {
+        for body in [
+            r#"{"choices":[],"usage":{}}"#,
+            r#"{"base_resp":{"status_code":0},"choices":[]}"#,
+            r#"{"error":null,"choices":[]}"#,
+        ] {
             assert_eq!(from_value(&serde_json::from_str(body).unwrap()), None, "{body}");
         }
     }

@@ -26,7 +26,13 @@ pub const DONE: &str = "[DONE]";
 /// The body for an offer: the client's bytes with only what must change.
 ///
 /// `max_output` replaces the client's output limit (or adds one) where it is given.
-pub fn request(request: &Request, upstream: &str, quirks: &[Quirk], gateway_fields: &[&str], max_output: Option<u64>) -> Vec<u8> {
+pub fn request(
+    request: &Request,
+    upstream: &str,
+    quirks: &[Quirk],
+    gateway_fields: &[&str],
+    max_output: Option<u64>,
+) -> Vec<u8> {
     let body = &request.body;
     let mut edits = ObjectEdits::new(&body.bytes, &body.members);
     edits.set("model", &serde_json::to_string(upstream).unwrap_or_default());
@@ -242,7 +248,10 @@ fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
     if has(wire.error) || has(groq_error) || is_error_object || base_resp.is_some() || odd {
         out.fault = serde_json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
         if out.fault.is_none() && has(groq_error) {
-            out.fault = Some(Fault { message: groq_error.map(|raw| raw.get().to_owned()).unwrap_or_default(), ..Fault::default() });
+            out.fault = Some(Fault {
+                message: groq_error.map(|raw| raw.get().to_owned()).unwrap_or_default(),
+                ..Fault::default()
+            });
         }
     }
     for choice in wire.choices.iter().flatten() {
@@ -269,7 +278,12 @@ fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
 fn is_error_finish(reason: &str) -> bool {
     matches!(
         reason.to_ascii_lowercase().as_str(),
-        "error" | "timeout" | "network_error" | "insufficient_system_resource" | "malformed_function_call" | "malformed_model_output"
+        "error"
+            | "timeout"
+            | "network_error"
+            | "insufficient_system_resource"
+            | "malformed_function_call"
+            | "malformed_model_output"
     )
 }
 
@@ -278,7 +292,13 @@ pub fn finish_reason(provider_word: &str) -> &'static str {
     match provider_word.to_ascii_lowercase().as_str() {
         "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" | "max_output_tokens" => "length",
         "tool_calls" | "tool_use" | "tool_call" | "function_call" => "tool_calls",
-        "content_filter" | "content_filtered" | "guardrail_intervened" | "refusal" | "safety" | "sensitive" | "blacklist" => "content_filter",
+        "content_filter"
+        | "content_filtered"
+        | "guardrail_intervened"
+        | "refusal"
+        | "safety"
+        | "sensitive"
+        | "blacklist" => "content_filter",
         _ => "stop",
     }
 }
@@ -362,7 +382,8 @@ pub fn usage(json: &str, quirks: &[Quirk]) -> Option<Usage> {
     let output = wire.completion_tokens_details.unwrap_or_default();
     let first = |counts: &[Option<f64>]| counts.iter().find_map(|count| whole(*count)).unwrap_or(0);
 
-    let cached = first(&[input.cached_tokens, wire.prompt_cache_hit_tokens, wire.num_cached_tokens, wire.cached_tokens]);
+    let cached =
+        first(&[input.cached_tokens, wire.prompt_cache_hit_tokens, wire.num_cached_tokens, wire.cached_tokens]);
     let written = first(&[input.cache_write_tokens]);
     let audio_in = first(&[input.audio_tokens]);
     let image_in = first(&[input.image_tokens]);
@@ -408,7 +429,8 @@ pub fn as_stream(bytes: &[u8]) -> Option<Vec<u8>> {
     for choice in object.get_mut("choices")?.as_array_mut()? {
         let choice = choice.as_object_mut()?;
         let mut delta = choice.remove("message")?;
-        for (index, call) in delta.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
+        for (index, call) in delta.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten().enumerate()
+        {
             call.as_object_mut()?.insert("index".to_owned(), Value::from(index));
         }
         choice.insert("delta".to_owned(), delta);

@@ -79,9 +79,15 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ms) in
-            [("12ms", Some(12)), ("7.66s", Some(7660)), ("1m2.5s", Some(62_500)), ("1h", Some(3_600_000)), ("s", None), ("", None), ("5x", None)]
-        {
+        for (text, ms) in [
+            ("12ms", Some(12)),
+            ("7.66s", Some(7660)),
+            ("1m2.5s", Some(62_500)),
+            ("1h", Some(3_600_000)),
+            ("s", None),
+            ("", None),
+            ("5x", None),
+        ] {
             assert_eq!(duration_ms(text), ms, "{text}");
         }
     }

@@ -45,7 +45,12 @@ impl Demand {
 
     /// What the prompt probably is, in tokens: four bytes of text a token. For ranking and rate limits, never for money.
     pub fn prompt_tokens_likely(&self) -> u64 {
-        let parts = [self.text_bytes.div_ceil(4), self.images.saturating_mul(1_000), self.audio_chars.div_ceil(200), self.file_chars.div_ceil(40)];
+        let parts = [
+            self.text_bytes.div_ceil(4),
+            self.images.saturating_mul(1_000),
+            self.audio_chars.div_ceil(200),
+            self.file_chars.div_ceil(40),
+        ];
         parts.into_iter().fold(0, u64::saturating_add)
     }
 }
@@ -56,7 +61,8 @@ mod tests {
 
     #[test]
     fn the_bound_is_above_what_is_likely() {
-        let demand = Demand { text_bytes: 100, messages: 2, images: 1, audio_chars: 1000, file_chars: 500, ..Demand::default() };
+        let demand =
+            Demand { text_bytes: 100, messages: 2, images: 1, audio_chars: 1000, file_chars: 500, ..Demand::default() };
         assert_eq!(demand.prompt_tokens_max(), 100 + 32 + 10_000 + 63 + 250);
         assert!(demand.prompt_tokens_likely() < demand.prompt_tokens_max());
     }

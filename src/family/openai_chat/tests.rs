@@ -24,7 +24,9 @@ fn gateway_fields_stay_here() {
 
 #[test]
 fn usage_is_always_asked_for() {
-    let with = |options: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"stream":true{options}}}"#);
+    let with = |options: &str| {
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"stream":true{options}}}"#)
+    };
     for (options, expected) in [
         ("", r#","stream_options":{"include_usage":true}"#),
         (r#","stream_options":{"include_usage":true}"#, r#","stream_options":{"include_usage":true}"#),
@@ -32,7 +34,10 @@ fn usage_is_always_asked_for() {
     ] {
         assert_eq!(body(&with(options), &[], None), with(expected).replace("\"m\"", "\"up\""));
     }
-    assert_eq!(body(&with(r#","stream_options":{}"#), &[Quirk::NoStreamOptions], None), with("").replace("\"m\"", "\"up\""));
+    assert_eq!(
+        body(&with(r#","stream_options":{}"#), &[Quirk::NoStreamOptions], None),
+        with("").replace("\"m\"", "\"up\"")
+    );
 }
 
 #[test]
@@ -42,9 +47,14 @@ fn a_limit_replaces_the_clients_or_is_added() {
         (r#","max_tokens":100"#, vec![], r#""max_tokens":9"#),
         (r#","max_completion_tokens":100"#, vec![], r#""max_completion_tokens":9"#),
         ("", vec![Quirk::Rename("max_completion_tokens".into(), "max_tokens".into())], r#""max_tokens":9"#),
-        (r#","max_completion_tokens":100"#, vec![Quirk::Rename("max_completion_tokens".into(), "max_tokens".into())], r#""max_tokens":9"#),
+        (
+            r#","max_completion_tokens":100"#,
+            vec![Quirk::Rename("max_completion_tokens".into(), "max_tokens".into())],
+            r#""max_tokens":9"#,
+        ),
     ] {
-        let out = body(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{field}}}"#), &quirks, Some(9));
+        let out =
+            body(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{field}}}"#), &quirks, Some(9));
         assert!(out.contains(expected) && !out.contains("100"), "{out}");
         assert_eq!(out.matches("max_").count(), 1, "{out}");
     }
@@ -52,9 +62,18 @@ fn a_limit_replaces_the_clients_or_is_added() {
 
 #[test]
 fn quirks_change_what_they_name() {
-    let text = r#"{"model":"m","messages":[{"role":"developer","name":"n","content":"developer"}],"store":true,"seed":1}"#;
+    let text =
+        r#"{"model":"m","messages":[{"role":"developer","name":"n","content":"developer"}],"store":true,"seed":1}"#;
     assert_eq!(
-        body(text, &[Quirk::DeveloperAsSystem, Quirk::Drop(vec!["store".into()]), Quirk::Rename("seed".into(), "random_seed".into())], None),
+        body(
+            text,
+            &[
+                Quirk::DeveloperAsSystem,
+                Quirk::Drop(vec!["store".into()]),
+                Quirk::Rename("seed".into(), "random_seed".into())
+            ],
+            None
+        ),
         r#"{"model":"up","messages":[{"role":"system","name":"n","content":"developer"}],"random_seed":1}"#
     );
     assert!(!body(text, &[Quirk::NoMessageName], None).contains("\"name\""));
@@ -64,17 +83,49 @@ fn quirks_change_what_they_name() {
 fn usage_comes_in_disjoint_buckets() {
     use Meter::*;
     for (json, quirks, expected) in [
-        (r#"{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29}"#, vec![], vec![(InputTokens, 19), (OutputTokens, 10)]),
+        (
+            r#"{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29}"#,
+            vec![],
+            vec![(InputTokens, 19), (OutputTokens, 10)],
+        ),
         (
             r#"{"prompt_tokens":100,"completion_tokens":50,"prompt_tokens_details":{"cached_tokens":60,"audio_tokens":10,"cache_write_tokens":5},"completion_tokens_details":{"reasoning_tokens":20,"audio_tokens":7}}"#,
             vec![],
-            vec![(InputTokens, 25), (CacheReadTokens, 60), (CacheWriteTokens, 5), (InputAudioTokens, 10), (OutputTokens, 23), (ReasoningTokens, 20), (OutputAudioTokens, 7)],
+            vec![
+                (InputTokens, 25),
+                (CacheReadTokens, 60),
+                (CacheWriteTokens, 5),
+                (InputAudioTokens, 10),
+                (OutputTokens, 23),
+                (ReasoningTokens, 20),
+                (OutputAudioTokens, 7),
+            ],
         ),
-        (r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_cache_hit_tokens":8,"prompt_cache_miss_tokens":2}"#, vec![], vec![(InputTokens, 2), (CacheReadTokens, 8), (OutputTokens, 2)]),
-        (r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":30}}"#, vec![], vec![(InputTokens, 10), (CacheReadTokens, 30), (OutputTokens, 2)]),
-        (r#"{"prompt_tokens":1,"completion_tokens":2,"completion_tokens_details":{"reasoning_tokens":30}}"#, vec![Quirk::ReasoningOutsideOutput], vec![(InputTokens, 1), (OutputTokens, 2), (ReasoningTokens, 30)]),
-        (r#"{"prompt_tokens":1,"completion_tokens":2,"completion_tokens_details":{"reasoning_tokens":30}}"#, vec![Quirk::ReasoningSometimesOutsideOutput], vec![(InputTokens, 1), (OutputTokens, 2), (ReasoningTokens, 30)]),
-        (r#"{"prompt_tokens":1,"completion_tokens":40,"completion_tokens_details":{"reasoning_tokens":30}}"#, vec![Quirk::ReasoningSometimesOutsideOutput], vec![(InputTokens, 1), (OutputTokens, 10), (ReasoningTokens, 30)]),
+        (
+            r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_cache_hit_tokens":8,"prompt_cache_miss_tokens":2}"#,
+            vec![],
+            vec![(InputTokens, 2), (CacheReadTokens, 8), (OutputTokens, 2)],
+        ),
+        (
+            r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":30}}"#,
+            vec![],
+            vec![(InputTokens, 10), (CacheReadTokens, 30), (OutputTokens, 2)],
+        ),
+        (
+            r#"{"prompt_tokens":1,"completion_tokens":2,"completion_tokens_details":{"reasoning_tokens":30}}"#,
+            vec![Quirk::ReasoningOutsideOutput],
+            vec![(InputTokens, 1), (OutputTokens, 2), (ReasoningTokens, 30)],
+        ),
+        (
+            r#"{"prompt_tokens":1,"completion_tokens":2,"completion_tokens_details":{"reasoning_tokens":30}}"#,
+            vec![Quirk::ReasoningSometimesOutsideOutput],
+            vec![(InputTokens, 1), (OutputTokens, 2), (ReasoningTokens, 30)],
+        ),
+        (
+            r#"{"prompt_tokens":1,"completion_tokens":40,"completion_tokens_details":{"reasoning_tokens":30}}"#,
+            vec![Quirk::ReasoningSometimesOutsideOutput],
+            vec![(InputTokens, 1), (OutputTokens, 10), (ReasoningTokens, 30)],
+        ),
         (r#"{"prompt_tokens":7.0,"completion_tokens":null}"#, vec![], vec![(InputTokens, 7)]),
     ] {
         assert_eq!(usage(json, &quirks).unwrap().iter().collect::<Vec<_>>(), expected, "{json}");
@@ -87,7 +138,9 @@ fn usage_comes_in_disjoint_buckets() {
 #[test]
 fn frames_tell_what_they_hold() {
     let told = |data: &str| frame(data, &[]);
-    let role = told(r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}],"usage":null}"#);
+    let role = told(
+        r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"finish_reason":null}],"usage":null}"#,
+    );
     assert_eq!(role, Told::default());
     assert!(told(r#"{"choices":[{"delta":{"content":"Hel"}}]}"#).has_content);
     assert_eq!(told(r#"{"choices":[{"delta":{"content":"Hel"}}]}"#).output_bytes, 3);
@@ -96,7 +149,8 @@ fn frames_tell_what_they_hold() {
     assert_eq!(told(r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#).finish.as_deref(), Some("stop"));
     let usage = told(r#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
     assert!(usage.is_usage_only && usage.usage.is_some() && !usage.has_content);
-    let with_finish = told(r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+    let with_finish =
+        told(r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
     assert!(!with_finish.is_usage_only && with_finish.usage.is_some());
     assert!(told(r#"{"choices":[{"delta":{}}],"x_groq":{"usage":{"prompt_tokens":1}}}"#).usage.is_some());
     assert!(told(r#"{"choices":[{"delta":{},"usage":{"prompt_tokens":1}}]}"#).usage.is_some());
@@ -142,7 +196,14 @@ fn an_unstreamed_answer_becomes_a_stream() {
 
 #[test]
 fn finish_reasons_in_the_dialects_words() {
-    for (word, expected) in [("eos", "stop"), ("STOP", "stop"), ("model_length", "length"), ("function_call", "tool_calls"), ("sensitive", "content_filter"), ("unheard", "stop")] {
+    for (word, expected) in [
+        ("eos", "stop"),
+        ("STOP", "stop"),
+        ("model_length", "length"),
+        ("function_call", "tool_calls"),
+        ("sensitive", "content_filter"),
+        ("unheard", "stop"),
+    ] {
         assert_eq!(finish_reason(word), expected, "{word}");
     }
 }

@@ -1,0 +1,3 @@
+//! The stored record of each request.
+
+pub mod row;

@@ -1,0 +1,297 @@
+//! The attempts of one request up to the commit point: which candidate next, how long it may take, and what the client
+//! is told when everyone failed.
+
+use serde_json::json;
+
+use crate::activity::row::AttemptRow;
+use crate::attempt::classify::{Class, Verdict};
+use crate::error::{Code, Failure};
+use crate::time::Millis;
+
+/// The wait a client is told when nobody named one, in milliseconds.
+const RETRY_AFTER_MS: u64 = 5_000;
+
+/// How long and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Most attempts.
+    pub attempts_max: usize,
+    /// Until the first content (streamed) or the whole answer (plain) of one attempt, in milliseconds.
+    pub first_byte_ms: u64,
+    /// All attempts and the delivery together, in milliseconds.
+    pub total_ms: u64,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Call this candidate and give it this long.
+    Send {
+        /// Its place in the plan.
+        candidate: usize,
+        /// Its time, in milliseconds.
+        wait_ms: u64,
+    },
+    /// Nobody is left.
+    GiveUp,
+}
+
+/// A failed attempt, for the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The provider.
+    pub provider: String,
+    /// The model's name there.
+    pub upstream: String,
+    /// Its HTTP status, where it answered.
+    pub status: Option<u16>,
+    /// What it means.
+    pub verdict: Verdict,
+    /// The field it blames, where the client sent one of that name.
+    pub param: Option<String>,
+    /// The wait it asked for, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// When it began.
+    pub began: Millis,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    candidates: usize,
+    next: usize,
+    patience: Patience,
+    arrived: Millis,
+    rows: Vec<AttemptRow>,
+    decisive: Option<(Verdict, Option<String>)>,
+    ended: bool,
+    all_busy: bool,
+    shortest_wait_ms: Option<u64>,
+}
+
+impl Machine {
+    /// For a plan of that many candidates.
+    pub fn new(candidates: usize, patience: Patience, arrived: Millis) -> Machine {
+        Machine {
+            candidates,
+            next: 0,
+            patience,
+            arrived,
+            rows: Vec::new(),
+            decisive: None,
+            ended: false,
+            all_busy: true,
+            shortest_wait_ms: None,
+        }
+    }
+
+    /// When everything must be over.
+    pub fn deadline(&self) -> Millis {
+        self.arrived.plus(self.patience.total_ms)
+    }
+
+    /// What to do now.
+    pub fn next(&mut self, now: Millis) -> Step {
+        let left_ms = self.deadline().since(now);
+        if self.ended || self.next >= self.candidates || self.rows.len() >= self.patience.attempts_max || left_ms == 0 {
+            return Step::GiveUp;
+        }
+        let candidate = self.next;
+        self.next = self.next.saturating_add(1);
+        let others = self.next < self.candidates && self.rows.len().saturating_add(1) < self.patience.attempts_max;
+        // While others could still answer, one attempt may take at most half of what is left.
+        let share_ms = if others { left_ms.div_ceil(2) } else { left_ms };
+        Step::Send { candidate, wait_ms: self.patience.first_byte_ms.min(share_ms) }
+    }
+
+    /// An attempt failed before its first content.
+    pub fn on_failed(&mut self, failed: Failed, now: Millis) {
+        let Failed { provider, upstream, status, verdict, param, retry_after_ms, began } = failed;
+        self.rows.push(AttemptRow {
+            provider,
+            upstream,
+            status,
+            class: Some(verdict.class.name().to_owned()),
+            code: Some(verdict.code.name().to_owned()),
+            start_ms: began.since(self.arrived),
+            ms: now.since(began),
+            retry_after_ms,
+        });
+        self.ended = !verdict.next;
+        self.all_busy &= verdict.class == Class::Busy;
+        if let Some(wait) = retry_after_ms {
+            self.shortest_wait_ms = Some(self.shortest_wait_ms.map_or(wait, |shortest| shortest.min(wait)));
+        }
+        // A refused credential of ours says little about the request; anything else decides over it.
+        let keeps = verdict.class == Class::Credential && self.decisive.is_some();
+        if !keeps {
+            self.decisive = Some((verdict, param));
+        }
+    }
+
+    /// An attempt delivered its first content (or its whole answer).
+    pub fn on_served(&mut self, provider: &str, upstream: &str, status: u16, began: Millis, now: Millis) {
+        self.rows.push(AttemptRow {
+            provider: provider.to_owned(),
+            upstream: upstream.to_owned(),
+            status: Some(status),
+            class: None,
+            code: None,
+            start_ms: began.since(self.arrived),
+            ms: now.since(began),
+            retry_after_ms: None,
+        });
+    }
+
+    /// Attempts so far.
+    pub fn attempts(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The record.
+    pub fn into_rows(self) -> Vec<AttemptRow> {
+        self.rows
+    }
+
+    /// What the client is told: the class of the decisive attempt is kept.
+    pub fn failure(&self) -> Failure {
+        let (code, param) = match &self.decisive {
+            None => (Code::ProviderTimeout, None),
+            // Mixed reasons: "slow down" is only true when everybody said so.
+            Some((verdict, param)) => match verdict.code {
+                Code::ProviderBusy if !self.all_busy => (Code::ProviderUnavailable, None),
+                code => (code, param.clone()),
+            },
+        };
+        let attempts: Vec<_> = self
+            .rows
+            .iter()
+            .map(|row| json!({"provider": row.provider, "status": row.status, "class": row.class, "code": row.code, "ms": row.ms}))
+            .collect();
+        let wait = match code {
+            Code::ProviderBusy | Code::ProviderUnavailable => Some(self.shortest_wait_ms.unwrap_or(RETRY_AFTER_MS)),
+            _ => self.shortest_wait_ms,
+        };
+        let mut failure = Failure::new(code, message(code, attempts.len()))
+            .with_details(json!({ "attempts": attempts }))
+            .retry_after(wait);
+        failure.param = param;
+        failure
+    }
+}
+
+fn message(code: Code, attempts: usize) -> String {
+    let tried = if attempts == 1 { "the provider".to_owned() } else { format!("all {attempts} providers") };
+    match code {
+        Code::InvalidInput => "the provider refused the request as invalid".to_owned(),
+        Code::ContextLengthExceeded => "the prompt is longer than the model's context".to_owned(),
+        Code::UnsupportedParameter => "the provider does not take one of the request's parameters".to_owned(),
+        Code::PayloadTooLarge => "the request is too large for the provider".to_owned(),
+        Code::ProviderBusy => format!("{tried} asked to slow down"),
+        Code::ProviderTimeout => format!("{tried} did not answer in time"),
+        Code::ProviderUnavailable => format!("{tried} could not be used"),
+        _ => format!("{tried} failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempt::classify::{Breakage, answer, breakage};
+    use crate::family::fault::Fault;
+
+    const PATIENCE: Patience = Patience { attempts_max: 3, first_byte_ms: 1000, total_ms: 4000 };
+
+    fn failed(status: u16, retry_after_ms: Option<u64>) -> Failed {
+        let verdict = answer(status, &Fault::default());
+        Failed {
+            provider: "p".into(),
+            upstream: "u".into(),
+            status: Some(status),
+            verdict,
+            param: None,
+            retry_after_ms,
+            began: Millis(0),
+        }
+    }
+
+    fn after(statuses: &[u16]) -> Failure {
+        let mut machine = Machine::new(9, Patience { attempts_max: 9, ..PATIENCE }, Millis(0));
+        for status in statuses {
+            machine.next(Millis(0));
+            machine.on_failed(failed(*status, None), Millis(0));
+        }
+        machine.failure()
+    }
+
+    #[test]
+    fn one_after_the_other_until_nobody_is_left() {
+        let mut machine = Machine::new(2, PATIENCE, Millis(0));
+        assert_eq!(machine.next(Millis(0)), Step::Send { candidate: 0, wait_ms: 1000 });
+        machine.on_failed(failed(500, None), Millis(10));
+        assert_eq!(machine.next(Millis(10)), Step::Send { candidate: 1, wait_ms: 1000 });
+        machine.on_failed(failed(500, None), Millis(20));
+        assert_eq!(machine.next(Millis(20)), Step::GiveUp);
+        assert_eq!(machine.failure().code, Code::ProviderError);
+    }
+
+    #[test]
+    fn attempts_and_time_are_capped() {
+        let mut machine = Machine::new(9, PATIENCE, Millis(0));
+        for _ in 0..3 {
+            assert!(matches!(machine.next(Millis(0)), Step::Send { .. }));
+            machine.on_failed(failed(500, None), Millis(0));
+        }
+        assert_eq!(machine.next(Millis(0)), Step::GiveUp, "three attempts");
+        let mut machine = Machine::new(2, PATIENCE, Millis(0));
+        assert_eq!(machine.next(Millis(3000)), Step::Send { candidate: 0, wait_ms: 500 }, "half of what is left");
+        assert_eq!(machine.next(Millis(3600)), Step::Send { candidate: 1, wait_ms: 400 }, "all of it for the last");
+        assert_eq!(machine.next(Millis(4000)), Step::GiveUp);
+    }
+
+    #[test]
+    fn a_clients_mistake_ends_it_at_once() {
+        let mut machine = Machine::new(3, PATIENCE, Millis(0));
+        machine.next(Millis(0));
+        machine.on_failed(failed(400, None), Millis(0));
+        assert_eq!(machine.next(Millis(0)), Step::GiveUp);
+        assert_eq!(machine.failure().code, Code::InvalidInput);
+    }
+
+    #[test]
+    fn the_decisive_attempt_gives_the_code() {
+        for (statuses, code) in [
+            (vec![401], Code::ProviderUnavailable),
+            (vec![500, 401], Code::ProviderError),
+            (vec![401, 500], Code::ProviderError),
+            (vec![429, 429], Code::ProviderBusy),
+            (vec![500, 429], Code::ProviderUnavailable),
+            (vec![503, 503], Code::ProviderUnavailable),
+            (vec![504], Code::ProviderTimeout),
+            (vec![], Code::ProviderTimeout),
+        ] {
+            assert_eq!(after(&statuses).code, code, "{statuses:?}");
+        }
+    }
+
+    #[test]
+    fn the_wait_is_the_smallest_anybody_asked_for() {
+        let mut machine = Machine::new(3, PATIENCE, Millis(0));
+        machine.on_failed(failed(429, Some(9000)), Millis(0));
+        machine.on_failed(failed(429, Some(2000)), Millis(0));
+        machine.on_failed(failed(429, None), Millis(0));
+        assert_eq!(machine.failure().retry_after_ms, Some(2000));
+        assert_eq!(after(&[503]).retry_after_ms, Some(RETRY_AFTER_MS));
+        assert_eq!(after(&[400]).retry_after_ms, None);
+        let details = machine.failure().details.unwrap();
+        assert_eq!(details["attempts"].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_refused_connection_is_unavailable() {
+        let mut machine = Machine::new(1, PATIENCE, Millis(0));
+        let verdict = breakage(Breakage::Connect);
+        machine.on_failed(Failed { status: None, verdict, ..failed(500, None) }, Millis(0));
+        assert_eq!(machine.failure().code, Code::ProviderUnavailable);
+    }
+}

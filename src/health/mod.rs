@@ -1,0 +1,3 @@
+//! What recent attempts say about offers.
+
+pub mod board;

@@ -1,0 +1,241 @@
+//! The account of one workspace: balance, holds, and the durable ceiling over them.
+//!
+//! Holds live in memory. What is durable is the balance and a *ceiling* on the sum of outstanding holds, raised in
+//! coarse steps. After a crash the account opens with the ceiling as a *ghost*: credits that somebody may still settle
+//! against, unavailable until those holds would have expired. So a crash can delay credits and never create them.
+//!
+//! Invariants, asserted after every step in tests: balance ≥ 0; held + ghost ≤ balance; held + ghost ≤ ceiling once a
+//! step's effects are durable. A settled or expired hold is final: a second word about it changes nothing.
+#![deny(clippy::arithmetic_side_effects)]
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::money::Nanos;
+use crate::time::Millis;
+
+/// How long a settlement is remembered so that a second one is recognised, in milliseconds. Senders give up earlier.
+pub const SETTLED_MEMORY_MS: u64 = 10 * 60_000;
+/// The ceiling never falls below this share of the balance: 1 / 16.
+const CEILING_SHARE: i64 = 16;
+/// Nor below this, in nano-dollars (25 cents), balance permitting.
+const CEILING_LEAST: i64 = 250_000_000;
+
+/// Credits set aside for one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// How much.
+    pub nanos: Nanos,
+    /// When it becomes nobody's.
+    pub expires: Millis,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ghost {
+    nanos: Nanos,
+    until: Millis,
+}
+
+/// Credits set aside, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// This much is held. `raised` says that the ceiling was raised and must become durable before the answer leaves.
+    Held {
+        /// How much.
+        nanos: Nanos,
+        /// Whether the ceiling changed.
+        raised: bool,
+    },
+    /// Not even the least is available.
+    Short {
+        /// What is.
+        available: Nanos,
+    },
+}
+
+/// What a settlement did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The hold ended with this charge; what the balance could not cover is the gateway's loss.
+    Charged {
+        /// Taken from the balance.
+        charged: Nanos,
+        /// Not covered.
+        lost: Nanos,
+    },
+    /// Settled before: nothing changes.
+    Again,
+    /// The hold had expired, or never was: the charge is the gateway's loss, in an entry of its own.
+    Late {
+        /// What it would have been.
+        lost: Nanos,
+    },
+}
+
+/// The account.
+#[derive(Debug)]
+pub struct Account<Id> {
+    balance: Nanos,
+    held: Nanos,
+    ceiling: Nanos,
+    /// The highest sum of holds since the last time the ceiling was set.
+    peak: Nanos,
+    holds: HashMap<Id, Hold>,
+    ghost: Option<Ghost>,
+    opened: Millis,
+    settled: HashMap<Id, Millis>,
+    settled_order: VecDeque<(Millis, Id)>,
+}
+
+impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
+    /// Opens the account with what was durable. A ceiling above zero becomes a ghost until holds made before `now`
+    /// have expired.
+    pub fn open(balance: Nanos, ceiling: Nanos, now: Millis, hold_ms: u64) -> Account<Id> {
+        let ghost = Nanos(ceiling.0.min(balance.0).max(0));
+        Account {
+            balance,
+            held: Nanos::ZERO,
+            ceiling,
+            peak: Nanos::ZERO,
+            holds: HashMap::new(),
+            ghost: (ghost.0 > 0).then_some(Ghost { nanos: ghost, until: now.plus(hold_ms) }),
+            opened: now,
+            settled: HashMap::new(),
+            settled_order: VecDeque::new(),
+        }
+    }
+
+    /// Remembers that `id` was settled or expired at `at` (from the journal, when opening).
+    pub fn remember(&mut self, id: Id, at: Millis) {
+        if self.settled.insert(id.clone(), at).is_none() {
+            self.settled_order.push_back((at, id));
+        }
+    }
+
+    /// Prepaid money left, holds included.
+    pub fn balance(&self) -> Nanos {
+        self.balance
+    }
+
+    /// Credits set aside, those of a crash included.
+    pub fn held(&self) -> Nanos {
+        Nanos(self.held.0.saturating_add(self.ghost_nanos().0))
+    }
+
+    /// The durable ceiling.
+    pub fn ceiling(&self) -> Nanos {
+        self.ceiling
+    }
+
+    /// What a new hold can take.
+    pub fn available(&self) -> Nanos {
+        Nanos(self.balance.0.saturating_sub(self.held().0).max(0))
+    }
+
+    /// Whether any hold is outstanding.
+    pub fn is_idle(&self) -> bool {
+        self.holds.is_empty() && self.ghost.is_none()
+    }
+
+    fn ghost_nanos(&self) -> Nanos {
+        self.ghost.map_or(Nanos::ZERO, |ghost| ghost.nanos)
+    }
+
+    /// Sets credits aside: `wanted` where that is available, else what is, but not less than `least`.
+    pub fn admit(&mut self, id: Id, wanted: Nanos, least: Nanos, now: Millis, hold_ms: u64) -> Admission {
+        let available = self.available();
+        let wanted = Nanos(wanted.0.max(0));
+        if available < least || self.holds.contains_key(&id) || self.settled.contains_key(&id) {
+            return Admission::Short { available };
+        }
+        let nanos = wanted.min(available);
+        self.held = Nanos(self.held.0.saturating_add(nanos.0));
+        self.holds.insert(id, Hold { nanos, expires: now.plus(hold_ms) });
+        self.peak = self.peak.max(self.held());
+        let raised = self.held() > self.ceiling;
+        if raised {
+            self.ceiling = self.ceiling_wanted();
+        }
+        Admission::Held { nanos, raised }
+    }
+
+    /// Twice what was needed at most, a share of the balance at least, and never more than the balance.
+    fn ceiling_wanted(&self) -> Nanos {
+        let peak = self.peak.0.max(self.held().0);
+        let share = self.balance.0.checked_div(CEILING_SHARE).unwrap_or(0).max(CEILING_LEAST);
+        Nanos(peak.saturating_mul(2).max(share).min(self.balance.0).max(0))
+    }
+
+    /// Sets the ceiling for what is to come, to be written together with something else that is written anyway.
+    pub fn set_ceiling(&mut self) {
+        let wanted = self.ceiling_wanted();
+        // Lower it only far: a ceiling that is a little high costs nothing.
+        if wanted > self.ceiling || wanted.0 < self.ceiling.0.checked_div(4).unwrap_or(0) || self.ceiling > self.balance
+        {
+            self.ceiling = wanted;
+        }
+        self.peak = self.held();
+    }
+
+    /// Ends a hold with `cost`. `claimed` is what the sender was granted and `admitted` when: they count only for a hold
+    /// that a crash made the account forget.
+    pub fn settle(&mut self, id: &Id, cost: Nanos, claimed: Nanos, admitted: Millis, now: Millis) -> Settled {
+        if self.settled.contains_key(id) {
+            return Settled::Again;
+        }
+        let cost = Nanos(cost.0.max(0));
+        if let Some(hold) = self.holds.remove(id) {
+            self.held = Nanos(self.held.0.saturating_sub(hold.nanos.0));
+        } else if let Some(ghost) = self.ghost.filter(|ghost| admitted < self.opened && now < ghost.until) {
+            let left = Nanos(ghost.nanos.0.saturating_sub(claimed.0.max(0)).max(0));
+            self.ghost = (left.0 > 0).then_some(Ghost { nanos: left, ..ghost });
+        } else {
+            self.remember(id.clone(), now);
+            return Settled::Late { lost: cost };
+        }
+        // The ended hold is part of what is available now; the holds of others are not touched.
+        let charged = cost.min(self.available());
+        self.balance = Nanos(self.balance.0.saturating_sub(charged.0));
+        self.remember(id.clone(), now);
+        Settled::Charged { charged, lost: Nanos(cost.0.saturating_sub(charged.0)) }
+    }
+
+    /// Adds (or, below zero, takes back) credits; never below what is held. Returns what was really added.
+    pub fn grant(&mut self, nanos: Nanos) -> Option<Nanos> {
+        let floor = Nanos(self.available().0.saturating_neg());
+        let added = nanos.max(floor);
+        self.balance = self.balance.add(added).ok()?;
+        Some(added)
+    }
+
+    /// Ends what nobody spoke of in time. Each of the returned requests is final and costs nothing.
+    pub fn expire(&mut self, now: Millis) -> Vec<Id> {
+        let expired: Vec<Id> =
+            self.holds.iter().filter(|(_, hold)| now >= hold.expires).map(|(id, _)| id.clone()).collect();
+        for id in &expired {
+            if let Some(hold) = self.holds.remove(id) {
+                self.held = Nanos(self.held.0.saturating_sub(hold.nanos.0));
+            }
+            self.remember(id.clone(), now);
+        }
+        if self.ghost.is_some_and(|ghost| now >= ghost.until) {
+            self.ghost = None;
+        }
+        while let Some((at, _)) = self.settled_order.front()
+            && now.since(*at) > SETTLED_MEMORY_MS
+        {
+            if let Some((_, id)) = self.settled_order.pop_front() {
+                self.settled.remove(&id);
+            }
+        }
+        expired
+    }
+
+    /// When the next hold or the ghost expires.
+    pub fn next_expiry(&self) -> Option<Millis> {
+        let holds = self.holds.values().map(|hold| hold.expires);
+        holds.chain(self.ghost.map(|ghost| ghost.until)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! What a request may cost at most with one offer: the basis of the hold.
+//!
+//! Every prompt token at the dearest input price the card can ask, every output token at the dearest output price,
+//! under any rule that could apply. So the hold is a true upper bound as long as the provider counts no more than one
+//! token per byte and keeps to its output limit; what exceeds it is the gateway's loss, not the client's.
+#![deny(clippy::arithmetic_side_effects)]
+
+use crate::catalog::Offer;
+use crate::ledger::charge::price_of;
+use crate::money::{MoneyError, Nanos, Price, Unrounded};
+use crate::text::demand::Demand;
+use crate::usage::Meter;
+
+/// Output tokens that are allowed for where neither client nor catalog states a limit. The limit is then sent along.
+pub const OUTPUT_TOKENS_UNSTATED: u64 = 16_384;
+/// The least output worth buying when the balance does not cover an offer's own limit, in tokens.
+pub const OUTPUT_TOKENS_MIN: u64 = 64;
+/// Web searches allowed for in one request.
+const SEARCHES_MAX: u64 = 10;
+
+const INPUT: &[Meter] = &[
+    Meter::InputTokens,
+    Meter::CacheReadTokens,
+    Meter::CacheWriteTokens,
+    Meter::CacheWrite1hTokens,
+    Meter::CacheWrite12hTokens,
+    Meter::InputAudioTokens,
+    Meter::InputImageTokens,
+];
+const OUTPUT: &[Meter] = &[
+    Meter::OutputTokens,
+    Meter::ReasoningTokens,
+    Meter::OutputAudioTokens,
+    Meter::OutputImageTokens,
+    Meter::CitationTokens,
+];
+
+/// The worst case of one request with one offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// The prompt and fixed fees.
+    pub prompt_nanos: Nanos,
+    /// Dearest price of an output token.
+    pub output_price: Price,
+    /// Output limit per choice, in tokens.
+    pub output_tokens: u64,
+    /// Choices.
+    pub choices: u64,
+    /// Whether the limit has to be sent along, because neither client nor provider has one.
+    pub must_send_limit: bool,
+    /// Whether the client stated the limit itself.
+    pub is_stated: bool,
+}
+
+/// The bound for `demand` with `offer`; `None` where the card has no price for input or output.
+pub fn bound(
+    demand: &Demand,
+    offer: &Offer,
+    model_max_output: Option<u64>,
+    model_context: Option<u64>,
+) -> Option<Result<Bound, MoneyError>> {
+    let context = offer.context.or(model_context);
+    let prompt_tokens = context.map_or(demand.prompt_tokens_max(), |context| demand.prompt_tokens_max().min(context));
+    let prices = offer.card.dearest(prompt_tokens);
+    let dearest = |meters: &[Meter]| meters.iter().filter_map(|meter| prices.get(meter)).max().copied();
+    price_of(&prices, Meter::InputTokens)?;
+    price_of(&prices, Meter::OutputTokens)?;
+    let (input_price, output_price) = (dearest(INPUT)?, dearest(OUTPUT)?);
+    let own_limit = offer.max_output.or(model_max_output).or(context);
+    let output_tokens = match (demand.max_output, own_limit) {
+        (Some(client), Some(own)) => client.min(own),
+        (Some(client), None) => client,
+        (None, Some(own)) => own,
+        (None, None) => OUTPUT_TOKENS_UNSTATED,
+    };
+    let fixed = |meter: Meter, quantity: u64, sum: Unrounded| match prices.get(&meter) {
+        Some(price) => sum.add(quantity, *price),
+        None => Ok(sum),
+    };
+    let prompt = Unrounded::default()
+        .add(prompt_tokens, input_price)
+        .and_then(|sum| fixed(Meter::Requests, 1, sum))
+        .and_then(|sum| fixed(Meter::WebSearches, SEARCHES_MAX, sum))
+        .and_then(Unrounded::round_up);
+    Some(prompt.map(|prompt_nanos| Bound {
+        prompt_nanos,
+        output_price,
+        output_tokens,
+        choices: demand.choices.max(1),
+        must_send_limit: demand.max_output.is_none() && own_limit.is_none(),
+        is_stated: demand.max_output.is_some(),
+    }))
+}
+
+impl Bound {
+    /// Nano-dollars for `output_tokens` per choice.
+    pub fn nanos_for(&self, output_tokens: u64) -> Result<Nanos, MoneyError> {
+        let tokens = output_tokens.checked_mul(self.choices).ok_or(MoneyError::Overflow)?;
+        let output = Unrounded::default().add(tokens, self.output_price)?.round_up()?;
+        self.prompt_nanos.add(output)
+    }
+
+    /// The hold that covers everything.
+    pub fn most(&self) -> Result<Nanos, MoneyError> {
+        self.nanos_for(self.output_tokens)
+    }
+
+    /// The least hold worth admitting: all of it where the client stated a limit, else a small answer.
+    pub fn least(&self) -> Result<Nanos, MoneyError> {
+        if self.is_stated { self.most() } else { self.nanos_for(self.output_tokens.min(OUTPUT_TOKENS_MIN)) }
+    }
+
+    /// Output tokens per choice that `held` covers, at most the limit; `None` where it does not cover [`Bound::least`].
+    pub fn affordable(&self, held: Nanos) -> Option<u64> {
+        if held < self.least().ok()? {
+            return None;
+        }
+        let left = i128::from(held.0.checked_sub(self.prompt_nanos.0)?);
+        let per_token = i128::from(self.output_price.0).checked_mul(i128::from(self.choices))?;
+        if per_token == 0 {
+            return Some(self.output_tokens);
+        }
+        let tokens = left.checked_mul(1_000_000)?.checked_div(per_token)?;
+        u64::try_from(tokens).ok().map(|tokens| tokens.min(self.output_tokens))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::catalog::PriceCard;
+
+    fn offer(input: &str, output: &str, max_output: Option<u64>) -> Offer {
+        let prices: BTreeMap<Meter, Price> = [(Meter::InputTokens, input), (Meter::OutputTokens, output)]
+            .into_iter()
+            .map(|(meter, price)| (meter, Price::from_dollars(price, 1_000_000).unwrap()))
+            .collect();
+        Offer {
+            provider: "p".to_owned(),
+            upstream: "u".to_owned(),
+            kind: "chat".to_owned(),
+            variant: None,
+            regions: Vec::new(),
+            context: None,
+            max_output,
+            can: std::collections::BTreeSet::new(),
+            card: PriceCard { as_of: String::new(), disputed: false, prices, rules: Vec::new() },
+            is_free: false,
+            status: None,
+            retires: None,
+        }
+    }
+
+    fn demand(text_bytes: u64, max_output: Option<u64>, choices: u64) -> Demand {
+        Demand { text_bytes, max_output, choices, ..Demand::default() }
+    }
+
+    fn bound_of(demand: Demand, offer: &Offer) -> Bound {
+        bound(&demand, offer, None, None).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_stated_limit_is_held_for_in_full() {
+        let b = bound_of(demand(100, Some(50), 2), &offer("1", "2", Some(1000)));
+        assert_eq!(b.most(), Ok(Nanos(100 * 1000 + 2 * 50 * 2000)));
+        assert_eq!(b.least(), b.most());
+        assert_eq!(b.affordable(b.most().unwrap()), Some(50));
+        assert_eq!(b.affordable(Nanos(b.most().unwrap().0 - 1)), None);
+    }
+
+    #[test]
+    fn an_unstated_limit_is_lowered_to_what_is_affordable() {
+        let b = bound_of(demand(0, None, 1), &offer("1", "2", Some(1000)));
+        assert_eq!(b.most(), Ok(Nanos(2_000_000)));
+        assert_eq!(b.affordable(Nanos(1_000_000)), Some(500));
+        assert_eq!(b.affordable(Nanos(64 * 2000)), Some(64));
+        assert_eq!(b.affordable(Nanos(64 * 2000 - 1)), None, "under the floor");
+        assert!(!b.must_send_limit);
+        assert!(bound_of(demand(0, None, 1), &offer("1", "2", None)).must_send_limit);
+    }
+
+    #[test]
+    fn a_free_offer_needs_no_hold() {
+        let b = bound_of(demand(1000, None, 1), &offer("0", "0", Some(10)));
+        assert_eq!((b.most(), b.affordable(Nanos(0))), (Ok(Nanos(0)), Some(10)));
+    }
+
+    #[test]
+    fn without_a_price_there_is_no_bound() {
+        let mut o = offer("1", "2", None);
+        o.card.prices.remove(&Meter::OutputTokens);
+        assert_eq!(bound(&demand(1, None, 1), &o, None, None), None);
+    }
+}

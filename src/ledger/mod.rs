@@ -1,0 +1,7 @@
+//! Money of a workspace: what a request may cost at most, what it did cost, how an ending is charged, and the account
+//! that holds and settles.
+
+pub mod account;
+pub mod bound;
+pub mod charge;
+pub mod ending;

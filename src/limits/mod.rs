@@ -1,0 +1,4 @@
+//! Requests and tokens per minute, and requests in flight.
+
+pub mod gate;
+pub mod window;

@@ -1,0 +1,237 @@
+//! From a provider's stream to a client's: decoder, usage meter and encoder as one push machine.
+//!
+//! Here both ends speak OpenAI chat, so frames pass as they are. Two ways of use, for the same stream:
+//! *seen* (every chunk goes through [`Relay::push`] with an output) and *native* (the runtime moves the bytes, the
+//! relay only observes them: no output). [`Relay::finish`] says once how it ended and what must still be written.
+
+use crate::attempt::classify::{self, Breakage, Verdict};
+use crate::error::Failure;
+use crate::family::fault::Fault;
+use crate::family::openai_chat::{self, DONE, Told};
+use crate::family::quirk::Quirk;
+use crate::ledger::ending::Ending;
+use crate::sse::{Frame, Frames, SseError, write_data};
+use crate::usage::Usage;
+
+/// Adds members to a usage object: its price, in JSON, without braces; `None` to leave it alone.
+pub type Amend<'a> = &'a dyn Fn(&Usage) -> Option<String>;
+
+/// What the client sees of usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageView {
+    /// It did not ask: the usage chunk is taken out.
+    Hidden,
+    /// It asked: the chunk passes.
+    Shown,
+    /// It asked for the cost as well: the chunk passes with its price.
+    Priced,
+}
+
+/// How the bytes stopped coming.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The provider closed the stream.
+    Eof,
+    /// The connection broke.
+    Broken,
+    /// Nothing came for too long.
+    Idle,
+    /// The total time is over.
+    Deadline,
+    /// The client left.
+    Left,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// For the table of endings.
+    pub ending: Ending,
+    /// The verdict on the provider, where it failed.
+    pub verdict: Option<Verdict>,
+    /// What the stream reported.
+    pub seen: Seen,
+}
+
+/// What was gathered from the frames.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// Content the client can show has come: the commit point.
+    pub has_content: bool,
+    /// Bytes of generated text and arguments.
+    pub output_bytes: u64,
+    /// The last finish reason, in the provider's words.
+    pub finish: Option<String>,
+    /// The last usage report.
+    pub usage: Option<Usage>,
+    /// The tier that served.
+    pub service_tier: Option<String>,
+    /// The end mark has come.
+    pub is_done: bool,
+    /// The first error.
+    pub fault: Option<Fault>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Relay {
+    frames: Frames,
+    quirks: Vec<Quirk>,
+    view: UsageView,
+    seen: Seen,
+    broken: bool,
+}
+
+impl Relay {
+    /// For one answer of a provider with these quirks.
+    pub fn new(quirks: Vec<Quirk>, view: UsageView) -> Relay {
+        Relay { frames: Frames::default(), quirks, view, seen: Seen::default(), broken: false }
+    }
+
+    /// What has been gathered.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Whether the runtime may move the bytes: nothing has to be taken out or added.
+    pub fn can_be_native(&self) -> bool {
+        self.view == UsageView::Shown
+    }
+
+    /// Whether the stream has said all it will: its end mark or an error.
+    pub fn is_over(&self) -> bool {
+        self.seen.is_done || self.seen.fault.is_some() || self.broken
+    }
+
+    /// Takes a chunk; appends what the client gets to `out` (native use passes none).
+    pub fn push(&mut self, bytes: &[u8], mut out: Option<&mut Vec<u8>>, amend: Amend<'_>) {
+        let Relay { frames, quirks, view, seen, broken } = self;
+        let result = frames.push(bytes, |frame| take(frame, quirks, *view, seen, out.as_deref_mut(), amend));
+        *broken |= matches!(result, Err(SseError::TooLong | SseError::NotUtf8));
+    }
+
+    /// The end: how it was, and (in `out`) what the client still has to get. `request_id` goes into an error event.
+    pub fn finish(mut self, stop: Stop, native: bool, request_id: &str, out: &mut Vec<u8>, amend: Amend<'_>) -> End {
+        let pending = std::mem::take(&mut self.frames);
+        let had_pending = !pending.pending().is_empty();
+        let before = out.len();
+        let Relay { quirks, view, seen, broken, .. } = &mut self;
+        let last = pending.finish(|frame| {
+            let target = if native { None } else { Some(&mut *out) };
+            take(frame, quirks, *view, seen, target, amend);
+        });
+        *broken |= last.is_err();
+        // A last event without its blank line gets one, wherever its bytes went.
+        if had_pending && (native || out.len() > before) {
+            out.extend_from_slice(b"\n\n");
+        }
+        self.end(stop, native, request_id, out)
+    }
+
+    fn end(self, stop: Stop, native: bool, request_id: &str, out: &mut Vec<u8>) -> End {
+        let seen = self.seen;
+        let is_refusal = seen.finish.as_deref().map(openai_chat::finish_reason) == Some("content_filter");
+        let is_empty = seen.output_bytes == 0 && (seen.finish.is_none() || is_refusal);
+        let verdict = if let Some(fault) = &seen.fault {
+            Some(classify::answer(200, fault))
+        } else if self.broken {
+            Some(classify::breakage(Breakage::Malformed))
+        } else if seen.finish.is_some() && (seen.is_done || stop == Stop::Eof) {
+            None
+        } else {
+            match stop {
+                Stop::Left => None,
+                Stop::Idle | Stop::Deadline => Some(classify::breakage(Breakage::Timeout)),
+                // An end mark after nothing at all is an empty answer; after text without a finish it is a cut.
+                Stop::Eof if seen.is_done && seen.output_bytes == 0 => None,
+                Stop::Eof | Stop::Broken => Some(classify::breakage(Breakage::Cut)),
+            }
+        };
+        let finished = seen.finish.is_some() && (seen.is_done || stop == Stop::Eof);
+        let ending = match (&verdict, stop) {
+            (Some(_), _) => Ending::UpstreamFailed,
+            (None, Stop::Left) if !finished => Ending::ClientLeft,
+            _ if is_empty => Ending::Empty,
+            _ => Ending::Finished,
+        };
+        if stop != Stop::Left {
+            let fault_was_passed_on = native && seen.fault.is_some();
+            match &verdict {
+                Some(verdict) if !fault_was_passed_on => {
+                    let failure = Failure::new(verdict.code, "the provider's answer was cut short");
+                    write_data(&failure.envelope(request_id), out);
+                }
+                None if !seen.is_done => write_data(DONE, out),
+                _ => {}
+            }
+        }
+        End { ending, verdict, seen }
+    }
+}
+
+/// Takes one frame in, and passes it on.
+fn take(
+    frame: Frame<'_>,
+    quirks: &[Quirk],
+    view: UsageView,
+    seen: &mut Seen,
+    out: Option<&mut Vec<u8>>,
+    amend: Amend<'_>,
+) {
+    if seen.is_done || seen.fault.is_some() {
+        return;
+    }
+    let Some(data) = frame.data else {
+        if let Some(out) = out {
+            out.extend_from_slice(frame.raw);
+        }
+        return;
+    };
+    let told = openai_chat::frame(data, quirks);
+    let hidden = told.fault.is_some()
+        || (view == UsageView::Hidden && told.is_usage_only)
+        // The end mark without any finish is a cut: the error event takes its place.
+        || (told.is_done && seen.finish.is_none() && seen.output_bytes > 0);
+    if let Some(out) = out.filter(|_| !hidden) {
+        match told.usage.as_ref().filter(|_| view == UsageView::Priced).and_then(amend) {
+            Some(members) => write_data(&amended(data, &members), out),
+            None => out.extend_from_slice(frame.raw),
+        }
+    }
+    gather(seen, told);
+}
+
+fn gather(seen: &mut Seen, told: Told) {
+    seen.has_content |= told.has_content;
+    seen.output_bytes = seen.output_bytes.saturating_add(told.output_bytes);
+    seen.is_done |= told.is_done;
+    seen.finish = told.finish.or_else(|| seen.finish.take());
+    seen.usage = told.usage.or_else(|| seen.usage.take());
+    seen.service_tier = told.service_tier.or_else(|| seen.service_tier.take());
+    seen.fault = told.fault;
+}
+
+/// `data` with `members` added to its top-level `usage` object.
+fn amended(data: &str, members: &str) -> String {
+    let found = crate::json::members(data.as_bytes()).unwrap_or_default();
+    let usage = found.iter().find(|member| member.key == "usage").map(|member| member.value.clone());
+    match usage {
+        Some(range) => with_members(data, range, members),
+        None => data.to_owned(),
+    }
+}
+
+/// `text` with `members` added at the end of the object that stands at `object`.
+pub fn with_members(text: &str, object: std::ops::Range<usize>, members: &str) -> String {
+    let Some(inner) = text.get(object.clone()).filter(|inner| inner.ends_with('}') && inner.len() >= 2) else {
+        return text.to_owned();
+    };
+    let is_empty = inner.get(1..inner.len().saturating_sub(1)).is_some_and(|body| body.trim().is_empty());
+    let at = object.end.saturating_sub(1);
+    let comma = if is_empty { "" } else { "," };
+    let (before, after) = (text.get(..at).unwrap_or_default(), text.get(at..).unwrap_or_default());
+    format!("{before}{comma}{members}{after}")
+}
+
+#[cfg(test)]
+mod tests;

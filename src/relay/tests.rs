@@ -1,0 +1,133 @@
+use super::*;
+use crate::error::Code;
+use crate::usage::Meter;
+
+const ROLE: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"usage\":null}\n\n";
+const TEXT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Grüße 🦀\"}}]}\n\n";
+const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
+const END: &str = "data: [DONE]\n\n";
+
+fn no_price(_: &Usage) -> Option<String> {
+    None
+}
+
+fn price(_: &Usage) -> Option<String> {
+    Some("\"cost\":1.5".to_owned())
+}
+
+/// Runs a stream in the given chunks; what the client gets, and how it ended.
+fn run(chunks: &[&[u8]], view: UsageView, stop: Stop) -> (String, End) {
+    let mut relay = Relay::new(Vec::new(), view);
+    let mut out = Vec::new();
+    chunks.iter().for_each(|chunk| relay.push(chunk, Some(&mut out), &price));
+    let end = relay.finish(stop, false, "gen_1", &mut out, &price);
+    (String::from_utf8(out).unwrap(), end)
+}
+
+fn whole(parts: &[&str], view: UsageView, stop: Stop) -> (String, End) {
+    run(&[parts.concat().as_bytes()], view, stop)
+}
+
+#[test]
+fn a_stream_that_needs_nothing_passes_byte_for_byte() {
+    let parts = [": hi\r\n", ROLE, TEXT, FINISH, USAGE, END];
+    let (out, end) = whole(&parts, UsageView::Shown, Stop::Eof);
+    assert_eq!(out, parts.concat());
+    assert_eq!(end.ending, Ending::Finished);
+    assert_eq!(end.seen.usage, Some(Usage::default().with(Meter::InputTokens, 3).with(Meter::OutputTokens, 2)));
+}
+
+#[test]
+fn the_usage_chunk_is_for_who_asked() {
+    let (out, end) = whole(&[ROLE, TEXT, FINISH, USAGE, END], UsageView::Hidden, Stop::Eof);
+    assert_eq!(out, [ROLE, TEXT, FINISH, END].concat());
+    assert!(end.seen.usage.is_some());
+    let (out, _) = whole(&[TEXT, FINISH, USAGE, END], UsageView::Priced, Stop::Eof);
+    assert!(out.contains(r#""usage":{"prompt_tokens":3,"completion_tokens":2,"cost":1.5}}"#), "{out}");
+}
+
+#[test]
+fn a_forgotten_end_mark_is_written() {
+    let (out, end) = whole(&[TEXT, FINISH], UsageView::Shown, Stop::Eof);
+    assert_eq!(out, [TEXT, FINISH, END].concat());
+    assert_eq!(end.ending, Ending::Finished);
+}
+
+#[test]
+fn a_last_event_without_a_blank_line_counts() {
+    let (out, end) = whole(&[TEXT, FINISH, "data: [DONE]"], UsageView::Shown, Stop::Eof);
+    assert_eq!(out, [TEXT, FINISH, END].concat());
+    assert_eq!(end.ending, Ending::Finished);
+}
+
+#[test]
+fn a_cut_stream_ends_with_one_error_event_and_never_with_a_normal_finish() {
+    for (parts, stop, code) in [
+        (vec![ROLE, TEXT], Stop::Eof, Code::ProviderError),
+        (vec![ROLE, TEXT], Stop::Broken, Code::ProviderError),
+        (vec![ROLE, TEXT], Stop::Idle, Code::ProviderTimeout),
+        (vec![ROLE, TEXT, END], Stop::Eof, Code::ProviderError),
+        (
+            vec![TEXT, "data: {\"error\":{\"message\":\"secret\",\"type\":\"overloaded_error\"}}\n\n", TEXT],
+            Stop::Eof,
+            Code::ProviderUnavailable,
+        ),
+        (vec![TEXT, "data: {\"choi"], Stop::Broken, Code::ProviderError),
+    ] {
+        let (out, end) = whole(&parts, UsageView::Shown, stop);
+        assert_eq!(end.ending, Ending::UpstreamFailed, "{parts:?}");
+        assert!(out.contains(&format!("data: {{\"error\":{{\"code\":\"{}\"", code.name())), "{out}");
+        assert_eq!(out.matches("\"error\"").count(), 1);
+        assert!(!out.contains("[DONE]") && !out.contains("secret"), "{out}");
+    }
+}
+
+#[test]
+fn the_client_leaving_is_its_own_ending() {
+    assert_eq!(whole(&[ROLE, TEXT], UsageView::Shown, Stop::Left).1.ending, Ending::ClientLeft);
+    assert_eq!(whole(&[TEXT, FINISH, USAGE, END], UsageView::Shown, Stop::Left).1.ending, Ending::Finished);
+}
+
+#[test]
+fn nothing_at_all_is_empty_and_a_refusal_before_text_costs_nothing() {
+    assert_eq!(whole(&[ROLE, END], UsageView::Shown, Stop::Eof).1.ending, Ending::Empty);
+    let refused = FINISH.replace("stop", "content_filter");
+    assert_eq!(whole(&[ROLE, &refused, END], UsageView::Shown, Stop::Eof).1.ending, Ending::Empty);
+    assert_eq!(whole(&[ROLE, FINISH, USAGE, END], UsageView::Shown, Stop::Eof).1.ending, Ending::Finished);
+}
+
+#[test]
+fn native_use_sees_the_same_and_writes_only_the_rest() {
+    for (parts, stop, rest, ending) in [
+        (vec![TEXT, FINISH, USAGE, END], Stop::Eof, "", Ending::Finished),
+        (vec![TEXT, FINISH], Stop::Eof, END, Ending::Finished),
+        (vec![TEXT, FINISH, "data: [DONE]"], Stop::Eof, "\n\n", Ending::Finished),
+    ] {
+        let mut relay = Relay::new(Vec::new(), UsageView::Shown);
+        relay.push(parts.concat().as_bytes(), None, &no_price);
+        let mut out = Vec::new();
+        let end = relay.finish(stop, true, "gen_1", &mut out, &no_price);
+        assert_eq!((std::str::from_utf8(&out).unwrap(), end.ending), (rest, ending), "{parts:?}");
+    }
+    let mut relay = Relay::new(Vec::new(), UsageView::Shown);
+    relay.push(TEXT.as_bytes(), None, &no_price);
+    let mut out = Vec::new();
+    relay.finish(Stop::Broken, true, "gen_1", &mut out, &no_price);
+    assert!(String::from_utf8(out).unwrap().starts_with("data: {\"error\""));
+}
+
+#[test]
+fn the_same_at_every_byte_border_and_every_truncation() {
+    let text = [": c\n\n", ROLE, TEXT, &FINISH.replace('\n', "\r\n"), USAGE, END].concat();
+    let expected = whole(&[&text], UsageView::Hidden, Stop::Eof);
+    for cut in 0..text.len() {
+        let (a, b) = text.as_bytes().split_at(cut);
+        assert_eq!(run(&[a, b], UsageView::Hidden, Stop::Eof), expected, "cut at {cut}");
+        let (out, end) = run(&[a], UsageView::Hidden, Stop::Broken);
+        assert!(end.ending != Ending::Finished || a.len() >= text.find("[DONE]").unwrap(), "truncated at {cut}: {out}");
+    }
+    let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+    assert_eq!(run(&bytes, UsageView::Hidden, Stop::Eof), expected);
+}

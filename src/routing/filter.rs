@@ -1,0 +1,170 @@
+//! Hard filters over offers, in a fixed order. Each removal names its rule; the list of removals is the answer when
+//! nobody is left. Privacy and price ceilings fail closed: what is not known does not pass.
+
+use serde::Serialize;
+
+use crate::access::policy::Policy;
+use crate::catalog::{ModelEntry, Offer, Provider, Training, ZeroRetention};
+use crate::family;
+use crate::money::Price;
+use crate::text::request::{DataCollection, Need, Request};
+use crate::time::Millis;
+use crate::usage::Meter;
+
+/// Why an offer may not serve. The order is the order of the checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// The provider speaks no family that this build knows, or the offer is not for chat.
+    Unsupported,
+    /// The offer has been retired.
+    Retired,
+    /// The card has no price for input or output.
+    NoPrice,
+    /// The gateway has no credential for the provider.
+    NoCredential,
+    /// The name pins another provider.
+    Pinned,
+    /// The key may not call this model.
+    ModelNotAllowed,
+    /// `:free` asks for free offers.
+    NotFree,
+    /// The offer cannot do something the request needs.
+    Capability,
+    /// The prompt is longer than its context.
+    ContextLength,
+    /// `provider.only` does not name it, or `provider.order` without fallbacks.
+    NotInList,
+    /// `provider.ignore` names it.
+    Ignored,
+    /// It may train on prompts, or keeps them, or nobody knows.
+    Privacy,
+    /// It is in none of the regions asked for.
+    Region,
+    /// It costs more than `provider.max_price`.
+    MaxPrice,
+}
+
+/// An offer that may not serve this request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// The provider.
+    pub provider: String,
+    /// The model's canonical id.
+    pub model: String,
+    /// The rule that removed it.
+    pub rule: Rule,
+    /// What exactly, where the rule alone does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// What the filters look at besides the offer.
+#[derive(Clone, Copy)]
+pub struct Conditions<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// The calling key.
+    pub policy: &'a Policy,
+    /// The provider the name pins.
+    pub pinned: Option<&'a str>,
+    /// Whether only free offers may serve.
+    pub free_only: bool,
+    /// Whether the gateway holds the secret of that name.
+    pub has_secret: &'a dyn Fn(&str) -> bool,
+    /// Now.
+    pub now: Millis,
+}
+
+/// The first rule that removes the offer.
+pub fn check(
+    conditions: &Conditions<'_>,
+    model: &ModelEntry,
+    offer: &Offer,
+    provider: &Provider,
+) -> Option<(Rule, Option<String>)> {
+    let c = conditions;
+    let preferences = &c.request.provider;
+    let plain = |rule: Rule, removes: bool| removes.then_some((rule, None));
+    let supported = offer.kind == "chat" && provider.families.iter().any(|f| family::SUPPORTED.contains(&f.as_str()));
+    let responses_only = offer.can.contains("responses_only");
+    plain(Rule::Unsupported, !supported || responses_only)
+        .or_else(|| plain(Rule::Retired, offer.retires.as_deref().is_some_and(|date| is_past(date, c.now))))
+        .or_else(|| plain(Rule::NoPrice, !has_prices(offer)))
+        .or_else(|| {
+            let missing = provider.key_env.as_deref().filter(|name| !(c.has_secret)(name));
+            missing.map(|name| (Rule::NoCredential, Some(format!("{name} is not set"))))
+        })
+        .or_else(|| plain(Rule::Pinned, c.pinned.is_some_and(|pinned| pinned != provider.id)))
+        .or_else(|| plain(Rule::ModelNotAllowed, !c.policy.may_call(&model.id)))
+        .or_else(|| plain(Rule::NotFree, c.free_only && !offer.is_free))
+        .or_else(|| {
+            let missing = c.request.needs.iter().find(|need| cannot(model, offer, **need));
+            missing.map(|need| (Rule::Capability, Some(need.capability().to_owned())))
+        })
+        .or_else(|| {
+            let context = offer.context.or(model.context)?;
+            let likely = c.request.demand.prompt_tokens_likely();
+            // Half of the likely size is certain: nobody makes fewer tokens of a text than one per eight bytes.
+            (likely / 2 > context).then(|| (Rule::ContextLength, Some(format!("{context} tokens"))))
+        })
+        .or_else(|| {
+            let outside = |list: &[String]| !list.is_empty() && !list.iter().any(|id| *id == provider.id);
+            let strict_order = preferences.allow_fallbacks == Some(false) && outside(&preferences.order);
+            plain(Rule::NotInList, outside(&preferences.only) || strict_order)
+        })
+        .or_else(|| plain(Rule::Ignored, preferences.ignore.iter().any(|id| *id == provider.id)))
+        .or_else(|| plain(Rule::Privacy, !is_private_enough(c.request, provider)))
+        .or_else(|| {
+            let wanted = &preferences.regions;
+            let regions = if offer.regions.is_empty() { &provider.regions } else { &offer.regions };
+            plain(Rule::Region, !wanted.is_empty() && !wanted.iter().any(|region| regions.contains(region)))
+        })
+        .or_else(|| exceeds(c.request, offer).map(|meter| (Rule::MaxPrice, Some(meter.name().to_owned()))))
+}
+
+fn is_past(date: &str, now: Millis) -> bool {
+    let at = if date.contains('T') { date.to_owned() } else { format!("{date}T00:00:00Z") };
+    Millis::from_rfc3339(&at).is_some_and(|at| now >= at)
+}
+
+fn has_prices(offer: &Offer) -> bool {
+    [Meter::InputTokens, Meter::OutputTokens].iter().all(|meter| offer.card.prices.contains_key(meter))
+}
+
+/// Whether it is known that the offer cannot do something. What nobody stated is tried.
+fn cannot(model: &ModelEntry, offer: &Offer, need: Need) -> bool {
+    let name = need.capability();
+    match model.capabilities.get(name) {
+        Some(false) => true,
+        Some(true) => false,
+        None => {
+            !offer.can.is_empty()
+                && matches!(need, Need::Tools | Need::Vision | Need::StructuredOutput)
+                && !offer.can.contains(name)
+        }
+    }
+}
+
+fn is_private_enough(request: &Request, provider: &Provider) -> bool {
+    let preferences = &request.provider;
+    let no_training = preferences.data_collection != Some(DataCollection::Deny)
+        || provider.data_policy.as_ref().is_some_and(|policy| policy.trains_on_api_data == Training::No);
+    let zero_retention = !preferences.zdr
+        || provider.data_policy.as_ref().is_some_and(|policy| policy.zero_retention == ZeroRetention::Default);
+    no_training && zero_retention
+}
+
+fn exceeds(request: &Request, offer: &Offer) -> Option<Meter> {
+    let ceilings = &request.provider.max_price;
+    let over = |meter: Meter, ceiling: Option<Price>| {
+        let ceiling = ceiling?;
+        match offer.card.prices.get(&meter) {
+            Some(price) => (*price > ceiling).then_some(meter),
+            None => None,
+        }
+    };
+    over(Meter::InputTokens, ceilings.prompt)
+        .or_else(|| over(Meter::OutputTokens, ceilings.completion))
+        .or_else(|| over(Meter::Requests, ceilings.request))
+}

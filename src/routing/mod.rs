@@ -1,0 +1,5 @@
+//! Which offers may serve a request, and in which order. Pure: facts, `now` and a seed in; a plan with reasons out.
+
+pub mod filter;
+pub mod plan;
+pub mod rank;

@@ -1,0 +1,602 @@
+//! One workspace as a single-writer machine: ledger, limits, keys and the outbox of activity rows. Command in, reply
+//! and effects out; the object around it stores effects in the same turn, which the platform makes one transaction.
+//!
+//! The journal is the durable truth. A journal row holds the balance and the ceiling after it, the ledger entries it
+//! adds, and with each charge its activity row, so a charge without its row (or a row without its charge) cannot be
+//! stored. Rows up to `flushed` are in D1. One settle call writes one journal row, however many requests it ends.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::access::policy::{KeyState, Limits, Policy};
+use crate::activity::row::Row;
+use crate::error::Code;
+use crate::id::{EntryId, KeyId, RequestId, WorkspaceId};
+use crate::ledger::account::{Account, Admission, SETTLED_MEMORY_MS, Settled};
+use crate::limits::gate::{Allowance, Gate, Limit, tighter};
+use crate::money::Nanos;
+use crate::time::Millis;
+
+/// How often holds are looked through for expired ones, in milliseconds.
+const SWEEP_MS: u64 = 1000;
+/// How long activity rows wait for company before they are flushed, in milliseconds.
+pub const FLUSH_MS: u64 = 2000;
+/// A settlement sent longer after its admission than this is stale, in milliseconds (one day).
+const STALE_MS: u64 = 24 * 3600 * 1000;
+
+/// Ask for one request to be let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admit {
+    /// The request.
+    pub id: RequestId,
+    /// The key that calls.
+    pub key: KeyId,
+    /// The model asked for, for the row of a request nobody hears of again.
+    pub model: String,
+    /// The hold that covers the worst case.
+    pub most: Nanos,
+    /// The least hold worth starting with.
+    pub least: Nanos,
+    /// Tokens it will probably use.
+    pub tokens: u64,
+    /// The key's limits as the edge knows them; the object's own copy has the last word.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How long the hold lasts, in milliseconds.
+    pub hold_ms: u64,
+}
+
+/// One request's end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Settlement {
+    /// The request.
+    pub id: RequestId,
+    /// The key that called.
+    pub key: KeyId,
+    /// When it was admitted.
+    pub admitted: Millis,
+    /// What was held for it.
+    pub held: Nanos,
+    /// What it costs.
+    pub cost: Nanos,
+    /// Tokens it used.
+    pub tokens: u64,
+    /// Its activity row.
+    pub row: Box<RawValue>,
+}
+
+/// Prepaid money to add; below zero, to take back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// The entry to write.
+    pub entry: EntryId,
+    /// How much.
+    pub nanos: Nanos,
+    /// Why.
+    pub reason: String,
+    /// A second grant with the same key changes nothing and gets the first one's answer.
+    pub idempotency_key: String,
+}
+
+/// What a workspace is told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Set up or change the workspace itself.
+    SetWorkspace(Settings),
+    /// Make a key known, or change it.
+    SetKey(Box<Policy>),
+    /// Let a request in.
+    Admit(Admit),
+    /// End requests.
+    Settle(Vec<Settlement>),
+    /// Add credits.
+    Grant(Grant),
+    /// Say what there is.
+    Credits,
+}
+
+/// The workspace's own record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Which workspace this is.
+    pub id: WorkspaceId,
+    /// Limits over all its keys.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Nothing is admitted.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Let in.
+    Admitted(Admitted),
+    /// Not let in; nothing was counted.
+    Refused(Refused),
+    /// Done.
+    Done,
+    /// A grant was booked (now or before).
+    Granted(Entry),
+    /// The state of the account.
+    Credits(Credits),
+}
+
+/// A request was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// What is held.
+    pub held: Nanos,
+    /// When, by the workspace's clock.
+    pub at: Millis,
+    /// The tighter request allowance of key and workspace.
+    pub requests: Option<Allowance>,
+    /// The tighter token allowance.
+    pub tokens: Option<Allowance>,
+}
+
+/// A request was not let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The name of the error code.
+    pub code: String,
+    /// Why, for a person.
+    pub message: String,
+    /// How long to wait, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+    /// Credits not held by anybody.
+    pub available: Nanos,
+    /// As in [`Admitted`].
+    pub requests: Option<Allowance>,
+    /// As in [`Admitted`].
+    pub tokens: Option<Allowance>,
+}
+
+/// Balance and holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credits {
+    /// Prepaid money left, holds included.
+    pub balance: Nanos,
+    /// Set aside.
+    pub held: Nanos,
+    /// Not set aside.
+    pub available: Nanos,
+}
+
+/// A kind of ledger entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// Credits added or taken back.
+    Grant,
+    /// A request's charge.
+    Charge,
+    /// A charge that came after the hold had expired, or that the balance did not cover: borne by the gateway.
+    Loss,
+}
+
+/// One ledger entry. Append-only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The request's id, or the entry's own.
+    pub id: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Change of the balance.
+    pub nanos: Nanos,
+    /// The balance after it.
+    pub balance: Nanos,
+    /// When.
+    pub at: Millis,
+    /// What the gateway bears.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: Nanos,
+    /// Why, for a grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+fn is_zero(nanos: &Nanos) -> bool {
+    *nanos == Nanos::ZERO
+}
+
+/// A ledger entry and, where a request made it, the activity row that goes with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// The entry.
+    pub entry: Entry,
+    /// The activity row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<Box<RawValue>>,
+}
+
+/// One row of the journal.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct JournalRow {
+    /// When it was written.
+    pub at: Millis,
+    /// The balance after it.
+    pub balance: Nanos,
+    /// The ceiling after it.
+    pub ceiling: Nanos,
+    /// What it adds.
+    #[serde(default)]
+    pub entries: Vec<JournalEntry>,
+}
+
+/// What must be stored before the reply leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Append to the journal under this number.
+    Journal {
+        /// Its place.
+        seq: u64,
+        /// A [`JournalRow`] in JSON.
+        body: String,
+    },
+    /// Set a named value.
+    Put {
+        /// Its name.
+        name: String,
+        /// Its JSON.
+        value: String,
+    },
+    /// Wake up at the latest then.
+    Wake(Millis),
+}
+
+/// Everything that was stored.
+#[derive(Debug, Default)]
+pub struct Stored {
+    /// Named values.
+    pub values: Vec<(String, String)>,
+    /// The newest journal row and its number.
+    pub last: Option<(u64, JournalRow)>,
+    /// Journal rows of the last [`SETTLED_MEMORY_MS`], oldest first.
+    pub recent: Vec<JournalRow>,
+}
+
+#[derive(Debug, Clone)]
+struct Flight {
+    key: KeyId,
+    model: String,
+    held: Nanos,
+    tokens: u64,
+    entered: Millis,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Workspace {
+    settings: Option<Settings>,
+    defaults: Limits,
+    account: Account<RequestId>,
+    keys: HashMap<KeyId, Policy>,
+    gates: HashMap<KeyId, Gate>,
+    gate: Gate,
+    flights: HashMap<RequestId, Flight>,
+    grants: HashMap<String, Entry>,
+    seq: u64,
+    /// Journal rows up to this number are in D1.
+    flushed: u64,
+    swept: Millis,
+    wakes: Option<Millis>,
+}
+
+impl Workspace {
+    /// Opens the workspace from what was stored. `defaults` are the limits of whoever has none of its own; `hold_ms` is
+    /// how long a hold made before a crash may still be settled.
+    pub fn open(stored: Stored, defaults: Limits, hold_ms: u64, now: Millis) -> Workspace {
+        let (seq, last) = stored.last.unwrap_or_default();
+        let mut account = Account::open(last.balance, last.ceiling, now, hold_ms);
+        for row in &stored.recent {
+            for entry in &row.entries {
+                if let Some(id) = RequestId::parse(&entry.entry.id) {
+                    account.remember(id, row.at);
+                }
+            }
+        }
+        let mut workspace = Workspace {
+            settings: None,
+            defaults,
+            account,
+            keys: HashMap::new(),
+            gates: HashMap::new(),
+            gate: Gate::default(),
+            flights: HashMap::new(),
+            grants: HashMap::new(),
+            seq,
+            flushed: 0,
+            swept: now,
+            wakes: None,
+        };
+        for (name, value) in &stored.values {
+            workspace.load(name, value);
+        }
+        workspace
+    }
+
+    fn load(&mut self, name: &str, value: &str) {
+        if name == "settings" {
+            self.settings = serde_json::from_str(value).ok();
+        } else if name == "flushed" {
+            self.flushed = value.parse().unwrap_or(0);
+        } else if name.starts_with("key/") {
+            if let Ok(policy) = serde_json::from_str::<Policy>(value) {
+                self.keys.insert(policy.key.clone(), policy);
+            }
+        } else if let Some(key) = name.strip_prefix("grant/")
+            && let Ok(entry) = serde_json::from_str(value)
+        {
+            self.grants.insert(key.to_owned(), entry);
+        }
+    }
+
+    /// Which workspace this is, once it was set up.
+    pub fn id(&self) -> Option<&WorkspaceId> {
+        self.settings.as_ref().map(|settings| &settings.id)
+    }
+
+    /// The journal number up to which rows are in D1.
+    pub fn flushed(&self) -> u64 {
+        self.flushed
+    }
+
+    /// The number of the newest journal row.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Carries out one command.
+    pub fn apply(&mut self, command: Command, now: Millis) -> (Reply, Vec<Effect>) {
+        let mut effects = Vec::new();
+        if now.since(self.swept) >= SWEEP_MS {
+            self.sweep(now, &mut effects);
+        }
+        let reply = match command {
+            Command::SetWorkspace(settings) => {
+                effects.push(put("settings", &settings));
+                self.settings = Some(settings);
+                Reply::Done
+            }
+            Command::SetKey(policy) => {
+                effects.push(put(&format!("key/{}", policy.key), &policy));
+                self.keys.insert(policy.key.clone(), *policy);
+                Reply::Done
+            }
+            Command::Admit(admit) => self.admit(admit, now, &mut effects),
+            Command::Settle(settlements) => {
+                self.settle(settlements, now, &mut effects);
+                Reply::Done
+            }
+            Command::Grant(grant) => self.grant(grant, now, &mut effects),
+            Command::Credits => Reply::Credits(self.credits()),
+        };
+        (reply, effects)
+    }
+
+    /// The state of the account.
+    pub fn credits(&self) -> Credits {
+        Credits { balance: self.account.balance(), held: self.account.held(), available: self.account.available() }
+    }
+
+    /// An alarm: ends what expired. The object flushes the outbox besides.
+    pub fn wake(&mut self, now: Millis) -> Vec<Effect> {
+        self.wakes = None;
+        let mut effects = Vec::new();
+        self.sweep(now, &mut effects);
+        if self.flushed < self.seq {
+            self.wake_at(now.plus(FLUSH_MS), &mut effects);
+        } else if let Some(at) = self.account.next_expiry() {
+            self.wake_at(at.plus(1), &mut effects);
+        }
+        effects
+    }
+
+    /// Rows up to `through` are in D1 now.
+    pub fn flushed_through(&mut self, through: u64) -> Vec<Effect> {
+        self.flushed = self.flushed.max(through.min(self.seq));
+        vec![Effect::Put { name: "flushed".to_owned(), value: self.flushed.to_string() }]
+    }
+
+    fn wake_at(&mut self, at: Millis, effects: &mut Vec<Effect>) {
+        if self.wakes.is_none_or(|wakes| at < wakes) {
+            self.wakes = Some(at);
+            effects.push(Effect::Wake(at));
+        }
+    }
+
+    fn limits_of(&self, admit: &Admit) -> (Limits, Limits) {
+        let own = self.keys.get(&admit.key).map_or(admit.limits, |policy| policy.limits);
+        let shared = self.settings.as_ref().map_or(Limits::default(), |settings| settings.limits);
+        let or = |limits: Limits, defaults: Limits| Limits {
+            requests_per_minute: limits.requests_per_minute.or(defaults.requests_per_minute),
+            tokens_per_minute: limits.tokens_per_minute.or(defaults.tokens_per_minute),
+            parallel_requests: limits.parallel_requests.or(defaults.parallel_requests),
+        };
+        (own, or(shared, self.defaults))
+    }
+
+    fn admit(&mut self, admit: Admit, now: Millis, effects: &mut Vec<Effect>) -> Reply {
+        let (own, shared) = self.limits_of(&admit);
+        let gate = self.gates.entry(admit.key.clone()).or_default();
+        let checked = gate.check(&own, admit.tokens, now).and_then(|()| self.gate.check(&shared, admit.tokens, now));
+        let state = self.keys.get(&admit.key).map_or(KeyState::Active, |policy| policy.state(now));
+        let refusal = if self.settings.is_none() || state != KeyState::Active {
+            Some((Code::Unauthenticated, "the key is not valid".to_owned(), None))
+        } else if self.settings.as_ref().is_some_and(|settings| settings.suspended) {
+            Some((Code::Forbidden, "the workspace is suspended".to_owned(), None))
+        } else if let Err(refusal) = checked {
+            let what = match refusal.limit {
+                Limit::Requests => "requests per minute",
+                Limit::Tokens => "tokens per minute",
+                Limit::Parallel => "parallel requests",
+            };
+            Some((Code::RateLimited, format!("the limit of {what} is reached"), Some(refusal.wait_ms)))
+        } else {
+            None
+        };
+        let refusal = match refusal {
+            Some(refusal) => refusal,
+            None => match self.account.admit(admit.id.clone(), admit.most, admit.least, now, admit.hold_ms) {
+                Admission::Held { nanos, raised } => {
+                    return Reply::Admitted(self.enter(admit, nanos, raised, (own, shared), now, effects));
+                }
+                Admission::Short { .. } => {
+                    (Code::InsufficientCredits, "the credits do not cover this request".to_owned(), None)
+                }
+            },
+        };
+        let (requests, tokens) = self.allowances(&admit.key, &own, &shared, now);
+        let (code, message, wait_ms) = refusal;
+        let available = self.account.available();
+        Reply::Refused(Refused { code: code.name().to_owned(), message, wait_ms, available, requests, tokens })
+    }
+
+    fn enter(
+        &mut self,
+        admit: Admit,
+        held: Nanos,
+        raised: bool,
+        limits: (Limits, Limits),
+        now: Millis,
+        effects: &mut Vec<Effect>,
+    ) -> Admitted {
+        self.gates.entry(admit.key.clone()).or_default().enter(admit.tokens, now);
+        self.gate.enter(admit.tokens, now);
+        if raised {
+            self.journal(Vec::new(), now, effects);
+        }
+        let (requests, tokens) = self.allowances(&admit.key, &limits.0, &limits.1, now);
+        let flight = Flight { key: admit.key, model: admit.model, held, tokens: admit.tokens, entered: now };
+        self.flights.insert(admit.id, flight);
+        Admitted { held, at: now, requests, tokens }
+    }
+
+    fn allowances(
+        &mut self,
+        key: &KeyId,
+        own: &Limits,
+        shared: &Limits,
+        now: Millis,
+    ) -> (Option<Allowance>, Option<Allowance>) {
+        let (requests, tokens) = self.gates.entry(key.clone()).or_default().allowances(own, now);
+        let (all_requests, all_tokens) = self.gate.allowances(shared, now);
+        (tighter(requests, all_requests), tighter(tokens, all_tokens))
+    }
+
+    fn leave(&mut self, id: &RequestId, used: u64, now: Millis) -> Option<Flight> {
+        let flight = self.flights.remove(id)?;
+        if let Some(gate) = self.gates.get_mut(&flight.key) {
+            gate.leave(flight.tokens, used, flight.entered, now);
+        }
+        self.gate.leave(flight.tokens, used, flight.entered, now);
+        Some(flight)
+    }
+
+    fn settle(&mut self, settlements: Vec<Settlement>, now: Millis, effects: &mut Vec<Effect>) {
+        let mut entries = Vec::new();
+        for settlement in settlements {
+            self.leave(&settlement.id, settlement.tokens, now);
+            if now.since(settlement.admitted) > STALE_MS {
+                continue;
+            }
+            let settled =
+                self.account.settle(&settlement.id, settlement.cost, settlement.held, settlement.admitted, now);
+            let (kind, nanos, lost, row) = match settled {
+                Settled::Again => continue,
+                Settled::Charged { charged, lost } => {
+                    (EntryKind::Charge, Nanos(charged.0.saturating_neg()), lost, Some(settlement.row))
+                }
+                // The request expired and its row says so; late news must not write a second one.
+                Settled::Late { lost } => (EntryKind::Loss, Nanos::ZERO, lost, None),
+            };
+            let id = settlement.id.as_str().to_owned();
+            let entry = Entry { id, kind, nanos, balance: self.account.balance(), at: now, lost, reason: None };
+            entries.push(JournalEntry { entry, row });
+        }
+        if !entries.is_empty() {
+            self.account.set_ceiling();
+            self.journal(entries, now, effects);
+        }
+    }
+
+    fn grant(&mut self, grant: Grant, now: Millis, effects: &mut Vec<Effect>) -> Reply {
+        if let Some(entry) = self.grants.get(&grant.idempotency_key) {
+            return Reply::Granted(entry.clone());
+        }
+        let Some(nanos) = self.account.grant(grant.nanos) else {
+            let credits = self.credits();
+            return Reply::Refused(Refused {
+                code: Code::InvalidInput.name().to_owned(),
+                message: "the balance would be too large".to_owned(),
+                wait_ms: None,
+                available: credits.available,
+                requests: None,
+                tokens: None,
+            });
+        };
+        self.account.set_ceiling();
+        let entry = Entry {
+            id: grant.entry.as_str().to_owned(),
+            kind: EntryKind::Grant,
+            nanos,
+            balance: self.account.balance(),
+            at: now,
+            lost: Nanos::ZERO,
+            reason: Some(grant.reason),
+        };
+        effects.push(put(&format!("grant/{}", grant.idempotency_key), &entry));
+        self.grants.insert(grant.idempotency_key, entry.clone());
+        self.journal(vec![JournalEntry { entry: entry.clone(), row: None }], now, effects);
+        Reply::Granted(entry)
+    }
+
+    fn sweep(&mut self, now: Millis, effects: &mut Vec<Effect>) {
+        self.swept = now;
+        let mut entries = Vec::new();
+        for id in self.account.expire(now) {
+            let Some(flight) = self.leave(&id, 0, now) else { continue };
+            let row = Row::expired(id.as_str(), flight.key.as_str(), &flight.model, id.created().0, flight.held.0);
+            let entry = Entry {
+                id: id.as_str().to_owned(),
+                kind: EntryKind::Charge,
+                nanos: Nanos::ZERO,
+                balance: self.account.balance(),
+                at: now,
+                lost: Nanos::ZERO,
+                reason: None,
+            };
+            entries.push(JournalEntry { entry, row: serde_json::value::to_raw_value(&row).ok() });
+        }
+        if !entries.is_empty() {
+            self.journal(entries, now, effects);
+        }
+    }
+
+    fn journal(&mut self, entries: Vec<JournalEntry>, now: Millis, effects: &mut Vec<Effect>) {
+        self.seq = self.seq.saturating_add(1);
+        let has_rows = entries.iter().any(|entry| entry.row.is_some());
+        let row = JournalRow { at: now, balance: self.account.balance(), ceiling: self.account.ceiling(), entries };
+        effects.push(Effect::Journal { seq: self.seq, body: serde_json::to_string(&row).unwrap_or_default() });
+        if has_rows {
+            self.wake_at(now.plus(FLUSH_MS), effects);
+        }
+    }
+}
+
+fn put(name: &str, value: &impl Serialize) -> Effect {
+    Effect::Put { name: name.to_owned(), value: serde_json::to_string(value).unwrap_or_default() }
+}
+
+/// How far back the journal is read when a workspace opens, in milliseconds.
+pub const RECENT_MS: u64 = SETTLED_MEMORY_MS;
+
+#[cfg(test)]
+mod tests;

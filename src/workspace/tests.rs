@@ -1,0 +1,250 @@
+use super::*;
+
+const HOLD_MS: u64 = 60_000;
+
+fn id(n: u8) -> RequestId {
+    RequestId::new(Millis(1000), [n; 10])
+}
+
+fn key() -> KeyId {
+    KeyId::new(Millis(1), [1; 10])
+}
+
+fn policy(limits: Limits) -> Policy {
+    Policy {
+        key: key(),
+        workspace: WorkspaceId::new(Millis(1), [2; 10]),
+        name: "k".to_owned(),
+        hint: String::new(),
+        expires_at: None,
+        disabled: false,
+        revoked: false,
+        allowed_models: Vec::new(),
+        limits,
+        created_at: Millis(1),
+    }
+}
+
+/// A workspace and what it stored.
+struct Bench {
+    workspace: Workspace,
+    values: HashMap<String, String>,
+    journal: Vec<(u64, String)>,
+    wake: Option<Millis>,
+}
+
+impl Bench {
+    fn new(dollars: &str) -> Bench {
+        let workspace = Workspace::open(Stored::default(), Limits::default(), HOLD_MS, Millis(0));
+        let mut bench = Bench { workspace, values: HashMap::new(), journal: Vec::new(), wake: None };
+        let settings =
+            Settings { id: WorkspaceId::new(Millis(1), [2; 10]), limits: Limits::default(), suspended: false };
+        bench.run(Command::SetWorkspace(settings), 0);
+        bench.run(Command::SetKey(Box::new(policy(Limits::default()))), 0);
+        bench.grant(dollars, "first");
+        bench
+    }
+
+    fn run(&mut self, command: Command, now: u64) -> Reply {
+        let (reply, effects) = self.workspace.apply(command, Millis(now));
+        self.store(effects);
+        reply
+    }
+
+    fn store(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Journal { seq, body } => self.journal.push((seq, body)),
+                Effect::Put { name, value } => {
+                    self.values.insert(name, value);
+                }
+                Effect::Wake(at) => self.wake = Some(at),
+            }
+        }
+    }
+
+    fn grant(&mut self, dollars: &str, idempotency_key: &str) -> Reply {
+        let grant = Grant {
+            entry: EntryId::new(Millis(0), [u8::try_from(self.journal.len()).unwrap(); 10]),
+            nanos: Nanos::from_dollars(dollars).unwrap(),
+            reason: "test".to_owned(),
+            idempotency_key: idempotency_key.to_owned(),
+        };
+        self.run(Command::Grant(grant), 0)
+    }
+
+    fn admit(&mut self, n: u8, most: i64, now: u64) -> Reply {
+        let limits = Limits::default();
+        self.run(
+            Command::Admit(Admit {
+                id: id(n),
+                key: key(),
+                model: "a/b".to_owned(),
+                most: Nanos(most),
+                least: Nanos(most),
+                tokens: 10,
+                limits,
+                hold_ms: HOLD_MS,
+            }),
+            now,
+        )
+    }
+
+    fn settle(&mut self, n: u8, cost: i64, now: u64) {
+        let row = Row::expired(id(n).as_str(), key().as_str(), "a/b", 1000, 0);
+        let row = RawValue::from_string(serde_json::to_string(&row).unwrap()).unwrap();
+        let settlement = Settlement {
+            id: id(n),
+            key: key(),
+            admitted: Millis(now),
+            held: Nanos(cost),
+            cost: Nanos(cost),
+            tokens: 12,
+            row,
+        };
+        self.run(Command::Settle(vec![settlement]), now);
+    }
+
+    /// Kills the machine and opens it again from what was stored.
+    fn crash(&mut self, now: u64) {
+        let last = self.journal.last().map(|(seq, body)| (*seq, serde_json::from_str(body).unwrap()));
+        let recent = self.journal.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect();
+        let values = self.values.clone().into_iter().collect();
+        self.workspace = Workspace::open(Stored { values, last, recent }, Limits::default(), HOLD_MS, Millis(now));
+    }
+
+    fn balance(&self) -> i64 {
+        self.workspace.credits().balance.0
+    }
+}
+
+fn raw(row: &JournalRow) -> serde_json::Value {
+    serde_json::from_str(row.entries[0].row.as_ref().unwrap().get()).unwrap()
+}
+
+fn refused(reply: Reply) -> String {
+    match reply {
+        Reply::Refused(refused) => refused.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_request_from_admission_to_outbox() {
+    let mut b = Bench::new("1");
+    let before = b.journal.len();
+    assert!(matches!(b.admit(1, 500, 10), Reply::Admitted(Admitted { held: Nanos(500), .. })));
+    assert_eq!(b.journal.len(), before, "admission writes nothing");
+    b.settle(1, 200, 20);
+    assert_eq!(b.journal.len(), before + 1, "settlement writes one row");
+    assert_eq!(b.balance(), 1_000_000_000 - 200);
+    let row: JournalRow = serde_json::from_str(&b.journal.last().unwrap().1).unwrap();
+    assert_eq!(row.entries[0].entry.nanos, Nanos(-200));
+    assert_eq!(raw(&row)["id"], id(1).as_str());
+    assert_eq!(b.wake, Some(Millis(20 + FLUSH_MS)));
+}
+
+#[test]
+fn a_second_word_changes_nothing_also_after_a_crash() {
+    let mut b = Bench::new("1");
+    b.admit(1, 500, 10);
+    b.settle(1, 200, 20);
+    let rows = b.journal.len();
+    b.settle(1, 300, 21);
+    b.crash(30);
+    b.settle(1, 300, 31);
+    assert_eq!((b.balance(), b.journal.len()), (1_000_000_000 - 200, rows));
+}
+
+#[test]
+fn a_crash_between_admission_and_settlement_loses_no_credit() {
+    let mut b = Bench::new("1");
+    b.admit(1, 500, 10);
+    b.crash(20);
+    assert!(b.workspace.credits().available.0 < 1_000_000_000, "the ceiling is set aside");
+    b.settle(1, 200, 15);
+    assert_eq!(b.balance(), 1_000_000_000 - 200);
+    b.workspace.wake(Millis(20 + HOLD_MS));
+    assert_eq!(b.workspace.credits().available.0, 1_000_000_000 - 200);
+}
+
+#[test]
+fn an_expired_hold_leaves_a_row_and_no_charge() {
+    let mut b = Bench::new("1");
+    b.admit(1, 500, 10);
+    let effects = b.workspace.wake(Millis(10 + HOLD_MS));
+    b.store(effects);
+    let row: JournalRow = serde_json::from_str(&b.journal.last().unwrap().1).unwrap();
+    assert_eq!(raw(&row)["ending"], "expired");
+    assert_eq!(b.balance(), 1_000_000_000);
+    b.settle(1, 200, 10);
+    assert_eq!(b.balance(), 1_000_000_000, "late news change nothing");
+}
+
+#[test]
+fn a_grant_is_booked_once() {
+    let mut b = Bench::new("1");
+    let again = b.grant("7", "first");
+    assert!(matches!(again, Reply::Granted(Entry { nanos: Nanos(1_000_000_000), .. })));
+    b.crash(5);
+    b.grant("7", "first");
+    b.grant("2", "second");
+    assert_eq!(b.balance(), 3_000_000_000);
+}
+
+#[test]
+fn a_revoked_key_stops_at_once_whatever_the_edge_still_says() {
+    let mut b = Bench::new("1");
+    b.run(Command::SetKey(Box::new(Policy { revoked: true, ..policy(Limits::default()) })), 1);
+    assert_eq!(refused(b.admit(1, 1, 2)), "unauthenticated");
+    b.crash(3);
+    assert_eq!(refused(b.admit(1, 1, 4)), "unauthenticated");
+}
+
+#[test]
+fn refusals_consume_nothing() {
+    let mut b = Bench::new("1");
+    let limits = Limits { requests_per_minute: Some(2), ..Limits::default() };
+    b.run(Command::SetKey(Box::new(policy(limits))), 1);
+    assert_eq!(refused(b.admit(9, 2_000_000_000, 2)), "insufficient_credits");
+    assert!(matches!(b.admit(1, 1, 3), Reply::Admitted(_)));
+    let Reply::Admitted(admitted) = b.admit(2, 1, 4) else { panic!() };
+    assert_eq!(admitted.requests.map(|a| (a.limit, a.remaining)), Some((2, 0)));
+    let Reply::Refused(refusal) = b.admit(3, 1, 5) else { panic!() };
+    assert_eq!((refusal.code.as_str(), refusal.wait_ms), ("rate_limited", Some(59_995)));
+    assert_eq!(b.workspace.credits().held, Nanos(2), "the refused one holds nothing");
+}
+
+#[test]
+fn nothing_enters_a_workspace_that_was_never_set_up_or_is_suspended() {
+    let mut fresh = Workspace::open(Stored::default(), Limits::default(), HOLD_MS, Millis(0));
+    let admit = Admit {
+        id: id(1),
+        key: key(),
+        model: String::new(),
+        most: Nanos(0),
+        least: Nanos(0),
+        tokens: 0,
+        limits: Limits::default(),
+        hold_ms: 1,
+    };
+    assert_eq!(refused(fresh.apply(Command::Admit(admit), Millis(1)).0), "unauthenticated");
+    let mut b = Bench::new("1");
+    let id = b.workspace.id().unwrap().clone();
+    b.run(Command::SetWorkspace(Settings { id, limits: Limits::default(), suspended: true }), 1);
+    assert_eq!(refused(b.admit(1, 1, 2)), "forbidden");
+}
+
+#[test]
+fn journal_format_is_unchanged() {
+    let mut b = Bench::new("1");
+    b.admit(1, 500, 10);
+    b.settle(1, 200, 20);
+    let body = &b.journal.last().unwrap().1;
+    assert!(
+        body.starts_with(
+            r#"{"at":20,"balance":999999800,"ceiling":250000000,"entries":[{"entry":{"id":"gen_00000000Z8040G2081040G2081","kind":"charge","nanos":-200,"balance":999999800,"at":20},"row":{"id":"#
+        ),
+        "{body}"
+    );
+}

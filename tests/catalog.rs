@@ -1,0 +1,356 @@
+//! The project's own catalog, a private one beside it, and every mistake that a catalog file can have.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use ai_stats_gateway::catalog::{
+    Effective, ModelEntry, ModelName, Situation, Snapshot, Source, Training, compile, model_key,
+};
+use ai_stats_gateway::family::quirk::Quirk;
+use ai_stats_gateway::money::Price;
+use ai_stats_gateway::time::Millis;
+use ai_stats_gateway::usage::Meter;
+use serde_json::{Value, json};
+
+/// The files of the project's catalog.
+fn own() -> Vec<Source> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("catalog");
+    let mut sources = Vec::new();
+    for part in ["providers", "models"] {
+        for file in fs::read_dir(folder.join(part)).unwrap() {
+            let path = file.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            sources.push(Source { path: format!("catalog/{part}/{}", path.file_name().unwrap().display()), text });
+        }
+    }
+    sources
+}
+
+/// The project's catalog, compiled once for all tests.
+static OWN: LazyLock<Snapshot> = LazyLock::new(|| compiled(&own()));
+
+/// Its models, each once.
+fn own_models() -> impl Iterator<Item = ModelEntry> {
+    let names = OWN.pairs().into_iter().filter(|(key, _)| key.starts_with(&model_key(&OWN.id, "")));
+    names.filter_map(|(key, value)| {
+        let entry = ModelEntry::parse(value.as_bytes()).unwrap();
+        (key == model_key(&OWN.id, &entry.id)).then_some(entry)
+    })
+}
+
+fn source(path: &str, content: &Value) -> Source {
+    Source { path: path.into(), text: serde_json::to_string_pretty(content).unwrap() }
+}
+
+fn entry(snapshot: &Snapshot, name: &str) -> ModelEntry {
+    ModelEntry::parse(snapshot.entry(name).unwrap_or_else(|| panic!("no {name}")).as_bytes()).unwrap()
+}
+
+fn compiled(sources: &[Source]) -> Snapshot {
+    compile(sources).unwrap_or_else(|problems| {
+        panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+#[test]
+fn the_own_catalog_has_no_problems() {
+    let snapshot = &*OWN;
+    let counts = snapshot.counts;
+    assert!(counts.providers >= 15 && counts.offers >= 200 && counts.models >= 200, "{counts:?}");
+    let mut largest = 0;
+    for (key, value) in snapshot.pairs() {
+        assert!(key.len() <= 512, "{key}");
+        if key.starts_with(&model_key(&snapshot.id, "")) {
+            largest = largest.max(value.len());
+            let name = key.strip_prefix(&model_key(&snapshot.id, "")).unwrap();
+            assert_eq!(ModelName::parse(name).unwrap().model.as_deref(), Some(name));
+        }
+    }
+    assert_eq!(own_models().count(), counts.models);
+    assert!(largest < 64 * 1024, "a model's value is read on the request path and must stay small: {largest}");
+}
+
+#[test]
+fn the_own_catalog_prices_what_it_offers() {
+    for entry in own_models() {
+        for offer in entry.offers {
+            let named = format!("{} at {}", offer.upstream, offer.provider);
+            for meter in [Meter::InputTokens, Meter::OutputTokens] {
+                let price = offer.card.prices.get(&meter);
+                assert!(price.is_some(), "{named}: no price for {}", meter.name());
+                assert!(!offer.is_free || price == Some(&Price(0)), "{named}: free at a price");
+            }
+            assert!(!offer.card.as_of.is_empty(), "{named}: prices without a date");
+        }
+    }
+}
+
+#[test]
+fn every_provider_but_openai_declares_what_it_does_not_take() {
+    let providers = own_models().flat_map(|entry| entry.providers);
+    let mut quirks: BTreeMap<String, Vec<Quirk>> = providers.map(|(id, provider)| (id, provider.quirks)).collect();
+    assert_eq!(quirks.remove("openai"), Some(vec![]));
+    for (id, quirks) in &quirks {
+        assert!(quirks.contains(&Quirk::DeveloperAsSystem), "{id}");
+        let is_store =
+            |quirk: &Quirk| matches!(quirk, Quirk::Drop(fields) if fields.iter().any(|name| name == "store"));
+        assert!(quirks.iter().any(is_store), "{id}");
+    }
+    for (id, quirk) in [
+        ("xai", Quirk::ReasoningOutsideOutput),
+        ("deepinfra", Quirk::ReasoningSometimesOutsideOutput),
+        ("minimax", Quirk::BaseResp),
+        ("groq", Quirk::NoMessageName),
+    ] {
+        assert!(quirks[id].contains(&quirk), "{id}");
+    }
+}
+
+#[test]
+fn own_rules_price_known_calls() {
+    let check = |model: &str, provider: &str, upstream: &str, situation: Situation<'_>, expected: &[(Meter, &str)]| {
+        let entry = entry(&OWN, model);
+        let offer = entry.offers.iter().find(|offer| offer.provider == provider && offer.upstream == upstream);
+        let Effective { prices, .. } = offer.unwrap().card.at(&situation).unwrap();
+        for (meter, dollars) in expected {
+            assert_eq!(prices[meter].to_dollars(meter.per()), *dollars, "{model} {situation:?} {}", meter.name());
+        }
+    };
+    use Meter::*;
+    let at = |moment: &str| Millis::from_rfc3339(moment).unwrap();
+    let plain = Situation::default();
+    let long = Situation { prompt_tokens: 272_001, ..plain };
+    let gpt = |situation, expected: &[(Meter, &str)]| check("openai/gpt-5.4", "openai", "gpt-5.4", situation, expected);
+    gpt(plain, &[(InputTokens, "2.5"), (OutputTokens, "15"), (CacheReadTokens, "0.25")]);
+    gpt(long, &[(InputTokens, "5"), (OutputTokens, "22.5"), (CacheReadTokens, "0.5"), (WebSearches, "0.01")]);
+    gpt(Situation { service_tier: Some("flex"), ..plain }, &[(InputTokens, "1.25"), (CacheReadTokens, "0.13")]);
+    gpt(Situation { service_tier: Some("flex"), ..long }, &[(InputTokens, "2.5"), (OutputTokens, "11.25")]);
+    gpt(Situation { region: Some("eu"), ..long }, &[(InputTokens, "5.5"), (OutputTokens, "24.75")]);
+    let deepseek = |moment: &str, expected: &[(Meter, &str)]| {
+        let situation = Situation { now: at(moment), ..plain };
+        check("deepseek/deepseek-v4-flash", "deepseek", "deepseek-v4-flash", situation, expected);
+    };
+    deepseek("2026-11-25T02:00:00Z", &[(InputTokens, "0.3"), (OutputTokens, "1.2")]); // a Wednesday's peak
+    deepseek("2026-11-25T05:00:00Z", &[(InputTokens, "0.15"), (CacheReadTokens, "0.003"), (CacheWriteTokens, "0")]);
+    deepseek("2026-11-29T02:00:00Z", &[(InputTokens, "0.15"), (OutputTokens, "0.6")]); // a Sunday
+}
+
+#[test]
+fn a_bound_covers_every_situation_of_every_own_offer() {
+    for entry in own_models() {
+        for offer in entry.offers.iter().filter(|offer| !offer.card.rules.is_empty()) {
+            let bound = offer.card.dearest(300_000);
+            for prompt_tokens in [0, 130_000, 300_000] {
+                for service_tier in [None, Some("flex"), Some("priority"), Some("batch"), Some("ultrafast")] {
+                    for region in [None, Some("eu"), Some("us")] {
+                        let situation = Situation { prompt_tokens, service_tier, region, ..Situation::default() };
+                        for (meter, price) in offer.card.at(&situation).unwrap().prices {
+                            assert!(price <= bound[&meter], "{} at {} {situation:?}", offer.upstream, offer.provider);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_private_provider_is_a_small_file() {
+    let private = json!({"id": "acme", "base_url": "http://127.0.0.1:8000/v1", "offers": [
+        {"model": "openai/gpt-5.4", "upstream": "local", "prices": {"input_tokens": "0.1", "output_tokens": "0.2"}},
+    ]});
+    let mut sources = own();
+    sources.push(source("/etc/private/providers/acme.json", &private));
+    let entry = entry(&compiled(&sources), "gpt-5.4");
+    let provider = &entry.providers["acme"];
+    assert_eq!((provider.name.as_str(), provider.families.as_slice()), ("acme", ["openai-chat".to_owned()].as_slice()));
+    assert_eq!((provider.auth.header.as_str(), provider.auth.prefix.as_str()), ("Authorization", "Bearer "));
+    assert_eq!((provider.key_env.as_deref(), provider.data_policy.as_ref()), (None, None));
+    let offer = entry.offers.iter().find(|offer| offer.provider == "acme").unwrap();
+    assert_eq!((offer.kind.as_str(), offer.is_free), ("chat", false));
+    assert_eq!(offer.card.prices[&Meter::InputTokens], Price(100_000_000));
+}
+
+#[test]
+fn the_same_content_has_the_same_id_and_another_price_another() {
+    let sources = own();
+    let first = &*OWN;
+    assert_eq!(*first, compiled(&sources));
+    let mut dearer = sources;
+    let file = dearer.iter_mut().find(|source| source.path.ends_with("/openai.json") && source.path.contains("prov"));
+    let file = file.unwrap();
+    let changed = file.text.replacen(r#""input_tokens": "2.5""#, r#""input_tokens": "2.51""#, 1);
+    assert_ne!(changed, file.text);
+    file.text = changed;
+    assert_ne!(compiled(&dearer).id, first.id);
+}
+
+/// A whole, right catalog of two files: the provider's and the models'.
+fn small() -> (Value, Value) {
+    (
+        json!({"id": "p", "name": "P", "base_url": "https://p.example/v1", "families": ["openai-chat"],
+        "auth": {"header": "x-key", "prefix": "", "extra_headers": {"x-version": "1"}}, "key_env": "P_KEY",
+        "data_policy": {"trains_on_api_data": "no", "retention_days": null, "zero_retention": "default"},
+        "quirks": ["base_resp", {"drop": ["store"]}], "as_of": "2026-11-01",
+        "offers": [
+            {"model": "acme/one", "upstream": "one", "also": ["uno"], "context": 8192, "max_output": 1024,
+             "limits": {"rpm": 10}, "can": ["tools"], "prices": {"input_tokens": "0.5", "output_tokens": "1"},
+             "rules": [{"when": {"input_tokens_over": 100}, "prices": {"input_tokens": "1"}},
+                       {"when": {"region": "eu"}, "multiplier": "1.1"}],
+             "status": "preview", "retires": "2027-01", "sources": ["own"], "disputed": true},
+            {"model": "acme/one", "upstream": "one-free", "variant": "free", "free": true},
+            {"model": "acme/one", "upstream": "one-trial", "free": "trial", "prices": {"input_tokens": "3"}},
+        ]}),
+        json!({"organisation": {"id": "acme", "name": "Acme", "country": "DE"}, "models": [
+            {"id": "acme/one", "name": "One", "aliases": ["acme/uno"], "released": "2026-01-02",
+             "capabilities": {"tools": true}, "reasoning_controls": {"effort": ["low"]}},
+            {"id": "acme/two"},
+        ]}),
+    )
+}
+
+#[test]
+fn a_file_means_what_it_says() {
+    let (provider, models) = small();
+    let snapshot = compiled(&[source("c/providers/p.json", &provider), source("c/models/acme.json", &models)]);
+    let entry = entry(&snapshot, "acme/uno");
+    assert_eq!((entry.id.as_str(), entry.created), ("acme/one", 1_767_312_000));
+    assert_eq!(entry.providers["p"].data_policy.as_ref().unwrap().trains_on_api_data, Training::No);
+    assert_eq!(entry.providers["p"].auth.extra_headers["x-version"], "1");
+    let [priced, free, trial] = entry.offers.as_slice() else { panic!("{:?}", entry.offers) };
+    assert_eq!((priced.card.as_of.as_str(), priced.card.disputed, priced.card.rules.len()), ("2026-11-01", true, 2));
+    assert_eq!((priced.status.as_deref(), priced.retires.as_deref()), (Some("preview"), Some("2027-01")));
+    let zero = BTreeMap::from([(Meter::InputTokens, Price(0)), (Meter::OutputTokens, Price(0))]);
+    assert_eq!((free.is_free, &free.card.prices), (true, &zero));
+    // A trial is not free, and the price that is not stated stays unknown.
+    assert_eq!((trial.is_free, trial.card.prices.get(&Meter::OutputTokens)), (false, None));
+}
+
+/// Sets the member at a JSON pointer; the last part may be new.
+fn set(value: &mut Value, pointer: &str, to: Value) {
+    let (parent, last) = pointer.rsplit_once('/').unwrap();
+    match value.pointer_mut(parent).unwrap() {
+        Value::Array(items) => items[last.parse::<usize>().unwrap()] = to,
+        Value::Object(members) => drop(members.insert(last.to_owned(), to)),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_mistake_is_found_in_its_file() {
+    let provider_mistakes = [
+        ("/nme", json!("P"), "nme: unknown field `nme`"),
+        ("/id", json!("P!"), "id: \"P!\" is not an id"),
+        ("/id", json!(""), "id: \"\" is not an id"),
+        ("/id", json!(".p"), "is not an id"),
+        ("/base_url", json!("ftp://p.example"), "base_url: \"ftp://p.example\" is not an http(s) URL"),
+        ("/base_url", json!("https://p.example/"), "is not an http(s) URL"),
+        ("/base_url", json!("https://"), "is not an http(s) URL"),
+        ("/base_url", json!("https://{account}.example"), "is not an http(s) URL"),
+        ("/base_url", json!("https://me@p.example"), "is not an http(s) URL"),
+        ("/key_env", json!("p_key"), "key_env: \"p_key\" is not the name of a secret"),
+        ("/key_env", json!("1KEY"), "is not the name of a secret"),
+        ("/auth/heder", json!("x"), "auth.heder: unknown field `heder`"),
+        ("/data_policy/trains_on_api_data", json!("never"), "data_policy.trains_on_api_data: unknown variant `never`"),
+        ("/quirks/0", json!("odd"), "quirks[0]: unknown variant `odd`"),
+        ("/as_of", json!("yesterday"), "as_of: \"yesterday\" is not a date"),
+        ("/offers/0/model", json!("acme/three"), "offers[0].model: no file describes acme/three"),
+        ("/offers/0/model", json!("one"), "offers[0].model: \"one\" is not a model id"),
+        ("/offers/0/model", json!("Acme/One"), "is not a model id"),
+        ("/offers/0/upstream", json!(""), "offers[0].upstream: \"\" is not an upstream name"),
+        ("/offers/0/kind", json!("chats"), "offers[0].kind: \"chats\" is not one of"),
+        ("/offers/0/price", json!({}), "offers[0].price: unknown field `price`"),
+        ("/offers/0/prices/input_token", json!("1"), "offers[0].prices"),
+        ("/offers/0/prices/input_token", json!("1"), "unknown meter input_token"),
+        ("/offers/0/prices/input_tokens", json!("1,5"), "input_tokens: \"1,5\": not a decimal number"),
+        ("/offers/0/prices/input_tokens", json!("1e-3"), "not a decimal number"),
+        ("/offers/0/prices/input_tokens", json!("0.0000000001"), "more digits after the point"),
+        ("/offers/0/prices/input_tokens", json!("-1"), "may not be negative"),
+        ("/offers/0/prices/input_tokens", json!(0.5), "expected a string"),
+        ("/offers/0/prices", json!({}), "offers[0]: it has no prices and is not free"),
+        ("/offers/1/free", json!(false), "offers[1]: it has no prices and is not free"),
+        ("/offers/1/free", json!("yes"), "expected true or \"trial\""),
+        ("/offers/1/prices", json!({"input_tokens": "1"}), "offers[1]: it is free, but input_tokens has a price"),
+        ("/offers/0/rules/0/when", json!({}), "offers[0].rules[0]: a rule needs a condition"),
+        ("/offers/0/rules/0/when/moon", json!("full"), "unknown field `moon`"),
+        ("/offers/0/rules/0/prices", json!({}), "a rule needs either prices or a multiplier"),
+        ("/offers/0/rules/1/prices", json!({"requests": "1"}), "a rule needs either prices or a multiplier"),
+        ("/offers/0/rules/1/multiplier", json!("1.00001"), "is no factor"),
+        ("/offers/0/rules/0/prices/tokens", json!("1"), "unknown meter tokens"),
+        ("/offers/2/upstream", json!("one"), "acme/one as one is offered twice"),
+    ];
+    let model_mistakes = [
+        ("/model", json!([]), "model: unknown field `model`"),
+        ("/organisation/id", json!("Acme"), "organisation.id: \"Acme\" is not an id"),
+        ("/organisation/id", json!("bolt"), "models[0].id: acme/one is not a model of bolt"),
+        ("/models/0/id", json!("acme"), "models[0].id: \"acme\" is not a model id"),
+        ("/models/1/id", json!("acme/one"), "model acme/one is also in c/models/acme.json"),
+        ("/models/1/aliases", json!(["acme/one"]), "alias acme/one is also a name of acme/one"),
+        ("/models/1/aliases", json!(["acme/uno"]), "alias acme/uno is also a name of acme/one"),
+        ("/models/1/aliases", json!(["a:b"]), "models[1].aliases: [\"a:b\"] is not a list of aliases"),
+        ("/models/1/released", json!("2026-13"), "models[1].released: \"2026-13\" is not a date"),
+        ("/models/1/kind", json!("text"), "models[1].kind: \"text\" is not one of"),
+        ("/models/1/contxt", json!(1), "models[1].contxt: unknown field `contxt`"),
+    ];
+    let check = |file: &str, pointer: &str, provider: &Value, models: &Value, expected: &str| {
+        let sources = [source("c/providers/p.json", provider), source("c/models/acme.json", models)];
+        let problems = compile(&sources).err().unwrap_or_default();
+        let found = problems.iter().any(|p| p.path == file && p.line.is_some() && p.message.contains(expected));
+        assert!(found, "{pointer}: expected {expected:?} in {problems:?}");
+    };
+    for (pointer, to, expected) in provider_mistakes {
+        let (mut provider, models) = small();
+        set(&mut provider, pointer, to);
+        check("c/providers/p.json", pointer, &provider, &models, expected);
+    }
+    for (pointer, to, expected) in model_mistakes {
+        let (provider, mut models) = small();
+        set(&mut models, pointer, to);
+        check("c/models/acme.json", pointer, &provider, &models, expected);
+    }
+}
+
+#[test]
+fn folders_merge_but_no_id_is_said_twice() {
+    let (provider, models) = small();
+    let base = [source("c/providers/p.json", &provider), source("c/models/acme.json", &models)];
+    let with = |more: Source| compile(&[base.as_slice(), &[more]].concat());
+    let again = with(source("x/providers/other.json", &provider)).unwrap_err();
+    assert_eq!(again[0].message, "provider p is also in c/providers/p.json");
+    let again = with(source("x/models/other.json", &models)).unwrap_err();
+    assert_eq!((again.len(), again[0].message.as_str()), (2, "model acme/one is also in c/models/acme.json"));
+    let more = json!({"organisation": {"id": "acme"}, "models": [{"id": "acme/more"}]});
+    assert!(with(source("x/models/more.json", &more)).is_ok());
+    let stray = with(source("x/notes.json", &more)).unwrap_err();
+    assert_eq!(stray[0].to_string(), "x/notes.json: a catalog file lies in providers/ or models/");
+    let torn = with(Source { path: "x/providers/t.json".into(), text: "{\n\"id\": \"t\",\n".into() }).unwrap_err();
+    assert_eq!((torn[0].path.as_str(), torn[0].line), ("x/providers/t.json", Some(3)));
+    assert_eq!(compile(&[]).unwrap_err()[0].message, "no file holds an offer");
+}
+
+#[test]
+fn one_mistake_does_not_hide_the_next_and_each_has_its_line() {
+    let text = r#"{
+  "id": "p", "base_url": "https://p.example",
+  "offers": [
+    {"model": "acme/one", "upstream": "a", "prices": {"input_tokens": "x"}},
+    {"model": "acme/one", "upstream": "b",
+     "prices": {"input_token": "1"}},
+    {"model": "acme/none", "upstream": "c", "prices": {"input_tokens": "1"}}
+  ]
+}"#;
+    let (_, models) = small();
+    let provider = Source { path: "c/providers/p.json".into(), text: text.into() };
+    let problems = compile(&[provider, source("c/models/acme.json", &models)]).unwrap_err();
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "c/providers/p.json:4: offers[0].prices: input_tokens: \"x\": not a decimal number of dollars",
+            "c/providers/p.json:6: offers[1].prices: unknown meter input_token",
+            "c/providers/p.json:7: offers[2].model: no file describes acme/none",
+        ]
+    );
+}
