@@ -43,3 +43,8 @@ pub mod limits;
 pub mod relay;
 pub mod routing;
 pub mod workspace;
+// the path
+pub mod serve;
+// the shell
+#[cfg(target_arch = "wasm32")]
+mod host;

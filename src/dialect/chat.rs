@@ -23,7 +23,7 @@ const MODELS_MAX: usize = 16;
 /// Most choices.
 const CHOICES_MAX: u64 = 128;
 /// Longest `session_id` and `user`, in bytes.
-const LABEL_BYTES_MAX: usize = 256;
+pub const LABEL_BYTES_MAX: usize = 256;
 
 /// JSON type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -112,16 +112,17 @@ impl Bound {
 
     /// Output tokens per choice that `held` covers, at most the limit; `None` where it does not cover [`Bound::least`].
     pub fn affordable(&self, held: Nanos) -> Option<u64> {
-        if held < self.least().ok()? {
-            return None;
+        (held >= self.least().ok()?).then(|| self.tokens_for(held))
+    }
+
+    /// Output tokens per choice that `nanos` cover beside the prompt, at most the limit.
+    pub fn tokens_for(&self, nanos: Nanos) -> u64 {
+        let left = i128::from(nanos.0.saturating_sub(self.prompt_nanos.0).max(0));
+        let per_token = i128::from(self.output_price.0).saturating_mul(i128::from(self.choices));
+        match left.saturating_mul(1_000_000).checked_div(per_token) {
+            Some(tokens) => u64::try_from(tokens).unwrap_or(u64::MAX).min(self.output_tokens),
+            None => self.output_tokens,
         }
-        let left = i128::from(held.0.checked_sub(self.prompt_nanos.0)?);
-        let per_token = i128::from(self.output_price.0).checked_mul(i128::from(self.choices))?;
-        if per_token == 0 {
-            return Some(self.output_tokens);
-        }
-        let tokens = left.checked_mul(1_000_000)?.checked_div(per_token)?;
-        u64::try_from(tokens).ok().map(|tokens| tokens.min(self.output_tokens))
     }
 }
 

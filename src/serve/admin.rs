@@ -1,0 +1,269 @@
+//! The operator's endpoints: workspaces, credits, the catalog in use.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::access::policy::Limits;
+use crate::catalog::{CURRENT_KEY, SNAPSHOTS_KEY, manifest_key};
+use crate::error::{Code, Failure};
+use crate::id::{EntryId, WorkspaceId};
+use crate::json::{JsonError, parse_body};
+use crate::money::Nanos;
+use crate::serve::account::{credits_json, state};
+use crate::serve::fault;
+use crate::serve::ports::{BodyError, Ports, Sql};
+use crate::serve::query;
+use crate::serve::reply::Reply;
+use crate::time::Millis;
+use crate::workspace::{self, Command, Grant, Settings};
+
+/// Largest body of an admin request, in bytes.
+const BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Longest name, reason or idempotency key, in bytes.
+pub const LABEL_BYTES_MAX: usize = 256;
+const LIMIT_DEFAULT: u64 = 50;
+const LIMIT_MAX: u64 = 200;
+
+/// Parses an admin body.
+pub async fn body<P: Ports, T: for<'a> Deserialize<'a>>(ports: &P) -> Result<T, Failure> {
+    let bytes = ports.body(BODY_BYTES_MAX).await.map_err(|error| match error {
+        BodyError::TooLarge => Failure::new(Code::PayloadTooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes")),
+        BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
+    })?;
+    parse_body(&bytes).map_err(|JsonError { path, message }| Failure {
+        param: path.or_else(|| field_in(&message)),
+        ..Failure::new(Code::InvalidInput, message)
+    })
+}
+
+/// serde names a missing or unknown field in back quotes.
+fn field_in(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once(" field `")?;
+    rest.split_once('`').map(|(name, _)| name.to_owned())
+}
+
+/// A label that is neither empty nor too long.
+pub fn label(param: &str, text: &str) -> Result<String, Failure> {
+    let text = text.trim();
+    match text.len() {
+        0 => Err(Failure::invalid(param, "is empty")),
+        1..=LABEL_BYTES_MAX => Ok(text.to_owned()),
+        _ => Err(Failure::invalid(param, format!("is longer than {LABEL_BYTES_MAX} bytes"))),
+    }
+}
+
+/// Ten bytes of chance for an id.
+pub fn chance<P: Ports>(ports: &P) -> [u8; 10] {
+    let mut out = [0; 10];
+    out.iter_mut().zip(ports.chance()).for_each(|(to, from)| *to = from);
+    out
+}
+
+/// A workspace of the system of record.
+pub struct Known {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// When it was made.
+    pub created_at: Millis,
+}
+
+impl Known {
+    fn json(&self) -> Value {
+        json!({
+            "object": "workspace", "id": self.settings.id, "name": self.name, "limits": self.settings.limits,
+            "suspended": self.settings.suspended, "created_at": self.created_at.to_rfc3339(),
+        })
+    }
+
+    fn parse(row: &Value) -> Option<Known> {
+        Some(Known {
+            name: row.get("name")?.as_str()?.to_owned(),
+            settings: serde_json::from_str(row.get("settings")?.as_str()?).ok()?,
+            created_at: Millis(row.get("created_at")?.as_f64().map(whole)?),
+        })
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
+fn whole(number: f64) -> u64 {
+    number.max(0.0) as u64
+}
+
+/// The workspace of a path, or 404.
+pub async fn known<P: Ports>(ports: &P, path: &str) -> Result<Known, Failure> {
+    let unknown = || Failure::new(Code::NotFound, "there is no workspace of that id");
+    let id = WorkspaceId::parse(path).ok_or_else(unknown)?;
+    let statement = "SELECT name, settings, created_at FROM workspaces WHERE id = ?1";
+    let rows = ports.sql(statement, &[Sql::from(id.as_str())]).await.map_err(|error| fault(ports, &error))?;
+    rows.first().and_then(Known::parse).ok_or_else(unknown)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewWorkspace {
+    name: String,
+    #[serde(default)]
+    limits: Limits,
+}
+
+/// `POST /v1/admin/workspaces`.
+pub async fn create_workspace<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
+    let new: NewWorkspace = body(ports).await?;
+    let now = ports.now();
+    let id = WorkspaceId::new(now, chance(ports));
+    let settings = Settings { id, limits: new.limits, suspended: false };
+    let known = Known { name: label("name", &new.name)?, settings, created_at: now };
+    let statement = "INSERT INTO workspaces (id, name, settings, created_at) VALUES (?1, ?2, ?3, ?4)";
+    let values = [
+        Sql::from(known.settings.id.as_str()),
+        Sql::Text(known.name.clone()),
+        Sql::Text(serde_json::to_string(&known.settings).unwrap_or_default()),
+        Sql::Int(i64::try_from(now.0).unwrap_or(i64::MAX)),
+    ];
+    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    tell(ports, &known.settings.id, &Command::SetWorkspace(known.settings.clone())).await?;
+    Ok(Reply::json(201, &known.json()))
+}
+
+/// Tells a workspace something that has no answer.
+pub async fn tell<P: Ports>(ports: &P, id: &WorkspaceId, command: &Command) -> Result<(), Failure> {
+    match ports.ask(id, command).await {
+        Ok(workspace::Reply::Done) => Ok(()),
+        Ok(_) => Err(Failure::new(Code::Internal, "the workspace gave no answer")),
+        Err(error) => Err(fault(ports, &error)),
+    }
+}
+
+/// `GET /v1/admin/workspaces`.
+pub async fn workspaces<P: Ports>(ports: &P, query: &str) -> Result<Reply<P>, Failure> {
+    let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
+    let before = query::value(query, "cursor").unwrap_or_else(|| "ws_~".to_owned());
+    let statement = "SELECT name, settings, created_at FROM workspaces WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+    let values = [Sql::Text(before), Sql::Int(i64::try_from(limit).unwrap_or(i64::MAX))];
+    let rows = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    let known: Vec<Known> = rows.iter().filter_map(Known::parse).collect();
+    let is_full = u64::try_from(known.len()).unwrap_or(u64::MAX) >= limit;
+    let next = known.last().filter(|_| is_full).map(|last| last.settings.id.clone());
+    let data: Vec<Value> = known.iter().map(Known::json).collect();
+    Ok(Reply::json(200, &json!({"object": "list", "data": data, "next_cursor": next})))
+}
+
+/// `GET /v1/admin/workspaces/{id}`.
+pub async fn workspace<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+    Ok(Reply::json(200, &known(ports, path).await?.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangedWorkspace {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    limits: Option<Limits>,
+    #[serde(default)]
+    suspended: Option<bool>,
+}
+
+/// `PATCH /v1/admin/workspaces/{id}`.
+pub async fn change_workspace<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+    let mut known = known(ports, path).await?;
+    let changed: ChangedWorkspace = body(ports).await?;
+    if let Some(name) = &changed.name {
+        known.name = label("name", name)?;
+    }
+    known.settings.limits = changed.limits.unwrap_or(known.settings.limits);
+    known.settings.suspended = changed.suspended.unwrap_or(known.settings.suspended);
+    let statement = "UPDATE workspaces SET name = ?2, settings = ?3 WHERE id = ?1";
+    let settings = serde_json::to_string(&known.settings).unwrap_or_default();
+    let values = [Sql::from(known.settings.id.as_str()), Sql::Text(known.name.clone()), Sql::Text(settings)];
+    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    tell(ports, &known.settings.id, &Command::SetWorkspace(known.settings.clone())).await?;
+    Ok(Reply::json(200, &known.json()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewGrant {
+    amount: String,
+    reason: String,
+    idempotency_key: String,
+}
+
+/// `POST /v1/admin/workspaces/{id}/credits`: prepaid money, in decimal dollars; below zero takes back.
+pub async fn grant<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+    let known = known(ports, path).await?;
+    let new: NewGrant = body(ports).await?;
+    let nanos = Nanos::from_dollars(&new.amount).map_err(|error| Failure::invalid("amount", error.to_string()))?;
+    if nanos == Nanos::ZERO {
+        return Err(Failure::invalid("amount", "is zero"));
+    }
+    let grant = Grant {
+        entry: EntryId::new(ports.now(), chance(ports)),
+        nanos,
+        reason: label("reason", &new.reason)?,
+        idempotency_key: label("idempotency_key", &new.idempotency_key)?,
+    };
+    match ports.ask(&known.settings.id, &Command::Grant(grant)).await {
+        Ok(workspace::Reply::Granted(entry)) => {
+            let credits = state(ports, &known.settings.id).await?;
+            Ok(Reply::json(201, &json!({"object": "grant", "entry": entry, "credits": credits_json(&credits)})))
+        }
+        Ok(workspace::Reply::Refused(refused)) => Err(Failure::invalid("amount", refused.message)),
+        Ok(_) => Err(Failure::new(Code::Internal, "the workspace gave no answer")),
+        Err(error) => Err(fault(ports, &error)),
+    }
+}
+
+/// `GET /v1/admin/workspaces/{id}/credits`: the account and its ledger, newest first.
+pub async fn ledger<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<P>, Failure> {
+    let known = known(ports, path).await?;
+    let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
+    let before = match query::value(query, "cursor") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| Failure::invalid("cursor", "is not a cursor of this list"))?),
+    };
+    let credits = state(ports, &known.settings.id).await?;
+    let page = ports.ledger(&known.settings.id, before, limit).await.map_err(|error| fault(ports, &error))?;
+    let entries: Vec<Value> = page.0.iter().map(|entry| json!(entry.entry)).collect();
+    let next = page.1.map(|seq| seq.to_string());
+    Ok(Reply::json(200, &json!({"credits": credits_json(&credits), "object": "list", "data": entries, "next_cursor": next})))
+}
+
+/// `GET /v1/admin/catalog`: published snapshots, and the one in use.
+pub async fn snapshots<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
+    let read = |text: Option<String>| text.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
+    let current = read(ports.kv_get(CURRENT_KEY).await.map_err(|error| fault(ports, &error))?);
+    let snapshots = read(ports.kv_get(SNAPSHOTS_KEY).await.map_err(|error| fault(ports, &error))?);
+    let current = current.get("snapshot").cloned().unwrap_or_default();
+    Ok(Reply::json(200, &json!({"current": current, "snapshots": snapshots})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UseSnapshot {
+    snapshot: String,
+}
+
+/// `POST /v1/admin/catalog`: moves the pointer to a published snapshot, forward or back.
+pub async fn use_snapshot<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
+    let wanted: UseSnapshot = body(ports).await?;
+    let is_id = wanted.snapshot.len() == 16 && wanted.snapshot.bytes().all(|b| b.is_ascii_hexdigit());
+    let manifest = match is_id {
+        true => ports.kv_get(&manifest_key(&wanted.snapshot)).await.map_err(|error| fault(ports, &error))?,
+        false => None,
+    };
+    if manifest.is_none() {
+        return Err(Failure::new(Code::NotFound, "there is no published snapshot of that id").about("snapshot"));
+    }
+    let pointer = json!({"snapshot": wanted.snapshot}).to_string();
+    ports.kv_put(CURRENT_KEY, &pointer).await.map_err(|error| fault(ports, &error))?;
+    ports.forget_snapshot();
+    Ok(Reply::json(200, &json!({"current": wanted.snapshot})))
+}
+
+/// `GET /v1/admin/health`: what this isolate did so far.
+pub fn counters<P: Ports>(ports: &P) -> Reply<P> {
+    Reply::json(200, &json!({"counters": ports.counters()}))
+}

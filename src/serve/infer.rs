@@ -1,0 +1,206 @@
+//! One inference request from its body to its settlement. Read from top to bottom; it is the way of a request.
+//!
+//! Everything after admission runs in background work, so that it is settled and logged also when the client leaves.
+
+use std::rc::Rc;
+
+use futures::channel::oneshot;
+
+use crate::access::policy::Policy;
+use crate::attempt::machine::Patience;
+use crate::catalog::ModelName;
+use crate::dialect::chat as dialect;
+use crate::error::{Code, Failure};
+use crate::id::RequestId;
+use crate::limits::gate::Allowance;
+use crate::money::Nanos;
+use crate::routing::filter::Conditions;
+use crate::routing::plan::{Plan, Target, nobody, plan, unknown_model};
+use crate::serve::ports::{BodyError, Ports};
+use crate::serve::reply::Reply;
+use crate::serve::{Head, deliver, fault};
+use crate::text::request::Request;
+use crate::time::Millis;
+use crate::workspace::{self, Admit, Admitted, Command};
+
+/// Shortest time a client may ask for, in milliseconds.
+const TIMEOUT_MS_MIN: u64 = 100;
+/// Output tokens that count towards the rate limit while nobody knows how many it will be.
+const OUTPUT_TOKENS_COUNTED: u64 = 1_000;
+
+/// One request on its way, after planning.
+#[derive(Debug)]
+pub struct Generation {
+    /// Its id.
+    pub id: RequestId,
+    /// When it arrived.
+    pub arrived: Millis,
+    /// Who calls.
+    pub policy: Rc<Policy>,
+    /// What for.
+    pub request: Request,
+    /// Who may serve.
+    pub plan: Plan,
+    /// Which snapshot said so.
+    pub snapshot: Rc<str>,
+    /// How long.
+    pub patience: Patience,
+}
+
+/// What leaves the background work once: a reply, or a failure with the allowances of a refusal.
+pub type Outcome<P> = Result<Reply<P>, (Failure, Option<Allowance>, Option<Allowance>)>;
+
+/// `POST /v1/chat/completions`.
+pub async fn chat<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>) -> Result<Reply<P>, Failure> {
+    ports.count_request();
+    check_content_type(head.content_type.as_deref())?;
+    let total_ms = total_ms(ports.as_ref(), head)?;
+    let max = ports.settings().body_bytes_max;
+    let bytes = ports.body(max).await.map_err(|error| match error {
+        BodyError::TooLarge => Failure::new(Code::PayloadTooLarge, format!("the body is larger than {max} bytes")),
+        BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
+    })?;
+    let mut request = dialect::parse(bytes)?;
+    request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= dialect::LABEL_BYTES_MAX));
+    let (targets, snapshot) = resolve(ports.as_ref(), &request).await?;
+    let now = ports.now();
+    let conditions = Conditions {
+        request: &request,
+        policy: &policy,
+        pinned: None,
+        free_only: false,
+        has_secret: &|name| ports.secret(name).is_some(),
+        now,
+    };
+    let plan = plan(&targets, &conditions, &ports.board().borrow(), seed(&head.id));
+    if plan.candidates.is_empty() {
+        let asked = request.models.first().map(String::as_str).unwrap_or_default();
+        return Err(nobody(asked, &plan.removed));
+    }
+    let settings = ports.settings();
+    let first_byte_ms = if request.stream { settings.first_byte_timeout_ms } else { settings.plain_timeout_ms };
+    let patience = Patience { attempts_max: settings.attempts_max, first_byte_ms, total_ms };
+    let id = head.id.clone();
+    let generation = Generation { id, arrived: head.arrived, policy, request, plan, snapshot, patience };
+    let (tell, told) = oneshot::channel();
+    ports.in_background(run(Rc::clone(ports), generation, tell));
+    match told.await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err((failure, requests, tokens))) => {
+            Ok(Reply::failure(&failure, head.id.as_str()).with_allowances(requests, tokens))
+        }
+        Err(oneshot::Canceled) => Err(Failure::new(Code::Internal, "the request was given up")),
+    }
+}
+
+fn check_content_type(content_type: Option<&str>) -> Result<(), Failure> {
+    let essence = content_type.and_then(|value| value.split(';').next()).map(|value| value.trim().to_ascii_lowercase());
+    match essence.as_deref() {
+        None | Some("" | "text/plain") => Ok(()),
+        Some(kind) if kind.ends_with("json") => Ok(()),
+        Some(_) => Err(Failure::new(Code::UnsupportedMediaType, "the body must be JSON (content-type: application/json)")),
+    }
+}
+
+fn total_ms<P: Ports>(ports: &P, head: &Head) -> Result<u64, Failure> {
+    let most = ports.settings().total_timeout_ms;
+    match &head.timeout_ms {
+        None => Ok(most),
+        Some(text) => match text.trim().parse::<u64>() {
+            Ok(ms) if ms >= TIMEOUT_MS_MIN => Ok(ms.min(most)),
+            _ => Err(Failure::invalid(
+                "X-Gateway-Timeout-Ms",
+                format!("must be a whole number of milliseconds, at least {TIMEOUT_MS_MIN}"),
+            )),
+        },
+    }
+}
+
+/// The seed of every draw for this request: its id, so that a decision can be replayed from its record.
+fn seed(id: &RequestId) -> u64 {
+    id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+async fn resolve<P: Ports>(ports: &P, request: &Request) -> Result<(Vec<Target>, Rc<str>), Failure> {
+    let mut targets = Vec::new();
+    let mut snapshot = None;
+    for (place, asked) in request.models.iter().enumerate() {
+        let param = if place == 0 && request.body.has("model") { "model" } else { "models" };
+        let name = ModelName::parse(asked).map_err(|error| Failure::invalid(param, error.to_string()))?;
+        if let Some(preset) = &name.preset {
+            return Err(Failure::new(Code::NotFound, format!("there is no preset `{preset}`")).about(param));
+        }
+        let Some(model) = &name.model else { continue };
+        if let Some(resolved) = ports.model(model).await.map_err(|error| fault(ports, &error))? {
+            snapshot = Some(resolved.snapshot);
+            targets.push(Target { entry: resolved.entry, pinned: name.provider, suffix: name.suffix });
+        }
+    }
+    if let Some(preset) = request.body.value("preset").filter(|value| *value != "null") {
+        return Err(Failure::new(Code::NotFound, format!("there is no preset {preset}")).about("preset"));
+    }
+    match snapshot {
+        Some(snapshot) => Ok((targets, snapshot)),
+        None => Err(unknown_model(request.models.first().map(String::as_str).unwrap_or_default())),
+    }
+}
+
+/// Admission, attempts, delivery, settlement.
+async fn run<P: Ports>(ports: Rc<P>, generation: Generation, tell: oneshot::Sender<Outcome<P>>) {
+    match admit(ports.as_ref(), &generation).await {
+        Ok(admitted) => deliver::deliver(ports, generation, admitted, tell).await,
+        Err(outcome) => drop(tell.send(Err(outcome))),
+    }
+}
+
+async fn admit<P: Ports>(
+    ports: &P,
+    generation: &Generation,
+) -> Result<Admitted, (Failure, Option<Allowance>, Option<Allowance>)> {
+    let bounds = || generation.plan.candidates.iter().map(|candidate| &candidate.bound);
+    let most = bounds().filter_map(|bound| bound.most().ok()).max();
+    let least = bounds().filter_map(|bound| bound.least().ok()).min();
+    let (Some(most), Some(least)) = (most, least) else {
+        return Err((Failure::invalid("max_tokens", "is too large"), None, None));
+    };
+    let demand = &generation.request.demand;
+    let output = demand.max_output.map_or(0, |limit| limit.min(OUTPUT_TOKENS_COUNTED));
+    let admit = Admit {
+        id: generation.id.clone(),
+        key: generation.policy.key.clone(),
+        model: generation.request.models.first().cloned().unwrap_or_default(),
+        most,
+        least,
+        tokens: demand.prompt_tokens_likely().saturating_add(output),
+        limits: generation.policy.limits,
+        hold_ms: ports.settings().hold_ms,
+    };
+    match ports.ask(&generation.policy.workspace, &Command::Admit(admit)).await {
+        Ok(workspace::Reply::Admitted(admitted)) => Ok(admitted),
+        Ok(workspace::Reply::Refused(refused)) => {
+            let code = Code::from_name(&refused.code).unwrap_or(Code::Internal);
+            let mut failure = Failure::new(code, refused.message).retry_after(refused.wait_ms);
+            if code == Code::InsufficientCredits {
+                failure = short_of_credits(generation, least, refused.available);
+            }
+            Err((failure, refused.requests, refused.tokens))
+        }
+        Ok(_) => Err((Failure::new(Code::Internal, "the workspace gave no answer"), None, None)),
+        Err(error) => Err((fault(ports, &error), None, None)),
+    }
+}
+
+/// 402, saying what is needed, what there is, and how many output tokens that would buy.
+fn short_of_credits(generation: &Generation, least: Nanos, available: Nanos) -> Failure {
+    let affordable = generation.plan.candidates.iter().map(|c| c.bound.tokens_for(available)).max().unwrap_or(0);
+    let message = format!(
+        "the credits do not cover this request: it may cost up to ${}, and ${} is available",
+        least.to_dollars(),
+        available.to_dollars()
+    );
+    Failure::new(Code::InsufficientCredits, message).with_details(serde_json::json!({
+        "needed_nanos": least.0,
+        "available_nanos": available.0,
+        "affordable_output_tokens": affordable,
+    }))
+}

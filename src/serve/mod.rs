@@ -1,0 +1,310 @@
+//! The path of a request: the table of endpoints, who may call them, and what every answer carries.
+
+pub mod account;
+pub mod activity;
+pub mod admin;
+pub mod deliver;
+pub mod infer;
+pub mod keys;
+pub mod models;
+pub mod ports;
+pub mod query;
+pub mod reply;
+
+use std::rc::Rc;
+
+use crate::access::key;
+use crate::access::policy::{KeyState, Policy};
+use crate::error::{Code, Failure};
+use crate::id::RequestId;
+use crate::serve::ports::Ports;
+use crate::serve::reply::Reply;
+use crate::time::Millis;
+
+/// What is known of a request before its body is read.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Its id.
+    pub id: RequestId,
+    /// When it arrived.
+    pub arrived: Millis,
+    /// The method, upper-case.
+    pub method: String,
+    /// The path, percent-decoding left undone.
+    pub path: String,
+    /// The query, without its `?`.
+    pub query: String,
+    /// `authorization`.
+    pub authorization: Option<String>,
+    /// `x-api-key`.
+    pub api_key: Option<String>,
+    /// `content-type`.
+    pub content_type: Option<String>,
+    /// `x-gateway-timeout-ms`.
+    pub timeout_ms: Option<String>,
+    /// `x-session-id`.
+    pub session: Option<String>,
+}
+
+/// Who may call an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// Anyone.
+    Anyone,
+    /// The holder of an API key.
+    Key,
+    /// The operator.
+    Operator,
+}
+
+/// Whether an endpoint costs money: then it must pass admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cost {
+    /// Credits are held and charged.
+    Paid,
+    /// Nothing is charged.
+    Free,
+}
+
+/// What an endpoint does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is its path in the table")]
+pub enum Does {
+    Chat,
+    Models,
+    Model,
+    Health,
+    OwnKey,
+    OwnCredits,
+    OwnActivity,
+    OwnGeneration,
+    CreateWorkspace,
+    Workspaces,
+    Workspace,
+    ChangeWorkspace,
+    CreateKey,
+    Keys,
+    ChangeKey,
+    RevokeKey,
+    Grant,
+    Ledger,
+    Snapshots,
+    UseSnapshot,
+    Counters,
+}
+
+/// One endpoint. `{name}` in a path stands for one segment, `{name*}` for the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The method.
+    pub method: &'static str,
+    /// The path.
+    pub path: &'static str,
+    /// Who may call.
+    pub caller: Caller,
+    /// Whether it costs money.
+    pub cost: Cost,
+    /// What it does.
+    pub does: Does,
+}
+
+const fn endpoint(method: &'static str, path: &'static str, caller: Caller, cost: Cost, does: Does) -> Endpoint {
+    Endpoint { method, path, caller, cost, does }
+}
+
+/// Every endpoint.
+pub const ENDPOINTS: &[Endpoint] = &[
+    endpoint("POST", "/v1/chat/completions", Caller::Key, Cost::Paid, Does::Chat),
+    endpoint("GET", "/v1/models", Caller::Anyone, Cost::Free, Does::Models),
+    endpoint("GET", "/v1/models/{id*}", Caller::Anyone, Cost::Free, Does::Model),
+    endpoint("GET", "/v1/health", Caller::Anyone, Cost::Free, Does::Health),
+    endpoint("GET", "/v1/key", Caller::Key, Cost::Free, Does::OwnKey),
+    endpoint("GET", "/v1/credits", Caller::Key, Cost::Free, Does::OwnCredits),
+    endpoint("GET", "/v1/activity", Caller::Key, Cost::Free, Does::OwnActivity),
+    endpoint("GET", "/v1/generation", Caller::Key, Cost::Free, Does::OwnGeneration),
+    endpoint("GET", "/v1/generations", Caller::Key, Cost::Free, Does::OwnGeneration),
+    endpoint("POST", "/v1/admin/workspaces", Caller::Operator, Cost::Free, Does::CreateWorkspace),
+    endpoint("GET", "/v1/admin/workspaces", Caller::Operator, Cost::Free, Does::Workspaces),
+    endpoint("GET", "/v1/admin/workspaces/{id}", Caller::Operator, Cost::Free, Does::Workspace),
+    endpoint("PATCH", "/v1/admin/workspaces/{id}", Caller::Operator, Cost::Free, Does::ChangeWorkspace),
+    endpoint("POST", "/v1/admin/workspaces/{id}/keys", Caller::Operator, Cost::Free, Does::CreateKey),
+    endpoint("GET", "/v1/admin/workspaces/{id}/keys", Caller::Operator, Cost::Free, Does::Keys),
+    endpoint("PATCH", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::ChangeKey),
+    endpoint("DELETE", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::RevokeKey),
+    endpoint("POST", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Grant),
+    endpoint("GET", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Ledger),
+    endpoint("GET", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::Snapshots),
+    endpoint("POST", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::UseSnapshot),
+    endpoint("GET", "/v1/admin/health", Caller::Operator, Cost::Free, Does::Counters),
+];
+
+/// The values of a path's `{…}`, in order.
+fn captures<'p>(pattern: &str, path: &'p str) -> Option<Vec<&'p str>> {
+    let mut found = Vec::new();
+    let mut rest = path;
+    for segment in pattern.split('/').skip(1) {
+        rest = rest.strip_prefix('/')?;
+        if segment.starts_with('{') && segment.ends_with("*}") {
+            return (!rest.is_empty()).then(|| {
+                found.push(rest);
+                found
+            });
+        }
+        let end = rest.find('/').unwrap_or(rest.len());
+        let (value, after) = rest.split_at(end);
+        match segment.starts_with('{') {
+            true if value.is_empty() => return None,
+            true => found.push(value),
+            false if value != segment => return None,
+            false => {}
+        }
+        rest = after;
+    }
+    rest.is_empty().then_some(found)
+}
+
+/// The endpoint for a method and path, with the values of its path.
+pub fn find<'p>(method: &str, path: &'p str) -> Result<(Endpoint, Vec<&'p str>), Failure> {
+    let of_path = ENDPOINTS.iter().filter_map(|e| captures(e.path, path).map(|values| (*e, values)));
+    let known: Vec<(Endpoint, Vec<&str>)> = of_path.collect();
+    if known.is_empty() {
+        return Err(Failure::new(Code::NotFound, "there is no such endpoint"));
+    }
+    let mut methods: Vec<&str> = known.iter().map(|(endpoint, _)| endpoint.method).collect();
+    methods.push("OPTIONS");
+    methods.dedup();
+    known.into_iter().find(|(endpoint, _)| endpoint.method == method).ok_or_else(|| {
+        let mut failure = Failure::new(Code::MethodNotAllowed, format!("this endpoint takes {}", methods.join(", ")));
+        failure.allow = Some(methods.join(", "));
+        failure
+    })
+}
+
+/// Answers a request. Never fails: a failure is an answer.
+pub async fn handle<P: Ports>(ports: Rc<P>, head: Head) -> Reply<P> {
+    let reply = match route(&ports, &head).await {
+        Ok(reply) => reply,
+        Err(failure) => Reply::failure(&failure, head.id.as_str()),
+    };
+    reply.with_common_headers(head.id.as_str())
+}
+
+async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure> {
+    if head.method == "OPTIONS" {
+        return match find("OPTIONS", &head.path) {
+            Err(failure) if failure.code == Code::MethodNotAllowed => Ok(Reply::preflight(failure.allow)),
+            _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
+        };
+    }
+    let (endpoint, values) = find(&head.method, &head.path)?;
+    let value = |at: usize| values.get(at).copied().unwrap_or_default();
+    let policy = match endpoint.caller {
+        Caller::Anyone => None,
+        Caller::Operator => {
+            authenticate_operator(ports.as_ref(), head)?;
+            None
+        }
+        Caller::Key => Some(authenticate(ports.as_ref(), head).await?),
+    };
+    let ports_ref = ports.as_ref();
+    if let Some(policy) = policy {
+        return match endpoint.does {
+            Does::Chat => infer::chat(ports, head, policy).await,
+            Does::OwnKey => Ok(account::key(&policy)),
+            Does::OwnCredits => account::credits(ports_ref, &policy.workspace).await,
+            Does::OwnActivity => activity::list(ports_ref, &policy.workspace, &head.query).await,
+            Does::OwnGeneration => activity::one(ports_ref, &policy.workspace, &head.query).await,
+            _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
+        };
+    }
+    match endpoint.does {
+        Does::Models => models::list(ports_ref).await,
+        Does::Model => models::one(ports_ref, value(0)).await,
+        Does::Health => models::health(ports_ref).await,
+        Does::CreateWorkspace => admin::create_workspace(ports_ref).await,
+        Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,
+        Does::Workspace => admin::workspace(ports_ref, value(0)).await,
+        Does::ChangeWorkspace => admin::change_workspace(ports_ref, value(0)).await,
+        Does::CreateKey => keys::create(ports_ref, value(0)).await,
+        Does::Keys => keys::list(ports_ref, value(0)).await,
+        Does::ChangeKey => keys::change(ports_ref, value(0), value(1)).await,
+        Does::RevokeKey => keys::revoke(ports_ref, value(0), value(1)).await,
+        Does::Grant => admin::grant(ports_ref, value(0)).await,
+        Does::Ledger => admin::ledger(ports_ref, value(0), &head.query).await,
+        Does::Snapshots => admin::snapshots(ports_ref).await,
+        Does::UseSnapshot => admin::use_snapshot(ports_ref).await,
+        Does::Counters => Ok(admin::counters(ports_ref)),
+        _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
+    }
+}
+
+fn presented(head: &Head) -> Option<&str> {
+    let bearer = head.authorization.as_deref().and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    bearer.or(head.api_key.as_deref()).filter(|token| !token.is_empty())
+}
+
+fn unauthenticated() -> Failure {
+    Failure::new(Code::Unauthenticated, "the API key is missing or not valid")
+}
+
+/// The policy of the calling key. Form and checksum come first, so a stranger costs no lookup.
+async fn authenticate<P: Ports>(ports: &P, head: &Head) -> Result<Rc<Policy>, Failure> {
+    let secret = presented(head).filter(|secret| key::is_well_formed(secret)).ok_or_else(unauthenticated)?;
+    let pepper = ports
+        .secret("KEY_HASH_SECRET")
+        .ok_or_else(|| Failure::new(Code::Internal, "the secret KEY_HASH_SECRET is not set on this gateway"))?;
+    let hash = key::hash(secret, pepper.as_bytes());
+    let policy = ports.policy(&hash).await.map_err(|error| fault(ports, &error))?.ok_or_else(unauthenticated)?;
+    match policy.state(ports.now()) {
+        KeyState::Active => Ok(policy),
+        KeyState::Expired | KeyState::Disabled | KeyState::Revoked => Err(unauthenticated()),
+    }
+}
+
+fn authenticate_operator<P: Ports>(ports: &P, head: &Head) -> Result<(), Failure> {
+    // Without a token nobody is the operator.
+    let token = ports.secret("OPERATOR_TOKEN").filter(|token| !token.is_empty()).ok_or_else(unauthenticated)?;
+    match presented(head) {
+        Some(presented) if key::is_same_secret(presented, &token) => Ok(()),
+        Some(presented) if key::is_well_formed(presented) => {
+            Err(Failure::new(Code::Forbidden, "this endpoint needs the operator's token"))
+        }
+        _ => Err(unauthenticated()),
+    }
+}
+
+/// A failure of a part of the gateway: logged, and told without its words.
+pub(crate) fn fault<P: Ports>(ports: &P, error: &ports::PortError) -> Failure {
+    ports.log(&format!("fault: {}", error.0));
+    Failure::new(Code::Internal, "a part of the gateway did not answer; the request can be tried again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found_with_their_values() {
+        let found = |method: &str, path: &str| find(method, path).map(|(e, values)| (e.does, values.join("|")));
+        assert_eq!(found("GET", "/v1/models"), Ok((Does::Models, String::new())));
+        assert_eq!(found("GET", "/v1/models/org/name"), Ok((Does::Model, "org/name".to_owned())));
+        assert_eq!(found("PATCH", "/v1/admin/workspaces/w/keys/k"), Ok((Does::ChangeKey, "w|k".to_owned())));
+        for path in ["/", "", "/v1", "/v1/models/", "/v1/chat", "/v1/key/", "/v1/admin/workspaces//keys"] {
+            assert_eq!(found("GET", path).map_err(|f| f.code), Err(Code::NotFound), "{path}");
+        }
+        let failure = find("PUT", "/v1/admin/workspaces").unwrap_err();
+        assert_eq!((failure.code, failure.allow.as_deref()), (Code::MethodNotAllowed, Some("POST, GET, OPTIONS")));
+    }
+
+    #[test]
+    fn every_endpoint_says_who_may_call_and_paid_ones_need_a_key() {
+        for e in ENDPOINTS {
+            assert_eq!(find(e.method, &e.path.replace(['{', '}', '*'], "")).map(|(found, _)| found), Ok(*e));
+            assert_eq!(e.path.starts_with("/v1/admin"), e.caller == Caller::Operator, "{}", e.path);
+            assert!(e.cost == Cost::Free || e.caller == Caller::Key, "{}", e.path);
+        }
+    }
+}

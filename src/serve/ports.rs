@@ -1,0 +1,227 @@
+//! What the path needs of the world. `host` answers with the platform, tests with fakes.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::rc::Rc;
+
+use crate::access::policy::{Limits, Policy};
+use crate::attempt::classify::Breakage;
+use crate::catalog::ModelEntry;
+use crate::health::board::Board;
+use crate::id::WorkspaceId;
+use crate::relay::{Amend, Relay, Stop};
+use crate::time::Millis;
+use crate::workspace::{Command, JournalEntry, Reply, Settlement};
+
+/// Something outside failed. The words are for the log and hold nothing private.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortError(pub String);
+
+/// The body could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError {
+    /// Longer than allowed.
+    TooLarge,
+    /// The client broke off.
+    Broken,
+}
+
+/// The client is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left;
+
+/// Times and limits, from Worker variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Streamed: until the first content of one attempt.
+    pub first_byte_timeout_ms: u64,
+    /// Plain: until the whole answer of one attempt.
+    pub plain_timeout_ms: u64,
+    /// Between two chunks of a stream.
+    pub idle_timeout_ms: u64,
+    /// The whole request.
+    pub total_timeout_ms: u64,
+    /// Silence before a stream's headers go out early, with a comment.
+    pub keep_alive_first_ms: u64,
+    /// Silence between comments after that.
+    pub keep_alive_ms: u64,
+    /// Most attempts.
+    pub attempts_max: usize,
+    /// Largest request body, in bytes.
+    pub body_bytes_max: u64,
+    /// Limits of a workspace that has none of its own.
+    pub default_limits: Limits,
+    /// How long a hold lasts.
+    pub hold_ms: u64,
+    /// Age at which the isolate looks for a new catalog snapshot.
+    pub catalog_refresh_ms: u64,
+    /// Age at which the isolate reads a key's policy again.
+    pub key_refresh_ms: u64,
+}
+
+/// A model, and the snapshot it was read from.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The snapshot's id.
+    pub snapshot: Rc<str>,
+    /// The model.
+    pub entry: Rc<ModelEntry>,
+}
+
+/// One upstream call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Where to; from the catalog alone.
+    pub url: String,
+    /// Header names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A provider's answer. Dropping it before its end closes the connection.
+pub trait Answer {
+    /// HTTP status.
+    fn status(&self) -> u16;
+    /// A header.
+    fn header(&self, name: &str) -> Option<String>;
+    /// The next chunk; `None` at the end.
+    fn chunk(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, Breakage>>;
+    /// All of the rest, at most `max` bytes.
+    fn whole(&mut self, max: usize) -> impl Future<Output = Result<Vec<u8>, Breakage>>;
+}
+
+/// The writing end of a stream to the client.
+pub trait Client {
+    /// Writes; resolves when the bytes are taken.
+    fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Left>>;
+    /// Ends the stream.
+    fn close(self) -> impl Future<Output = ()>;
+}
+
+/// How a pump is to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// Silence that ends the stream.
+    pub idle_ms: u64,
+    /// Silence before a comment.
+    pub keep_alive_ms: u64,
+    /// Time left for the whole.
+    pub total_ms: u64,
+}
+
+/// One value of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sql {
+    /// Text.
+    Text(String),
+    /// A number.
+    Int(i64),
+    /// NULL.
+    Null,
+}
+
+impl From<&str> for Sql {
+    fn from(text: &str) -> Sql {
+        Sql::Text(text.to_owned())
+    }
+}
+
+/// Counts of what the isolate did, for the bench and the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Counters {
+    /// Requests that reached an inference endpoint.
+    pub requests: u64,
+    /// KV reads.
+    pub kv_reads: u64,
+    /// Calls of a workspace object.
+    pub object_calls: u64,
+    /// Of these, admissions.
+    pub object_admits: u64,
+    /// Of these, settlements (each may end many requests).
+    pub object_settles: u64,
+    /// Requests settled.
+    pub settlements: u64,
+    /// D1 statements sent by the Worker.
+    pub d1_calls: u64,
+}
+
+/// The world.
+pub trait Ports: 'static {
+    /// A provider's answer.
+    type Answer: Answer + 'static;
+    /// The writing end of a stream to the client.
+    type Client: Client + 'static;
+    /// Its reading end, for the reply.
+    type Readable: 'static;
+
+    /// The clock.
+    fn now(&self) -> Millis;
+    /// Chance.
+    fn chance(&self) -> [u8; 32];
+    /// Variables.
+    fn settings(&self) -> &Settings;
+    /// A secret.
+    fn secret(&self, name: &str) -> Option<String>;
+    /// The request's body, read once.
+    fn body(&self, max: u64) -> impl Future<Output = Result<Vec<u8>, BodyError>>;
+    /// The policy of the key with that hash.
+    fn policy(&self, hash: &str) -> impl Future<Output = Result<Option<Rc<Policy>>, PortError>>;
+    /// Forgets what the isolate knows of that key.
+    fn forget_policy(&self, hash: &str);
+    /// A model by its id, alias or unique bare name.
+    fn model(&self, name: &str) -> impl Future<Output = Result<Option<Resolved>, PortError>>;
+    /// The id of the snapshot in use.
+    fn snapshot(&self) -> impl Future<Output = Result<Option<Rc<str>>, PortError>>;
+    /// Forgets which snapshot is in use.
+    fn forget_snapshot(&self);
+    /// Tells a workspace something.
+    fn ask(&self, workspace: &WorkspaceId, command: &Command) -> impl Future<Output = Result<Reply, PortError>>;
+    /// Hands a settlement over; resolves when it is on its way with others or done.
+    fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) -> impl Future<Output = ()>;
+    /// Waits (not for long) until settlements handed over before are done.
+    fn settled(&self, workspace: &WorkspaceId) -> impl Future<Output = ()>;
+    /// Activity rows that are not in D1 yet.
+    fn outbox(&self, workspace: &WorkspaceId) -> impl Future<Output = Result<Vec<JournalEntry>, PortError>>;
+    /// Ledger entries before a journal number, newest first, with the number to go on from.
+    fn ledger(
+        &self,
+        workspace: &WorkspaceId,
+        before: Option<u64>,
+        limit: u64,
+    ) -> impl Future<Output = Result<(Vec<JournalEntry>, Option<u64>), PortError>>;
+    /// Calls a provider; resolves with its headers. Dropping the future closes the connection.
+    fn send(&self, call: Call) -> impl Future<Output = Result<Self::Answer, Breakage>>;
+    /// Waits.
+    fn sleep(&self, ms: u64) -> impl Future<Output = ()>;
+    /// Resolves when the client has left.
+    fn left(&self) -> impl Future<Output = ()>;
+    /// A stream to the client.
+    fn open_stream(&self) -> (Self::Client, Self::Readable);
+    /// Moves the rest of an answer to the client, past the relay; says how it stopped, and whether the last of it was
+    /// moved natively.
+    fn pump(
+        &self,
+        answer: Self::Answer,
+        client: &mut Self::Client,
+        relay: &Rc<RefCell<Relay>>,
+        amend: Amend<'_>,
+        waits: Waits,
+    ) -> impl Future<Output = (Stop, bool)>;
+    /// Goes on with work when the reply has left and when the client has.
+    fn in_background(&self, work: impl Future<Output = ()> + 'static);
+    /// Health of offers as this isolate knows it.
+    fn board(&self) -> &RefCell<Board>;
+    /// What this isolate did so far.
+    fn counters(&self) -> Counters;
+    /// Counts an inference request.
+    fn count_request(&self);
+    /// Reads from KV.
+    fn kv_get(&self, key: &str) -> impl Future<Output = Result<Option<String>, PortError>>;
+    /// Writes to KV.
+    fn kv_put(&self, key: &str, value: &str) -> impl Future<Output = Result<(), PortError>>;
+    /// Runs a statement on D1; rows as JSON objects.
+    fn sql(&self, statement: &str, values: &[Sql]) -> impl Future<Output = Result<Vec<serde_json::Value>, PortError>>;
+    /// A line for the operator. Never anything a client or provider wrote.
+    fn log(&self, line: &str);
+}

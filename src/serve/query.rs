@@ -1,0 +1,49 @@
+//! Query strings of our own endpoints.
+
+use percent_encoding::percent_decode_str;
+
+use crate::error::Failure;
+
+/// The decoded value of a parameter.
+pub fn value(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key) == name).then(|| decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
+/// A page size between 1 and `max`, `default` where none is asked for.
+pub fn limit(query: &str, default: u64, max: u64) -> Result<u64, Failure> {
+    match value(query, "limit") {
+        None => Ok(default),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=max).contains(limit))
+            .ok_or_else(|| Failure::invalid("limit", format!("must be a number between 1 and {max}"))),
+    }
+}
+
+/// A path segment, decoded.
+pub fn path_value(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_and_decoded() {
+        assert_eq!(value("a=1&b=x%20y+z", "b").as_deref(), Some("x y z"));
+        assert_eq!(value("a=1", "b"), None);
+        assert_eq!((limit("", 20, 100), limit("limit=5", 20, 100)), (Ok(20), Ok(5)));
+        for query in ["limit=0", "limit=101", "limit=x", "limit=-1"] {
+            assert_eq!(limit(query, 20, 100).unwrap_err().param.as_deref(), Some("limit"), "{query}");
+        }
+    }
+}

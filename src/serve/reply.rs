@@ -1,0 +1,132 @@
+//! An answer on its way out: status, headers, body.
+
+use serde_json::Value;
+
+use crate::error::{Code, Failure};
+use crate::limits::gate::Allowance;
+use crate::serve::ports::Ports;
+
+/// A body.
+pub enum Body<P: Ports> {
+    /// None.
+    Empty,
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A stream.
+    Stream(P::Readable),
+}
+
+/// An answer.
+pub struct Reply<P: Ports> {
+    /// HTTP status.
+    pub status: u16,
+    /// Header names (lower-case) and values.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Body<P>,
+}
+
+/// Headers that a browser may read of an answer.
+const EXPOSED: &str = "x-request-id, x-gateway-provider, x-gateway-model, x-gateway-attempts, x-gateway-paid-by, \
+    x-gateway-cost, x-gateway-max-tokens, server-timing, retry-after, x-ratelimit-limit-requests, \
+    x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, \
+    x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens";
+/// How long a browser may keep a preflight's answer, in seconds.
+const PREFLIGHT_SECONDS: &str = "86400";
+
+impl<P: Ports> Reply<P> {
+    /// A JSON answer.
+    pub fn json(status: u16, value: &Value) -> Reply<P> {
+        Reply::text(status, "application/json", value.to_string())
+    }
+
+    /// An answer of text.
+    pub fn text(status: u16, content_type: &str, text: String) -> Reply<P> {
+        let headers = vec![("content-type", content_type.to_owned())];
+        Reply { status, headers, body: Body::Bytes(text.into_bytes()) }
+    }
+
+    /// The envelope of a failure.
+    pub fn failure(failure: &Failure, request_id: &str) -> Reply<P> {
+        let mut reply = Reply::text(failure.code.status(), "application/json", failure.envelope(request_id));
+        if let Some(seconds) = failure.retry_after_seconds() {
+            reply.headers.push(("retry-after", seconds.to_string()));
+        }
+        if let Some(allow) = &failure.allow {
+            reply.headers.push(("allow", allow.clone()));
+        }
+        if failure.code == Code::Unauthenticated {
+            reply.headers.push(("www-authenticate", "Bearer".to_owned()));
+        }
+        reply
+    }
+
+    /// The answer to a browser's preflight.
+    pub fn preflight(allow: Option<String>) -> Reply<P> {
+        let allow = allow.unwrap_or_default();
+        let headers = vec![
+            ("access-control-allow-methods", allow.clone()),
+            ("access-control-allow-headers", "*, authorization".to_owned()),
+            ("access-control-max-age", PREFLIGHT_SECONDS.to_owned()),
+            ("allow", allow),
+        ];
+        Reply { status: 204, headers, body: Body::Empty }
+    }
+
+    /// The same with one more header.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Reply<P> {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The same with the rate-limit headers.
+    #[must_use]
+    pub fn with_allowances(mut self, requests: Option<Allowance>, tokens: Option<Allowance>) -> Reply<P> {
+        let names = [
+            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+        ];
+        for (names, allowance) in names.into_iter().zip([requests, tokens]) {
+            let Some(allowance) = allowance else { continue };
+            let values = [allowance.limit.to_string(), allowance.remaining.to_string(), duration(allowance.reset_ms)];
+            self.headers.extend(names.into_iter().zip(values));
+        }
+        self
+    }
+
+    /// What every answer carries.
+    #[must_use]
+    pub fn with_common_headers(mut self, request_id: &str) -> Reply<P> {
+        self.headers.push(("x-request-id", request_id.to_owned()));
+        self.headers.push(("access-control-allow-origin", "*".to_owned()));
+        self.headers.push(("access-control-expose-headers", EXPOSED.to_owned()));
+        if !self.headers.iter().any(|(name, _)| *name == "cache-control") {
+            self.headers.push(("cache-control", "no-store".to_owned()));
+        }
+        self
+    }
+}
+
+/// Milliseconds in the form that OpenAI uses: `0s`, `12ms`, `59.995s`.
+fn duration(ms: u64) -> String {
+    match ms {
+        0 => "0s".to_owned(),
+        1..1000 => format!("{ms}ms"),
+        _ if ms.is_multiple_of(1000) => format!("{}s", ms / 1000),
+        _ => format!("{}.{:03}s", ms / 1000, ms % 1000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_openais() {
+        for (ms, text) in [(0, "0s"), (12, "12ms"), (1000, "1s"), (59_995, "59.995s")] {
+            assert_eq!(duration(ms), text);
+            assert_eq!(crate::family::wait::duration_ms(text), Some(ms));
+        }
+    }
+}
