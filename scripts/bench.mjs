@@ -1,101 +1,288 @@
-// What the gateway adds to a request: the built Worker under Miniflare in front of a simulated provider that answers at once,
-// next to the same requests sent to that provider directly. Everything on this machine, with a store of its own.
-// BENCH_SECONDS (5) is the length of each run, BENCH_CONNECTIONS (1,32) the numbers of connections.
+// `npm run bench`: what the gateway adds to a request, as ratios to the least that a Worker can do (the floor), in one run on one
+// machine. Prints the rows of the design's table of goals and keeps them in .state/bench.md and .state/bench.json.
+//
+//   npm run bench -- [--quick] [--rows 1,3,5]
+//
+// Upstream, floor and gateway are processes of their own: the last two plain workerd, on a core that nothing else uses. In every
+// round each scenario runs against gateway, upstream directly and floor in turns; ratios are taken within a round, and the median of
+// the rounds is shown. Every answer is checked; the exit code is 1 when one was wrong, never because of a time.
 import fs from 'node:fs';
-import { randomBytes } from 'node:crypto';
-import { fork } from 'node:child_process';
-import { Stop, at, main, say } from './lib.mjs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { gzipSync } from 'node:zlib';
+import { Stop, at, main, say, seconds, whenOrphaned } from './lib.mjs';
 import { build } from './build.mjs';
-import { firstKey, healthy, migrate, simulatedCatalog } from './local.mjs';
 import { setup, underNode22 } from './setup.mjs';
+import { question } from './bench/answers.mjs';
+import { QUIET_MS, SCENARIOS, faults, median, run } from './bench/measure.mjs';
+import { pinSelf, places, ready, startUpstream } from './bench/processes.mjs';
+import { bill, details, markdown, table, underLoad } from './bench/report.mjs';
+import { CREDENTIAL, gatewayTarget, ownCounters, plainTarget, publishCatalog, startFloor, startGateway, startStore } from './bench/targets.mjs';
 
-const STORE = '.state/bench';
+const ROWS = Array.from({ length: 15 }, (_, index) => index + 1);
+const ROUNDS = 4;
+const QUICK = { rounds: 1, factor: 0.6, starts: 3 };
+const WARM_REQUESTS = 400;
 
-/** The simulated provider in a process of its own, so that it does not share a thread with what is measured. */
-function startProvider() {
-  const child = fork(at('scripts/simulated/server.mjs'), { env: { ...process.env, SIMULATED_PORT: '0', SIMULATED_DELAY_MS: '0' }, silent: true });
-  return new Promise((resolve, reject) => {
-    child.once('message', ({ port }) => resolve({ port, child }));
-    child.once('exit', (code) => reject(new Stop(`the simulated provider ended with ${code}`)));
-  });
+function options() {
+  const usage = 'usage: npm run bench -- [--quick] [--rows 1,3,5]';
+  try {
+    const { values } = parseArgs({ options: { quick: { type: 'boolean' }, rows: { type: 'string' } } });
+    const wanted = values.rows ? values.rows.split(',').map((row) => Number.parseInt(row, 10)) : ROWS;
+    if (wanted.some((row) => !ROWS.includes(row))) throw new Error(`rows are ${ROWS[0]} to ${ROWS.at(-1)}`);
+    return { quick: values.quick ?? false, wants: (...rows) => rows.some((row) => wanted.includes(row)) };
+  } catch (error) {
+    throw new Stop(`${error.message}\n${usage}`);
+  }
 }
 
-async function startGateway(operatorToken) {
-  const { Miniflare, LogLevel, Log } = await import('miniflare');
-  const { unstable_getMiniflareWorkerOptions } = await import('wrangler');
-  const { workerOptions } = unstable_getMiniflareWorkerOptions(at('wrangler.toml'));
-  const miniflare = new Miniflare({
-    ...workerOptions,
-    name: 'ai-stats-gateway',
-    rootPath: at('build'),
-    modulesRoot: at('build'),
-    modules: [
-      { type: 'ESModule', path: at('build/index.js') },
-      { type: 'CompiledWasm', path: at('build/index_bg.wasm') },
-    ],
-    bindings: { ...workerOptions.bindings, OPERATOR_TOKEN: operatorToken, KEY_HASH_SECRET: randomBytes(32).toString('base64url') },
-    defaultPersistRoot: at(STORE, 'v3'),
-    host: '127.0.0.1',
-    port: 0,
-    cf: false,
-    log: new Log(LogLevel.WARN),
-  });
-  return { miniflare, base: (await miniflare.ready).origin };
+/** Sizes as uploaded: the wasm and the JavaScript, each gzipped. */
+function bundle() {
+  const gzip = (file) => gzipSync(fs.readFileSync(at(file)), { level: 9 }).length;
+  const [wasm_gzip, js_gzip] = [gzip('build/index_bg.wasm'), gzip('build/index.js')];
+  return { wasm_gzip, js_gzip, gzip: wasm_gzip + js_gzip };
 }
 
-async function measure(autocannon, url, key, model, stream, connections, duration) {
-  const result = await autocannon({
-    url: `${url}/chat/completions`,
+/** Milliseconds from the start of a process to its first 200: medians of fresh starts of both, in turns. */
+async function starts(times, { floor, gateway }) {
+  const all = { floor: [], gateway: [] };
+  for (let i = 0; i < times; i++) {
+    for (const [name, start] of Object.entries({ floor, gateway })) {
+      const worker = await start(`start-${name}-${i}`);
+      all[name].push(await ready(worker));
+      await worker.stop();
+    }
+  }
+  return { floor: median(all.floor), gateway: median(all.gateway), all };
+}
+
+/** Requests a second by a generator that others wrote, as a second opinion on ours. */
+async function autocannon(target, duration) {
+  const { default: cannon } = await import('autocannon');
+  const result = await cannon({
+    url: `http://127.0.0.1:${target.port}/v1/chat/completions`,
     method: 'POST',
-    headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
-    body: JSON.stringify({ model, stream, max_tokens: 8, messages: [{ role: 'user', content: 'Say hello in one sentence.' }] }),
-    connections,
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${target.credential}` },
+    body: question({ model: target.model('fast'), seq: 0 }),
+    verifyBody: (body) => body.toString().includes('"content":"answer 0: '),
+    connections: 8,
     duration,
   });
-  return { rate: result.requests.average, p50: result.latency.p50, p99: result.latency.p99, bad: result.non2xx + result.errors };
+  return { per_second: result.requests.total / result.duration, requests: result.requests.total, wrong: result.non2xx + result.errors + result.mismatches };
+}
+
+/** Waits until a target has done what comes after its last answers, and only then takes that run's CPU. */
+async function quiet(title, { quietAt, close }) {
+  const pause = (quietAt[title] ?? 0) - performance.now();
+  if (pause > 0) await sleep(pause);
+  close[title]?.();
+  delete close[title];
+}
+
+/** One round: every scenario against every target, in turns. */
+async function round(scenarios, targets, context) {
+  const results = {};
+  for (const [name, scenario] of Object.entries(scenarios)) {
+    const runs = {};
+    // The gateway's flush falls into the turn of the upstream, which does not use the measured core.
+    for (const [title, target] of Object.entries(targets)) {
+      if (title === 'noledger' && !scenario.also) continue;
+      await quiet(title, context);
+      const factor = context.factor * (title === 'direct' ? 0.6 : 1);
+      const { record, close } = await run(target, scenario, { ...context, factor });
+      runs[title] = record;
+      if (title === 'gateway') {
+        context.close[title] = close;
+        context.quietAt[title] = performance.now() + QUIET_MS;
+      } else {
+        close();
+      }
+    }
+    results[name] = runs;
+  }
+  return results;
+}
+
+/** What a request costs in calls and rows, counted from outside: by the shim in the isolate, by the store, by the gateway itself. */
+async function count(target, store, scenario, requests, context) {
+  const snapshot = async () => {
+    const shim = await (await fetch(`http://127.0.0.1:${target.ports.bench}/`)).json();
+    const { kv_reads, kv_writes, d1_calls, d1_rows_written } = await store.counters();
+    // setAlarm writes a row.
+    return { ...shim, object_rows: shim.rows_written + shim.alarms_set, kv_reads, kv_writes, d1_calls, d1_rows_written, own: await ownCounters(target) };
+  };
+  await run(target, scenario, { ...context, count: 20 });
+  await sleep(QUIET_MS);
+  const before = await snapshot();
+  const { record } = await run(target, scenario, { ...context, count: requests });
+  await sleep(250); // what is settled after the answer
+  const hot = await snapshot();
+  await sleep(QUIET_MS);
+  const after = await snapshot();
+  const less = (late) => {
+    const each = (a, b) => Object.fromEntries(Object.keys(b).filter((key) => typeof b[key] === 'number').map((key) => [key, (b[key] - (a[key] ?? 0)) / requests]));
+    return { ...each(before, late), own: each(before.own, late.own) };
+  };
+  const counted = less(hot);
+  // Which call came before the upstream's is plain to see with one request at a time; else the gateway knows best.
+  if (scenario.connections > 1 && counted.own.object_admits !== undefined) [counted.before, counted.after] = [counted.own.object_admits, counted.own.object_settles];
+  return { requests, wrong: record.wrong, faults: record.faults, calls: record.calls, calls_most: record.calls_most, hot: counted, ...less(after) };
+}
+
+async function bench({ quick, wants }, folder, stops) {
+  const since = Date.now();
+  const started = { load: os.loadavg()[0] };
+  const place = places();
+  pinSelf(place);
+  const keep = (process) => {
+    stops.push(() => process.stop());
+    return process;
+  };
+  const data = {
+    at: new Date().toISOString(), quick, cores: place.cores, is_pinned: place.taskset !== undefined, node: process.versions.node,
+    cpu: os.cpus()[0]?.model, rounds: [], sizes: wants(11) ? bundle() : undefined,
+  };
+
+  const upstream = keep(await startUpstream(place));
+  const store = keep(await startStore(place, folder));
+  await publishCatalog(folder, store, upstream.port);
+  await upstream.ask(`/__reset?credential=${CREDENTIAL}`);
+  const floorOf = (name) => startFloor(place, folder, upstream.port, name);
+  const gatewayOf = (name, isShimmed = false) => startGateway(place, folder, store, { name, isShimmed });
+
+  if (wants(11)) {
+    say('measuring starts …');
+    data.startup = await starts(quick ? QUICK.starts : 5, { floor: floorOf, gateway: gatewayOf });
+  }
+
+  const floor = keep(await floorOf('floor'));
+  await ready(floor);
+  const gateway = await gatewayTarget(keep(await gatewayOf('gateway')));
+  const shimmed = await gatewayTarget(keep(await gatewayOf('shimmed', true)));
+  const mode = (name) => fetch(`http://127.0.0.1:${shimmed.ports.bench}/?mode=${name}`).then((response) => response.json());
+  const context = { upstream, place, factor: quick ? QUICK.factor : 1, close: {}, quietAt: {} };
+
+  const scenarios = Object.fromEntries(Object.entries(SCENARIOS).filter(([, { rows }]) => wants(...rows)));
+  const warm = async (target) => {
+    for (const name of ['plain8', 'once8', 'once8hidden']) await run(target, SCENARIOS[name], { ...context, count: WARM_REQUESTS });
+    for (const name of ['paced8', 'paced8hidden']) await run(target, SCENARIOS[name], { ...context, count: 8 });
+    await run(target, SCENARIOS.large4, { ...context, count: 40 });
+  };
+  say('warming up …');
+  const direct = plainTarget(upstream);
+  for (const target of [direct, plainTarget(floor), gateway, shimmed]) await warm(target);
+
+  if (wants(14, 15)) {
+    say('counting calls and rows …');
+    data.counts = {};
+    for (const [name, scenario, requests] of [
+      ['plain_c1', { ...SCENARIOS.plain8, connections: 1 }, 100],
+      ['stream_c1', { ...SCENARIOS.once8, connections: 1 }, 100],
+      ['plain_c64', SCENARIOS.plain64, 1000],
+      ['stream_c8', SCENARIOS.once8, 400],
+    ]) {
+      data.counts[name] = await count(shimmed, store, scenario, requests, context);
+    }
+  }
+
+  if (Object.keys(scenarios).length > 0) {
+    await mode('record');
+    for (const name of ['plain8', 'once8']) await run(shimmed, SCENARIOS[name], { ...context, count: 50 });
+    data.replayed = (await mode('replay')).recorded;
+    const targets = { gateway, noledger: shimmed, direct, floor: plainTarget(floor) };
+    const total = quick ? QUICK.rounds : ROUNDS;
+    for (let index = 0; index < total; index++) {
+      say(`round ${index + 1} of ${total} (${seconds(since)}) …`);
+      const results = await round(scenarios, targets, context);
+      if (wants(2)) {
+        await quiet('gateway', context);
+        results.autocannon = { direct: { per_second: 0 } };
+        for (const title of ['floor', 'noledger', 'gateway']) results.autocannon[title] = await autocannon(targets[title], context.factor);
+        context.quietAt.gateway = performance.now() + QUIET_MS;
+      }
+      data.rounds.push(results);
+    }
+    await quiet('gateway', context);
+    await mode('off');
+  }
+
+  if (wants(13)) {
+    say('breaking things …');
+    data.faults = { floor: await faults(plainTarget(floor), upstream), gateway: await faults(gateway, upstream) };
+  }
+  data.own = await ownCounters(gateway);
+  data.credits = await gateway.credits().catch((error) => error.message);
+  if (wants(15)) data.bill = bill(data);
+  data.seconds = (Date.now() - since) / 1000;
+  data.load = [started.load, os.loadavg()[0]];
+  return data;
+}
+
+function show(data) {
+  const rows = (data.rows = table(data));
+  const foreign = data.rounds.flatMap((results) => Object.values(results)).flatMap((runs) => Object.values(runs)).map((one) => one.foreign_percent).filter(Number.isFinite);
+  const lines = [
+    markdown(rows),
+    '',
+    `${data.at}, ${data.seconds.toFixed(0)} s, ${data.rounds.length} rounds${data.quick ? ' (quick)' : ''}, ${data.cores} cores of ${data.cpu}, Node ${data.node}. ` +
+      (data.is_pinned ? 'Target on a core of its own. ' : 'Nothing is pinned to a core here: expect noise. ') +
+      (foreign.length > 0 ? `Others used ${median(foreign).toFixed(0)} % of that core (median; at most ${Math.max(...foreign).toFixed(0)} %).` : ''),
+    '',
+    '× is against the floor in the same round, medians of the rounds (least–most). CPU is of the whole workerd process, the object\'s share and what comes after the ' +
+      'answer included; KV and D1 stand in another process. "No ledger": object calls are answered inside the isolate with recorded replies. ' +
+      '"Usage hidden": a client that did not ask for usage, so that the gateway takes its own chunk out and sees all of them.',
+  ];
+  if (data.bill) lines.push('', `The bill assumes ${data.bill.assumes}.`);
+  if (data.rounds.length > 0) lines.push('', details(data.rounds, SCENARIOS));
+  const report = `${lines.join('\n')}\n`;
+  fs.mkdirSync(at('.state'), { recursive: true });
+  fs.writeFileSync(at('.state/bench.md'), report);
+  fs.writeFileSync(at('.state/bench.json'), JSON.stringify(data, null, 1));
+  say(`\n${report}`);
+  say('kept in .state/bench.md and .state/bench.json');
+}
+
+/** Everything that was wrong, in words. */
+function wrongs(data) {
+  const found = [];
+  const { gateway } = data.faults ?? {};
+  const all = underLoad(data.rounds, ['gateway', 'noledger', 'direct', 'floor']);
+  if (all.wrong > 0) found.push(`${all.wrong} wrong answers under load`);
+  if (all.calls !== all.requests || all.most > 1) found.push(`${all.calls} upstream calls for ${all.requests} requests, at most ${all.most} for one`);
+  for (const results of data.rounds) {
+    for (const [scenario, runs] of Object.entries(results)) {
+      for (const [target, one] of Object.entries(runs)) for (const fault of one.faults ?? []) found.push(`${scenario}, ${target}: ${fault}`);
+      if (scenario === 'autocannon') for (const [target, one] of Object.entries(runs)) if (one.wrong > 0) found.push(`autocannon, ${target}: ${one.wrong} wrong`);
+    }
+  }
+  for (const [name, one] of Object.entries(data.counts ?? {})) if (one.wrong > 0) found.push(`counting ${name}: ${one.faults.join('; ')}`);
+  for (const [name, one] of Object.entries(gateway?.cut ?? {})) if (!one.seen) found.push(`a cut ${name} looks whole to the client`);
+  if (gateway && !gateway.retry_after.kept) found.push('Retry-After is not kept');
+  return found;
 }
 
 await main(async () => {
   await underNode22(import.meta);
+  const wanted = options();
   await setup();
   await build();
-  const { default: autocannon } = await import('autocannon');
-  const duration = Number(process.env.BENCH_SECONDS || 5);
-  const counts = (process.env.BENCH_CONNECTIONS || '1,32').split(',').map(Number);
-
-  const provider = await startProvider();
-  let gateway;
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-bench-'));
+  const stops = [];
+  const end = async () => {
+    for (const stop of stops.splice(0).reverse()) await stop();
+    fs.rmSync(folder, { recursive: true, force: true });
+  };
+  const leave = () => end().finally(() => process.exit(1));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, leave);
+  whenOrphaned(leave);
   try {
-    fs.rmSync(at(STORE), { recursive: true, force: true });
-    await migrate(STORE);
-    const { publish } = await import('./catalog.mjs');
-    await publish({ add: [at(simulatedCatalog(provider.port))], remote: false, persistTo: STORE });
-    const token = randomBytes(32).toString('base64url');
-    gateway = await startGateway(token);
-    await healthy(gateway.base);
-    const { key } = await firstKey(gateway.base, token, at(STORE, 'first-key.json'));
-
-    const direct = `http://127.0.0.1:${provider.port}/v1`;
-    const through = `${gateway.base}/v1`;
-    await measure(autocannon, through, key, 'simulated/echo', false, 4, 2); // warms both up
-    say('\n                            requests/s    p50 ms    p99 ms   not 2xx');
-    const line = (name, { rate, p50, p99, bad }) =>
-      say(`${name.padEnd(28)}${rate.toFixed(0).padStart(10)}${String(p50).padStart(10)}${String(p99).padStart(10)}${String(bad).padStart(10)}`);
-    let bad = 0;
-    for (const stream of [false, true]) {
-      for (const connections of counts) {
-        const name = `${stream ? 'stream' : 'plain'}, ${connections} open`;
-        line(`${name}, direct`, await measure(autocannon, direct, key, 'echo', stream, connections, duration));
-        const result = await measure(autocannon, through, key, 'simulated/echo', stream, connections, duration);
-        line(`${name}, gateway`, result);
-        bad += result.bad;
-      }
-    }
-    if (bad > 0) throw new Stop(`${bad} requests through the gateway failed`);
+    const data = await bench(wanted, folder, stops);
+    show(data);
+    const found = wrongs(data);
+    if (found.length > 0) throw new Stop(`WRONG:\n${[...new Set(found)].slice(0, 40).join('\n')}`);
   } finally {
-    provider.child.removeAllListeners('exit');
-    provider.child.kill();
-    await gateway?.miniflare.dispose();
-    fs.rmSync(at(STORE), { recursive: true, force: true });
+    await end();
   }
 });

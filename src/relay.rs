@@ -98,6 +98,11 @@ impl Relay {
         self.view == UsageView::Shown
     }
 
+    /// Whether the price goes into the usage chunk.
+    pub fn is_priced(&self) -> bool {
+        self.view == UsageView::Priced
+    }
+
     /// Whether the stream has said all it will: its end mark or an error.
     pub fn is_over(&self) -> bool {
         self.seen.is_done || self.seen.fault.is_some() || self.broken

@@ -21,17 +21,22 @@ pub async fn list<P: Ports>(ports: &P, workspace: &WorkspaceId, query: &str) -> 
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
     let cursor = match query::value(query, "cursor") {
         None => None,
-        Some(text) => Some(RequestId::parse(&text).ok_or_else(|| Failure::invalid("cursor", "is not a cursor of this list"))?),
+        Some(text) => {
+            Some(RequestId::parse(&text).ok_or_else(|| Failure::invalid("cursor", "is not a cursor of this list"))?)
+        }
     };
     let before = cursor.as_ref().map_or("gen_~", RequestId::as_str);
     // One more than asked for tells whether there is another page.
-    let statement = "SELECT id, cost_nanos, row FROM activity WHERE workspace = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+    let statement =
+        "SELECT id, cost_nanos, row FROM activity WHERE workspace = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
     let wanted = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);
     let mut rows = unflushed(ports, workspace).await?;
     rows.retain(|id, _| id.as_str() < before);
     let values = [Sql::from(workspace.as_str()), Sql::from(before), Sql::Int(wanted)];
     let stored = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
-    stored.iter().filter_map(from_stored).for_each(|(id, row)| drop(rows.entry(id).or_insert(row)));
+    for (id, row) in stored.iter().filter_map(from_stored) {
+        rows.entry(id).or_insert(row);
+    }
     let page = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > page;
     let data: Vec<(String, Value)> = rows.into_iter().rev().take(page).collect();
@@ -68,7 +73,10 @@ async fn unflushed<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<BTree
 fn from_stored(stored: &Value) -> Option<(String, Value)> {
     let row: Row = serde_json::from_str(stored.get("row")?.as_str()?).ok()?;
     let cost = stored.get("cost_nanos")?.as_f64()?;
-    #[allow(clippy::cast_possible_truncation, reason = "D1 hands whole numbers over as floats; the ledger has the truth")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "D1 hands whole numbers over as floats; the ledger has the truth"
+    )]
     let cost = Nanos(cost as i64);
     Some((row.id.clone(), shown(&row, cost)))
 }

@@ -27,7 +27,9 @@ const LIMIT_MAX: u64 = 200;
 /// Parses an admin body.
 pub async fn body<P: Ports, T: for<'a> Deserialize<'a>>(ports: &P) -> Result<T, Failure> {
     let bytes = ports.body(BODY_BYTES_MAX).await.map_err(|error| match error {
-        BodyError::TooLarge => Failure::new(Code::PayloadTooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes")),
+        BodyError::TooLarge => {
+            Failure::new(Code::PayloadTooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes"))
+        }
         BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
     })?;
     parse_body(&bytes).map_err(|JsonError { path, message }| Failure {
@@ -228,12 +230,16 @@ pub async fn ledger<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Repl
     let page = ports.ledger(&known.settings.id, before, limit).await.map_err(|error| fault(ports, &error))?;
     let entries: Vec<Value> = page.0.iter().map(|entry| json!(entry.entry)).collect();
     let next = page.1.map(|seq| seq.to_string());
-    Ok(Reply::json(200, &json!({"credits": credits_json(&credits), "object": "list", "data": entries, "next_cursor": next})))
+    Ok(Reply::json(
+        200,
+        &json!({"credits": credits_json(&credits), "object": "list", "data": entries, "next_cursor": next}),
+    ))
 }
 
 /// `GET /v1/admin/catalog`: published snapshots, and the one in use.
 pub async fn snapshots<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
-    let read = |text: Option<String>| text.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
+    let read =
+        |text: Option<String>| text.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
     let current = read(ports.kv_get(CURRENT_KEY).await.map_err(|error| fault(ports, &error))?);
     let snapshots = read(ports.kv_get(SNAPSHOTS_KEY).await.map_err(|error| fault(ports, &error))?);
     let current = current.get("snapshot").cloned().unwrap_or_default();

@@ -41,7 +41,6 @@ struct Served<P: Ports> {
     candidate: usize,
     /// The output limit that was sent because the hold covers no more.
     lowered_to: Option<u64>,
-    status: u16,
     began: Millis,
     first_byte: Millis,
     what: What<P>,
@@ -76,8 +75,7 @@ pub async fn deliver<P: Ports>(
     admitted: Admitted,
     tell: oneshot::Sender<Outcome<P>>,
 ) {
-    let machine =
-        RefCell::new(Machine::new(generation.plan.candidates.len(), generation.patience, generation.arrived));
+    let machine = RefCell::new(Machine::new(generation.plan.candidates.len(), generation.patience, generation.arrived));
     let dispatched = Cell::new(None);
     let closing = if generation.request.stream {
         streamed(&ports, &generation, &admitted, &machine, &dispatched, tell).await
@@ -206,20 +204,19 @@ async fn streamed<P: Ports>(
             return failed(&failure, dispatched);
         }
     };
-    let Served { what, candidate, .. } = &served;
-    let candidate = *candidate;
+    let candidate = served.candidate;
     let attempts = machine.borrow().attempts();
     let mut client = match (early, tell) {
         (Some(client), _) => client,
         (None, Some(tell)) => {
             let (client, readable) = ports.open_stream();
-            let reply = served_headers(stream_reply::<P>(readable), generation, admitted, &served, attempts, dispatched);
+            let reply =
+                served_headers(stream_reply::<P>(readable), generation, admitted, &served, attempts, dispatched);
             drop(tell.send(Ok(reply)));
             client
         }
         (None, None) => return left_early(dispatched, Some(candidate), None),
     };
-    let _ = what;
     let (first_byte, began) = (served.first_byte, served.began);
     let What::Stream { answer, relay, first } = served.what else {
         return left_early(dispatched, Some(candidate), None);
@@ -233,8 +230,7 @@ async fn streamed<P: Ports>(
         let relay = Rc::new(RefCell::new(relay));
         let total_ms = generation.arrived.plus(generation.patience.total_ms).since(ports.now());
         let settings = ports.settings();
-        let waits =
-            Waits { idle_ms: settings.idle_timeout_ms, keep_alive_ms: settings.keep_alive_ms, total_ms };
+        let waits = Waits { idle_ms: settings.idle_timeout_ms, keep_alive_ms: settings.keep_alive_ms, total_ms };
         let (stop, native) = match (client.write(&first).await, answer) {
             (Err(_), _) => (Stop::Left, false),
             (Ok(()), None) => (Stop::Eof, false),
@@ -390,7 +386,7 @@ async fn attempts<P: Ports>(
                 ports.board().borrow_mut().on_sample(&key, served, now);
                 machine.borrow_mut().on_served(&provider.id, &offer.upstream, status, began, now);
                 let lowered_to = lowered.then_some(affordable);
-                return Ok(Served { candidate: place, lowered_to, status, began, first_byte: now, what });
+                return Ok(Served { candidate: place, lowered_to, began, first_byte: now, what });
             }
             Err(trouble) => {
                 sample(ports.as_ref(), candidate, &trouble.verdict, trouble.retry_after_ms, now);
@@ -546,7 +542,8 @@ fn price_of<'a, P: Ports>(
 
 fn priced(usage: &Usage, candidate: &Candidate, tier: Option<&str>, now: Millis) -> Option<Receipt> {
     let offer = candidate.offer()?;
-    let situation = Situation { prompt_tokens: usage.prompt_tokens(), service_tier: tier, region: None, speed: None, now };
+    let situation =
+        Situation { prompt_tokens: usage.prompt_tokens(), service_tier: tier, region: None, speed: None, now };
     receipt(usage, &offer.card, &situation).ok()
 }
 
@@ -573,7 +570,13 @@ struct Charge {
 }
 
 /// Applies the table of endings.
-fn charge(generation: &Generation, candidate: &Candidate, closing: &Closing, admitted: &Admitted, now: Millis) -> Charge {
+fn charge(
+    generation: &Generation,
+    candidate: &Candidate,
+    closing: &Closing,
+    admitted: &Admitted,
+    now: Millis,
+) -> Charge {
     let nothing = |usage| Charge { usage, is_estimated: false, receipt: Receipt::default() };
     if closing.ending.rule() == Rule::Nothing {
         return nothing(closing.usage.clone());
@@ -606,14 +609,17 @@ async fn settle<P: Ports>(ports: &P, generation: Generation, admitted: Admitted,
     let now = ports.now();
     let attempts = machine.into_rows();
     // A client that left before anybody answered: the candidate that was being asked is the one after the failed.
-    let place = closing.candidate.or_else(|| closing.dispatched.filter(|_| closing.ending == Ending::ClientLeft).map(|_| attempts.len()));
+    let place = closing
+        .candidate
+        .or_else(|| closing.dispatched.filter(|_| closing.ending == Ending::ClientLeft).map(|_| attempts.len()));
     let candidate = place.and_then(|place| generation.plan.candidates.get(place));
     let charge = match candidate {
         Some(candidate) if closing.dispatched.is_some() => charge(&generation, candidate, &closing, &admitted, now),
         _ => Charge { usage: None, is_estimated: false, receipt: Receipt::default() },
     };
     let provider = candidate.and_then(|candidate| candidate.provider());
-    let tokens = charge.usage.as_ref().map_or(0, |usage| usage.prompt_tokens().saturating_add(usage.completion_tokens()));
+    let tokens =
+        charge.usage.as_ref().map_or(0, |usage| usage.prompt_tokens().saturating_add(usage.completion_tokens()));
     let row = Row {
         id: generation.id.as_str().to_owned(),
         at: generation.arrived.0,

@@ -61,7 +61,8 @@ pub async fn chat<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>) -> R
         BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
     })?;
     let mut request = dialect::parse(bytes)?;
-    request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= dialect::LABEL_BYTES_MAX));
+    request.session =
+        request.session.or_else(|| head.session.clone().filter(|id| id.len() <= dialect::LABEL_BYTES_MAX));
     let (targets, snapshot) = resolve(ports.as_ref(), &request).await?;
     let now = ports.now();
     let conditions = Conditions {
@@ -98,7 +99,9 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), Failure> {
     match essence.as_deref() {
         None | Some("" | "text/plain") => Ok(()),
         Some(kind) if kind.ends_with("json") => Ok(()),
-        Some(_) => Err(Failure::new(Code::UnsupportedMediaType, "the body must be JSON (content-type: application/json)")),
+        Some(_) => {
+            Err(Failure::new(Code::UnsupportedMediaType, "the body must be JSON (content-type: application/json)"))
+        }
     }
 }
 
@@ -118,7 +121,9 @@ fn total_ms<P: Ports>(ports: &P, head: &Head) -> Result<u64, Failure> {
 
 /// The seed of every draw for this request: its id, so that a decision can be replayed from its record.
 fn seed(id: &RequestId) -> u64 {
-    id.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    id.as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 async fn resolve<P: Ports>(ports: &P, request: &Request) -> Result<(Vec<Target>, Rc<str>), Failure> {

@@ -38,7 +38,9 @@ struct NewKey {
 }
 
 fn expiry(text: Option<&str>) -> Result<Option<Millis>, Failure> {
-    let parse = |text: &str| Millis::from_rfc3339(text).ok_or_else(|| Failure::invalid("expires_at", "must be a moment in RFC 3339"));
+    let parse = |text: &str| {
+        Millis::from_rfc3339(text).ok_or_else(|| Failure::invalid("expires_at", "must be a moment in RFC 3339"))
+    };
     text.map(parse).transpose()
 }
 

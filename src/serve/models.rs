@@ -59,7 +59,9 @@ pub async fn one<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
 pub async fn health<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
     match ports.snapshot().await {
         Ok(Some(snapshot)) => Ok(Reply::json(200, &json!({"status": "ok", "catalog": &*snapshot}))),
-        Ok(None) => Err(Failure::new(Code::ProviderUnavailable, "no catalog is published yet").retry_after(Some(5_000))),
+        Ok(None) => {
+            Err(Failure::new(Code::ProviderUnavailable, "no catalog is published yet").retry_after(Some(5_000)))
+        }
         Err(error) => Err(fault(ports, &error)),
     }
 }

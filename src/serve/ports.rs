@@ -142,8 +142,10 @@ pub struct Counters {
     pub object_settles: u64,
     /// Requests settled.
     pub settlements: u64,
-    /// D1 statements sent by the Worker.
+    /// D1 statements, those of the flush included.
     pub d1_calls: u64,
+    /// Rows written to the objects' own storage and to D1, as the platform counts (and bills) them.
+    pub sql_rows_written: u64,
 }
 
 /// The world.

@@ -1,0 +1,111 @@
+//! What the isolate remembers between requests: variables, secrets, policies, the snapshot in use, models.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::access::policy::Policy;
+use crate::catalog::ModelEntry;
+use crate::health::board::Board;
+use crate::serve::ports::Settings;
+use crate::time::Millis;
+
+/// How long "there is no such key / model" is believed, in milliseconds.
+const ABSENT_MS: u64 = 5_000;
+/// A remembered fact is used while it is refreshed, up to this many times its refresh age.
+const STALE_FACTOR: u64 = 10;
+/// Entries of one kind; more, and the kind is forgotten as a whole.
+const ENTRIES_MAX: usize = 2_000;
+
+/// How a remembered fact may be used.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Known<T> {
+    /// As it is.
+    Fresh(T),
+    /// As it is, while somebody reads it again in the background.
+    Stale(T),
+    /// Not at all.
+    Unknown,
+}
+
+/// Facts by name, with the moment they were read. `None` is a fact too: there is no such thing.
+#[derive(Debug)]
+pub struct Facts<T> {
+    entries: HashMap<String, (Option<Rc<T>>, Millis)>,
+}
+
+impl<T> Default for Facts<T> {
+    fn default() -> Facts<T> {
+        Facts { entries: HashMap::new() }
+    }
+}
+
+impl<T> Facts<T> {
+    /// What is remembered of `name`.
+    pub fn recall(&mut self, name: &str, refresh_ms: u64, now: Millis) -> Known<Option<Rc<T>>> {
+        let Some((fact, at)) = self.entries.get_mut(name) else { return Known::Unknown };
+        let age = now.since(*at);
+        let found = fact.clone();
+        match &found {
+            None if age < ABSENT_MS => Known::Fresh(None),
+            None => Known::Unknown,
+            Some(_) if age < refresh_ms => Known::Fresh(found),
+            Some(_) if age < refresh_ms.saturating_mul(STALE_FACTOR) => {
+                // Whoever sees it stale refreshes it; the others go on with it meanwhile.
+                *at = Millis(now.0.saturating_sub(refresh_ms / 2));
+                Known::Stale(found)
+            }
+            Some(_) => Known::Unknown,
+        }
+    }
+
+    /// Remembers.
+    pub fn remember(&mut self, name: &str, fact: Option<Rc<T>>, now: Millis) {
+        if self.entries.len() >= ENTRIES_MAX {
+            self.entries.clear();
+        }
+        self.entries.insert(name.to_owned(), (fact, now));
+    }
+
+    /// Forgets.
+    pub fn forget(&mut self, name: &str) {
+        self.entries.remove(name);
+    }
+}
+
+/// All of it.
+#[derive(Default)]
+pub struct Isolate {
+    /// Variables, read once.
+    pub settings: Option<Rc<Settings>>,
+    /// Secrets by name.
+    pub secrets: HashMap<String, Option<String>>,
+    /// Policies by key hash.
+    pub policies: Facts<Policy>,
+    /// The snapshot in use, under one name.
+    pub snapshot: Facts<str16::Id>,
+    /// Models by snapshot and name.
+    pub models: Facts<ModelEntry>,
+}
+
+/// A snapshot id.
+pub mod str16 {
+    /// Its text.
+    #[derive(Debug, PartialEq, Eq)]
+    pub struct Id(pub std::rc::Rc<str>);
+}
+
+thread_local! {
+    static ISOLATE: RefCell<Isolate> = RefCell::new(Isolate::default());
+    static BOARD: Rc<RefCell<Board>> = Rc::new(RefCell::new(Board::default()));
+}
+
+/// Looks at (or changes) what the isolate remembers.
+pub fn with<T>(f: impl FnOnce(&mut Isolate) -> T) -> T {
+    ISOLATE.with(|isolate| f(&mut isolate.borrow_mut()))
+}
+
+/// The isolate's health board.
+pub fn board() -> Rc<RefCell<Board>> {
+    BOARD.with(Rc::clone)
+}

@@ -1,0 +1,61 @@
+//! Where the platform calls in.
+
+use std::rc::Rc;
+
+use js_sys::{Array, Uint8Array};
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+use web_sys::Response;
+
+use super::glue;
+use super::world::World;
+use crate::id::RequestId;
+use crate::serve::ports::Ports;
+use crate::serve::reply::Body;
+use crate::serve::{Head, handle};
+
+/// Runs once per isolate: a panic then leaves its message in the log.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// One HTTP request.
+#[wasm_bindgen]
+pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) -> Result<Response, JsValue> {
+    let raw = glue::head(&request);
+    let text = |at: u32| raw.get(at).as_string();
+    let url = text(1).unwrap_or_default();
+    // scheme://host/path?query
+    let target = url.splitn(4, '/').nth(3).unwrap_or_default();
+    let target = target.split('#').next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let world = Rc::new(World::new(env, context, request, raw.get(7)));
+    let now = world.now();
+    let mut chance = [0; 10];
+    chance.iter_mut().zip(world.chance()).for_each(|(to, from)| *to = from);
+    let head = Head {
+        id: RequestId::new(now, chance),
+        arrived: now,
+        method: text(0).unwrap_or_default(),
+        path: format!("/{path}"),
+        query: query.to_owned(),
+        authorization: text(2),
+        api_key: text(3),
+        content_type: text(4),
+        timeout_ms: text(5),
+        session: text(6),
+    };
+    let reply = handle(world, head).await;
+    let headers = Array::new();
+    for (name, value) in &reply.headers {
+        headers.push(&JsValue::from_str(name));
+        headers.push(&JsValue::from_str(value));
+    }
+    let body = match reply.body {
+        Body::Empty => JsValue::NULL,
+        Body::Bytes(bytes) => Uint8Array::from(bytes.as_slice()).into(),
+        Body::Stream(readable) => readable,
+    };
+    Ok(glue::respond(reply.status, &headers, &body))
+}

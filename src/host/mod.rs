@@ -1,0 +1,11 @@
+//! The shell: the only place that knows the platform. It fetches facts, asks the pure code, and carries out the answer.
+
+mod cache;
+mod counters;
+mod entry;
+mod glue;
+mod objects;
+mod settings;
+mod settle;
+mod stream;
+mod world;

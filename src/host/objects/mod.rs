@@ -1,0 +1,3 @@
+//! Durable Objects: storage ↔ command ↔ storage, nothing more.
+
+mod workspace;

@@ -1,0 +1,256 @@
+//! The object of one workspace. Loads the machine from its storage, applies commands to it, stores the effects in the
+//! same turn (the platform makes writes without an await between them one transaction, and holds the answer back until
+//! they are durable), and flushes activity rows to D1 by alarm.
+
+use std::cell::RefCell;
+
+use serde::Deserialize;
+use serde_json::json;
+use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, State, durable_object};
+
+use super::super::counters::count;
+use super::super::settings;
+use super::super::world::{d1, log, now};
+use crate::activity::row::Row;
+use crate::serve::ports::Sql;
+use crate::workspace::{Command, Effect, JournalEntry, JournalRow, RECENT_MS, Stored, Workspace as Machine};
+
+/// Most journal rows in one flush.
+const FLUSH_ROWS: u64 = 500;
+/// Most bytes of rows in one statement; D1 takes up to two megabytes as a parameter.
+const FLUSH_BYTES: usize = 500_000;
+/// Most journal rows looked at for one page of the ledger.
+const LEDGER_ROWS: u64 = 1_000;
+
+const INSERT: &str = "INSERT OR IGNORE INTO activity \
+    (workspace, id, at, key, model, provider, status, ending, cost_nanos, prompt_tokens, completion_tokens, row) \
+    SELECT ?1, value ->> 'id', value ->> 'at', value ->> 'key', value ->> 'model', value ->> 'provider', \
+    value ->> 'status', value ->> 'ending', value ->> 'cost_nanos', value ->> 'prompt_tokens', \
+    value ->> 'completion_tokens', value ->> 'row' FROM json_each(?2)";
+
+/// The object.
+#[durable_object]
+pub struct Workspace {
+    state: State,
+    env: Env,
+    machine: RefCell<Option<Machine>>,
+}
+
+#[derive(Deserialize)]
+struct Stored1 {
+    name: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct StoredRow {
+    seq: f64,
+    body: String,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    before: Option<u64>,
+    limit: u64,
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a row number")]
+fn number(value: f64) -> u64 {
+    value.max(0.0) as u64
+}
+
+impl DurableObject for Workspace {
+    fn new(state: State, env: Env) -> Workspace {
+        Workspace { state, env, machine: RefCell::new(None) }
+    }
+
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let path = request.path();
+        let body = request.text().await?;
+        let text = match path.as_str() {
+            "/command" => self.command(&body).await?,
+            "/outbox" => self.outbox()?,
+            "/ledger" => self.ledger(&body)?,
+            _ => return Response::error("not found", 404),
+        };
+        Response::ok(text)
+    }
+
+    async fn alarm(&self) -> Result<Response> {
+        let effects = self.with(|machine| machine.wake(now()))?;
+        self.store(effects).await?;
+        self.flush().await?;
+        Response::ok("")
+    }
+}
+
+impl Workspace {
+    fn sql(&self) -> SqlStorage {
+        self.state.storage().sql()
+    }
+
+    /// Runs `f` on the machine, loading it first where this is the object's first turn. SQL is synchronous here, so
+    /// nothing can come between.
+    fn with<T>(&self, f: impl FnOnce(&mut Machine) -> T) -> Result<T> {
+        let mut machine = self.machine.borrow_mut();
+        if machine.is_none() {
+            *machine = Some(self.load()?);
+        }
+        match machine.as_mut() {
+            Some(machine) => Ok(f(machine)),
+            None => Err(worker::Error::RustError("the workspace could not be opened".to_owned())),
+        }
+    }
+
+    fn load(&self) -> Result<Machine> {
+        let sql = self.sql();
+        sql.exec(
+            "CREATE TABLE IF NOT EXISTS journal (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL)",
+            None,
+        )?;
+        sql.exec("CREATE TABLE IF NOT EXISTS named (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID", None)?;
+        let values: Vec<Stored1> = sql.exec("SELECT name, value FROM named", None)?.to_array()?;
+        let settings = settings::read(self.env.as_ref());
+        let last: Vec<StoredRow> =
+            sql.exec("SELECT seq, body FROM journal ORDER BY seq DESC LIMIT 1", None)?.to_array()?;
+        let parse = |row: &StoredRow| serde_json::from_str::<JournalRow>(&row.body).ok();
+        let last = match last.first() {
+            None => None,
+            // A journal that cannot be read must not become an empty one: the object refuses to open.
+            Some(row) => Some((
+                number(row.seq),
+                parse(row).ok_or_else(|| worker::Error::RustError("the journal is malformed".to_owned()))?,
+            )),
+        };
+        let since = now().0.saturating_sub(RECENT_MS);
+        #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
+        let rows: Vec<StoredRow> = sql
+            .exec("SELECT seq, body FROM journal WHERE seq > (SELECT coalesce(max(seq), 0) FROM journal) - 100000 AND at >= ? ORDER BY seq", vec![(since as f64).into()])?
+            .to_array()?;
+        let recent = rows.iter().filter_map(parse).collect();
+        let values = values.into_iter().map(|row| (row.name, row.value)).collect();
+        Ok(Machine::open(Stored { values, last, recent }, settings.default_limits, settings.hold_ms, now()))
+    }
+
+    async fn command(&self, body: &str) -> Result<String> {
+        let command: Command = serde_json::from_str(body)?;
+        let (reply, effects) = self.with(|machine| machine.apply(command, now()))?;
+        if !effects.is_empty() {
+            self.store(effects).await?;
+        }
+        Ok(serde_json::to_string(&reply)?)
+    }
+
+    async fn store(&self, effects: Vec<Effect>) -> Result<()> {
+        let sql = self.sql();
+        let mut wake = None;
+        for effect in effects {
+            let cursor = match effect {
+                #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
+                Effect::Journal { seq, body } => {
+                    let values = vec![(seq as f64).into(), (now().0 as f64).into(), body.into()];
+                    sql.exec("INSERT INTO journal (seq, at, body) VALUES (?, ?, ?)", values)?
+                }
+                Effect::Put { name, value } => sql.exec(
+                    "INSERT OR REPLACE INTO named (name, value) VALUES (?, ?)",
+                    vec![name.into(), value.into()],
+                )?,
+                Effect::Wake(at) => {
+                    wake = Some(at);
+                    continue;
+                }
+            };
+            let written = u64::try_from(cursor.rows_written()).unwrap_or(0);
+            count(|c| c.sql_rows_written = c.sql_rows_written.saturating_add(written));
+        }
+        if let Some(at) = wake {
+            count(|c| c.sql_rows_written = c.sql_rows_written.saturating_add(1));
+            let in_ms = i64::try_from(at.since(now())).unwrap_or(0);
+            self.state.storage().set_alarm(in_ms).await?;
+        }
+        Ok(())
+    }
+
+    fn unflushed(&self) -> Result<Vec<(u64, JournalRow)>> {
+        let flushed = self.with(|machine| machine.flushed())?;
+        #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
+        let values = vec![(flushed as f64).into(), (FLUSH_ROWS as f64).into()];
+        let rows: Vec<StoredRow> =
+            self.sql().exec("SELECT seq, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", values)?.to_array()?;
+        Ok(rows.iter().filter_map(|row| Some((number(row.seq), serde_json::from_str(&row.body).ok()?))).collect())
+    }
+
+    fn outbox(&self) -> Result<String> {
+        let rows = self.unflushed()?;
+        let entries: Vec<&JournalEntry> =
+            rows.iter().flat_map(|(_, row)| &row.entries).filter(|entry| entry.row.is_some()).collect();
+        Ok(serde_json::to_string(&entries)?)
+    }
+
+    fn ledger(&self, body: &str) -> Result<String> {
+        self.with(|_| ())?;
+        let page: Page = serde_json::from_str(body)?;
+        #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
+        let values = vec![(page.before.unwrap_or(1 << 52) as f64).into(), (LEDGER_ROWS as f64).into()];
+        let rows: Vec<StoredRow> = self
+            .sql()
+            .exec("SELECT seq, body FROM journal WHERE seq < ? ORDER BY seq DESC LIMIT ?", values)?
+            .to_array()?;
+        let wanted = usize::try_from(page.limit).unwrap_or(usize::MAX);
+        let looked_at_all = u64::try_from(rows.len()).unwrap_or(0) < LEDGER_ROWS;
+        let mut entries: Vec<JournalEntry> = Vec::new();
+        let mut next = None;
+        for row in &rows {
+            // Whole journal rows: a page may be a little longer than asked for, and a cursor is a row number.
+            if entries.len() >= wanted {
+                break;
+            }
+            next = Some(number(row.seq));
+            let Ok(parsed) = serde_json::from_str::<JournalRow>(&row.body) else { continue };
+            entries.extend(parsed.entries.into_iter().rev().map(|entry| JournalEntry { row: None, ..entry }));
+        }
+        let is_last = looked_at_all && next == rows.last().map(|row| number(row.seq));
+        Ok(serde_json::to_string(&(entries, next.filter(|_| !is_last)))?)
+    }
+
+    /// Moves rows to D1. What D1 did not take stays, and the next alarm tries again; D1 ignores what it has.
+    async fn flush(&self) -> Result<()> {
+        let rows = self.unflushed()?;
+        let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(()) };
+        let mut through = 0;
+        let mut batch: Vec<serde_json::Value> = Vec::new();
+        let mut bytes = 0usize;
+        for (seq, row) in &rows {
+            for entry in &row.entries {
+                let Some(raw) = &entry.row else { continue };
+                let Ok(row) = serde_json::from_str::<Row>(raw.get()) else { continue };
+                let usage = row.usage.as_ref();
+                batch.push(json!({
+                    "id": row.id, "at": row.at, "key": row.key, "model": row.model, "provider": row.provider,
+                    "status": row.status, "ending": row.ending, "cost_nanos": entry.entry.nanos.0.saturating_neg(),
+                    "prompt_tokens": usage.map(crate::usage::Usage::prompt_tokens),
+                    "completion_tokens": usage.map(crate::usage::Usage::completion_tokens), "row": raw.get(),
+                }));
+                bytes = bytes.saturating_add(raw.get().len().saturating_mul(2));
+            }
+            through = *seq;
+            if bytes >= FLUSH_BYTES {
+                break;
+            }
+        }
+        if through == 0 {
+            return Ok(());
+        }
+        if !batch.is_empty() {
+            let database = js_sys::Reflect::get(self.env.as_ref(), &"DB".into()).unwrap_or_default();
+            let values = [Sql::from(workspace.as_str()), Sql::Text(serde_json::to_string(&batch)?)];
+            if let Err(error) = d1(database, INSERT, &values).await {
+                // The alarm set before this stands: it tries again.
+                log(&format!("activity rows not taken by D1, will be sent again: {}", error.0));
+                return Ok(());
+            }
+        }
+        let effects = self.with(|machine| machine.flushed_through(through))?;
+        self.store(effects).await
+    }
+}

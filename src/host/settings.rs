@@ -1,0 +1,40 @@
+//! Worker variables with their defaults. A variable that is no number counts as absent.
+
+use wasm_bindgen::JsValue;
+
+use super::glue::text_of;
+use crate::access::policy::Limits;
+use crate::serve::ports::Settings;
+
+/// Reads the variables of `env`.
+pub fn read(env: &JsValue) -> Settings {
+    let number = |name: &str, default: u64| {
+        let value = js_sys::Reflect::get(env, &JsValue::from_str(name)).ok();
+        let text = value.as_ref().and_then(|value| value.as_string().or_else(|| value.as_f64().map(|n| n.to_string())));
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(default)
+    };
+    let total_timeout_ms = number("TOTAL_TIMEOUT_MS", 600_000);
+    Settings {
+        first_byte_timeout_ms: number("FIRST_BYTE_TIMEOUT_MS", 30_000),
+        plain_timeout_ms: number("PLAIN_TIMEOUT_MS", 120_000),
+        idle_timeout_ms: number("IDLE_TIMEOUT_MS", 60_000),
+        total_timeout_ms,
+        keep_alive_first_ms: number("KEEP_ALIVE_FIRST_MS", 5_000),
+        keep_alive_ms: number("KEEP_ALIVE_MS", 1_000),
+        attempts_max: usize::try_from(number("ATTEMPTS_MAX", 6)).unwrap_or(6),
+        body_bytes_max: number("BODY_BYTES_MAX", 32 * 1024 * 1024),
+        default_limits: Limits {
+            requests_per_minute: Some(number("DEFAULT_REQUESTS_PER_MINUTE", 60_000)),
+            tokens_per_minute: Some(number("DEFAULT_TOKENS_PER_MINUTE", 100_000_000)),
+            parallel_requests: Some(number("DEFAULT_PARALLEL_REQUESTS", 2_000)),
+        },
+        hold_ms: number("HOLD_MS", total_timeout_ms.saturating_add(60_000)),
+        catalog_refresh_ms: number("CATALOG_REFRESH_MS", 30_000),
+        key_refresh_ms: number("KEY_REFRESH_MS", 30_000),
+    }
+}
+
+/// A secret or variable as text; empty counts as absent.
+pub fn secret(env: &JsValue, name: &str) -> Option<String> {
+    text_of(env, name).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,111 @@
+//! Settlements on their way: one call at a time and workspace from this isolate, with everything that has come
+//! meanwhile. The first one leaves at once; under load the others share the next call.
+//!
+//! A request whose context ends in the middle of the call leaves its batch behind; after `LEADER_MS` the next request
+//! takes it over. The workspace recognises what it has settled already.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
+
+use super::counters::count;
+use super::glue;
+use super::world::now;
+use crate::id::WorkspaceId;
+use crate::time::Millis;
+use crate::workspace::{Command, Settlement};
+
+/// Most settlements in one call.
+const BATCH_MAX: usize = 200;
+/// After this long a batch on its way is taken over, in milliseconds.
+const LEADER_MS: u64 = 10_000;
+/// Tries of one request's context; the next request goes on.
+const TRIES: u32 = 6;
+/// Longest wait for settlements of others, in milliseconds, and the step of the wait.
+const SETTLED_WAIT_MS: u64 = 2_000;
+const SETTLED_STEP_MS: u64 = 3;
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Settlement>,
+    on_the_way: Vec<Settlement>,
+    leader_since: Option<Millis>,
+}
+
+thread_local! {
+    static QUEUES: RefCell<HashMap<String, Queue>> = RefCell::new(HashMap::new());
+}
+
+fn with<T>(workspace: &WorkspaceId, f: impl FnOnce(&mut Queue) -> T) -> T {
+    QUEUES.with(|queues| f(queues.borrow_mut().entry(workspace.as_str().to_owned()).or_default()))
+}
+
+/// Hands a settlement over.
+pub async fn settle(namespace: &JsValue, workspace: &WorkspaceId, settlement: Settlement) {
+    let leads = with(workspace, |queue| {
+        queue.waiting.push(settlement);
+        let moment = now();
+        let led = queue.leader_since.is_some_and(|since| moment.since(since) < LEADER_MS);
+        if !led {
+            let left_behind = std::mem::take(&mut queue.on_the_way);
+            queue.waiting.extend(left_behind);
+            queue.leader_since = Some(moment);
+        }
+        !led
+    });
+    if leads {
+        lead(namespace, workspace).await;
+    }
+}
+
+async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
+    let mut tries = 0;
+    loop {
+        let batch = with(workspace, |queue| {
+            let size = queue.waiting.len().min(BATCH_MAX);
+            if queue.on_the_way.is_empty() {
+                queue.on_the_way = queue.waiting.drain(..size).collect();
+            }
+            queue.leader_since = (!queue.on_the_way.is_empty()).then(now);
+            queue.on_the_way.clone()
+        });
+        if batch.is_empty() {
+            QUEUES.with(|queues| queues.borrow_mut().remove(workspace.as_str()));
+            return;
+        }
+        let size = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let body = serde_json::to_string(&Command::Settle(batch)).unwrap_or_default();
+        count(|c| {
+            c.object_calls = c.object_calls.saturating_add(1);
+            c.object_settles = c.object_settles.saturating_add(1);
+        });
+        match JsFuture::from(glue::ask(namespace, workspace.as_str(), "command", &body)).await {
+            Ok(_) => {
+                count(|c| c.settlements = c.settlements.saturating_add(size));
+                with(workspace, |queue| queue.on_the_way.clear());
+                tries = 0;
+            }
+            Err(error) => {
+                super::world::log(&format!("settlement not taken, will be sent again: {}", glue::words(&error)));
+                tries += 1;
+                if tries >= TRIES {
+                    return with(workspace, |queue| queue.leader_since = None);
+                }
+                let _ = JsFuture::from(glue::sleep(f64::from(50u32 << tries))).await;
+            }
+        }
+    }
+}
+
+/// Waits, not for long, until nothing is on its way.
+pub async fn settled(workspace: &WorkspaceId) {
+    for _ in 0..SETTLED_WAIT_MS / SETTLED_STEP_MS {
+        let busy = QUEUES.with(|queues| queues.borrow().contains_key(workspace.as_str()));
+        if !busy {
+            return;
+        }
+        let _ = JsFuture::from(glue::sleep(glue::js_ms(SETTLED_STEP_MS))).await;
+    }
+}

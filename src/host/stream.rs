@@ -1,0 +1,311 @@
+//! Bodies: a provider's answer, the stream to the client, and the two ways of moving bytes between them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use js_sys::{Function, Promise, Reflect, Uint8Array};
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{AbortController, Response};
+
+use super::glue;
+use crate::attempt::classify::Breakage;
+use crate::relay::{Amend, Relay, Stop};
+use crate::serve::ports::{Answer, Client, Left, Waits};
+use crate::sse::KEEP_ALIVE;
+
+fn method(object: &JsValue, name: &str) -> Result<Function, JsValue> {
+    Reflect::get(object, &JsValue::from_str(name))?.dyn_into::<Function>()
+}
+
+fn call(object: &JsValue, name: &str) -> Result<JsValue, JsValue> {
+    method(object, name)?.call0(object)
+}
+
+/// Aborts a call when dropped, unless it ended by itself.
+pub struct AbortOnDrop {
+    control: AbortController,
+    ended: bool,
+}
+
+impl AbortOnDrop {
+    /// A call that can be aborted.
+    pub fn new() -> Result<AbortOnDrop, JsValue> {
+        Ok(AbortOnDrop { control: AbortController::new()?, ended: false })
+    }
+
+    /// The controller.
+    pub fn control(&self) -> &AbortController {
+        &self.control
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.control.abort();
+        }
+    }
+}
+
+/// A provider's answer.
+pub struct Upstream {
+    response: Response,
+    reader: Option<JsValue>,
+    abort: AbortOnDrop,
+}
+
+impl Upstream {
+    /// An answer whose headers have come.
+    pub fn new(response: Response, abort: AbortOnDrop) -> Upstream {
+        Upstream { response, reader: None, abort }
+    }
+
+    fn reader(&mut self) -> Result<JsValue, JsValue> {
+        if let Some(reader) = &self.reader {
+            return Ok(reader.clone());
+        }
+        let body = self.response.body().ok_or(JsValue::NULL)?;
+        let reader = call(&body, "getReader")?;
+        self.reader = Some(reader.clone());
+        Ok(reader)
+    }
+}
+
+impl Answer for Upstream {
+    fn status(&self) -> u16 {
+        self.response.status()
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        self.response.headers().get(name).ok().flatten()
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Breakage> {
+        let read = async {
+            let reader = self.reader()?;
+            JsFuture::from(Promise::from(call(&reader, "read")?)).await
+        };
+        let result = read.await.map_err(|_| Breakage::Cut)?;
+        let done = Reflect::get(&result, &JsValue::from_str("done")).is_ok_and(|done| done.is_truthy());
+        if done {
+            self.abort.ended = true;
+            return Ok(None);
+        }
+        let value = Reflect::get(&result, &JsValue::from_str("value")).map_err(|_| Breakage::Cut)?;
+        Ok(Some(Uint8Array::new(&value).to_vec()))
+    }
+
+    async fn whole(&mut self, max: usize) -> Result<Vec<u8>, Breakage> {
+        let length = self.header("content-length").map_or(JsValue::NULL, |text| JsValue::from_str(&text));
+        let max = glue::js_ms(u64::try_from(max).unwrap_or(u64::MAX));
+        let bytes = JsFuture::from(glue::whole_body(self.response.as_ref(), &length, max)).await;
+        let bytes = bytes.map_err(|_| Breakage::Cut)?;
+        if bytes.is_null() {
+            return Err(Breakage::Malformed);
+        }
+        self.abort.ended = true;
+        Ok(Uint8Array::new(&bytes).to_vec())
+    }
+}
+
+/// The writing end of a stream to the client.
+pub struct Downstream {
+    writable: JsValue,
+    writer: Option<JsValue>,
+}
+
+/// A stream to the client: its writing and its reading end.
+pub fn open() -> (Downstream, JsValue) {
+    let pair = glue::identity();
+    let end = |name: &str| Reflect::get(&pair, &JsValue::from_str(name)).unwrap_or(JsValue::NULL);
+    (Downstream { writable: end("writable"), writer: None }, end("readable"))
+}
+
+impl Downstream {
+    fn writer(&mut self) -> Result<JsValue, JsValue> {
+        if let Some(writer) = &self.writer {
+            return Ok(writer.clone());
+        }
+        let writer = call(&self.writable, "getWriter")?;
+        self.writer = Some(writer.clone());
+        Ok(writer)
+    }
+
+    fn release(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            let _ = call(&writer, "releaseLock");
+        }
+    }
+}
+
+impl Client for Downstream {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Left> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let write = async {
+            let writer = self.writer()?;
+            let written = method(&writer, "write")?.call1(&writer, &Uint8Array::from(bytes))?;
+            JsFuture::from(Promise::from(written)).await
+        };
+        write.await.map(drop).map_err(|_| Left)
+    }
+
+    async fn close(mut self) {
+        let close = async {
+            let writer = self.writer()?;
+            JsFuture::from(Promise::from(call(&writer, "close")?)).await
+        };
+        let _ = close.await;
+    }
+}
+
+fn stop_of(answer: Result<JsValue, JsValue>) -> Stop {
+    match answer.ok().and_then(|value| value.as_string()).as_deref() {
+        Some("eof") => Stop::Eof,
+        Some("idle") => Stop::Idle,
+        Some("deadline") => Stop::Deadline,
+        Some("left") => Stop::Left,
+        _ => Stop::Broken,
+    }
+}
+
+/// Moves the rest of an answer to the client.
+pub async fn pump(
+    mut answer: Upstream,
+    client: &mut Downstream,
+    relay: &Rc<RefCell<Relay>>,
+    amend: Amend<'_>,
+    waits: Waits,
+    left: &Promise,
+) -> (Stop, bool) {
+    let (native, sees_price) = {
+        let relay = relay.borrow();
+        (relay.can_be_native(), relay.is_priced())
+    };
+    if native {
+        return (natively(&mut answer, client, relay, waits, left).await, true);
+    }
+    if sees_price {
+        return (priced(&mut answer, client, relay, amend, waits, left).await, false);
+    }
+    (seen(&mut answer, client, relay, waits, left).await, false)
+}
+
+async fn natively(
+    answer: &mut Upstream,
+    client: &mut Downstream,
+    relay: &Rc<RefCell<Relay>>,
+    waits: Waits,
+    left: &Promise,
+) -> Stop {
+    if let Some(reader) = answer.reader.take() {
+        let _ = call(&reader, "releaseLock");
+    }
+    client.release();
+    let Some(body) = answer.response.body() else { return Stop::Eof };
+    let relay = Rc::clone(relay);
+    let observe = Closure::<dyn FnMut(Uint8Array)>::new(move |bytes: Uint8Array| {
+        relay.borrow_mut().push(&bytes.to_vec(), None, &|_| None);
+    });
+    let waits = glue::numbers(&[waits.idle_ms, waits.keep_alive_ms, waits.total_ms]);
+    let pumped = glue::pump_native(
+        body.as_ref(),
+        &client.writable,
+        observe.as_ref().unchecked_ref(),
+        &waits,
+        left,
+        answer.abort.control(),
+    );
+    let stop = stop_of(JsFuture::from(pumped).await);
+    answer.abort.ended = stop == Stop::Eof;
+    stop
+}
+
+async fn seen(
+    answer: &mut Upstream,
+    client: &mut Downstream,
+    relay: &Rc<RefCell<Relay>>,
+    waits: Waits,
+    left: &Promise,
+) -> Stop {
+    let (Ok(reader), Ok(writer)) = (answer.reader(), client.writer()) else { return Stop::Broken };
+    let pushed = Rc::clone(relay);
+    let mut out = Vec::new();
+    let push = Closure::<dyn FnMut(Uint8Array) -> Option<Uint8Array>>::new(move |bytes: Uint8Array| {
+        out.clear();
+        pushed.borrow_mut().push(&bytes.to_vec(), Some(&mut out), &|_| None);
+        (!out.is_empty()).then(|| Uint8Array::from(out.as_slice()))
+    });
+    // What is written here are whole frames, so a comment never falls into one.
+    let at_border = Closure::<dyn FnMut() -> bool>::new(|| true);
+    let waits = glue::numbers(&[waits.idle_ms, waits.keep_alive_ms, waits.total_ms]);
+    let pumped = glue::pump_seen(
+        &reader,
+        &writer,
+        push.as_ref().unchecked_ref(),
+        at_border.as_ref().unchecked_ref(),
+        &Uint8Array::from(KEEP_ALIVE),
+        &waits,
+        left,
+        answer.abort.control(),
+    );
+    let stop = stop_of(JsFuture::from(pumped).await);
+    answer.abort.ended = stop == Stop::Eof;
+    stop
+}
+
+/// The rare case: the client wants the price inside the usage chunk, and the price is Rust's to say.
+async fn priced(
+    answer: &mut Upstream,
+    client: &mut Downstream,
+    relay: &Rc<RefCell<Relay>>,
+    amend: Amend<'_>,
+    waits: Waits,
+    left: &Promise,
+) -> Stop {
+    use futures::future::{Either, select};
+    use futures::pin_mut;
+    let started = super::world::now();
+    let left = JsFuture::from(left.clone());
+    pin_mut!(left);
+    let mut out = Vec::new();
+    loop {
+        let chunk = {
+            let read = answer.chunk();
+            pin_mut!(read);
+            let mut silent_ms = 0;
+            loop {
+                let tick = JsFuture::from(glue::sleep(glue::js_ms(waits.keep_alive_ms.max(10))));
+                match select(select(&mut read, &mut left), tick).await {
+                    Either::Left((Either::Left((chunk, _)), _)) => break chunk,
+                    Either::Left((Either::Right(_), _)) => return Stop::Left,
+                    Either::Right(_) => {}
+                }
+                silent_ms += waits.keep_alive_ms.max(10);
+                if silent_ms >= waits.idle_ms {
+                    return Stop::Idle;
+                }
+                if super::world::now().since(started) >= waits.total_ms {
+                    return Stop::Deadline;
+                }
+                if client.write(KEEP_ALIVE).await.is_err() {
+                    return Stop::Left;
+                }
+            }
+        };
+        match chunk {
+            Err(_) => return Stop::Broken,
+            Ok(None) => return Stop::Eof,
+            Ok(Some(bytes)) => {
+                out.clear();
+                relay.borrow_mut().push(&bytes, Some(&mut out), amend);
+                if client.write(&out).await.is_err() {
+                    return Stop::Left;
+                }
+            }
+        }
+    }
+}

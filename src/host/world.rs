@@ -1,0 +1,361 @@
+//! The ports, answered by the platform.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use js_sys::{Array, Object, Promise, Reflect, Uint8Array};
+use serde_json::Value;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::{JsFuture, future_to_promise};
+use web_sys::Response;
+
+use super::cache::{self, Known, str16};
+use super::counters::{self, count};
+use super::stream::{self, AbortOnDrop, Downstream, Upstream};
+use super::{glue, settings, settle};
+use crate::access::policy::Policy;
+use crate::attempt::classify::Breakage;
+use crate::catalog::{CURRENT_KEY, ModelEntry, model_key};
+use crate::health::board::Board;
+use crate::id::WorkspaceId;
+use crate::relay::{Amend, Relay, Stop};
+use crate::serve::keys::policy_key;
+use crate::serve::ports::{BodyError, Call, Counters, PortError, Ports, Resolved, Settings, Sql, Waits};
+use crate::time::Millis;
+use crate::workspace::{Command, JournalEntry, Reply, Settlement};
+
+/// The name under which the snapshot in use is remembered.
+const SNAPSHOT: &str = "current";
+
+/// The clock of the platform. It stands still between I/O.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
+pub fn now() -> Millis {
+    Millis(js_sys::Date::now() as u64)
+}
+
+/// A line for the operator.
+pub fn log(line: &str) {
+    worker::console_error!("{}", line);
+}
+
+/// Everything one request may use.
+pub struct World {
+    env: JsValue,
+    context: JsValue,
+    request: web_sys::Request,
+    length: JsValue,
+    left: Promise,
+    settings: Rc<Settings>,
+    board: Rc<RefCell<Board>>,
+}
+
+fn port_error(error: &JsValue) -> PortError {
+    PortError(glue::words(error))
+}
+
+impl World {
+    /// For one request.
+    pub fn new(env: JsValue, context: JsValue, request: web_sys::Request, length: JsValue) -> World {
+        let known = cache::with(|isolate| isolate.settings.clone());
+        let settings = known.unwrap_or_else(|| {
+            let read = Rc::new(settings::read(&env));
+            cache::with(|isolate| isolate.settings = Some(Rc::clone(&read)));
+            read
+        });
+        let left = glue::leaving(&request);
+        World { env, context, request, length, left, settings, board: cache::board() }
+    }
+
+    fn binding(&self, name: &str) -> JsValue {
+        Reflect::get(&self.env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED)
+    }
+
+    fn wait_until(&self, work: impl Future<Output = ()> + 'static) {
+        let promise = future_to_promise(async move {
+            work.await;
+            Ok(JsValue::UNDEFINED)
+        });
+        let wait = Reflect::get(&self.context, &JsValue::from_str("waitUntil"));
+        if let Some(wait) = wait.ok().and_then(|wait| wait.dyn_into::<js_sys::Function>().ok()) {
+            let _ = wait.call1(&self.context, &promise);
+        }
+    }
+
+    async fn command(&self, workspace: &WorkspaceId, path: &str, body: &str) -> Result<String, PortError> {
+        count(|c| c.object_calls = c.object_calls.saturating_add(1));
+        let asked = glue::ask(&self.binding("WORKSPACE"), workspace.as_str(), path, body);
+        let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?;
+        Ok(text.as_string().unwrap_or_default())
+    }
+}
+
+/// Reads a key of KV.
+async fn kv_get(namespace: JsValue, key: &str) -> Result<Option<String>, PortError> {
+    count(|c| c.kv_reads = c.kv_reads.saturating_add(1));
+    let get = Reflect::get(&namespace, &JsValue::from_str("get")).and_then(|get| get.dyn_into::<js_sys::Function>());
+    let promise = get.and_then(|get| get.call1(&namespace, &JsValue::from_str(key))).map_err(|e| port_error(&e))?;
+    let value = JsFuture::from(Promise::resolve(&promise)).await.map_err(|error| port_error(&error))?;
+    Ok(value.as_string())
+}
+
+/// Runs a statement on D1 and counts what it wrote.
+pub async fn d1(database: JsValue, statement: &str, values: &[Sql]) -> Result<Vec<Value>, PortError> {
+    count(|c| c.d1_calls = c.d1_calls.saturating_add(1));
+    let run = async {
+        let method = |object: &JsValue, name: &str| {
+            Reflect::get(object, &JsValue::from_str(name)).and_then(|f| f.dyn_into::<js_sys::Function>())
+        };
+        let prepared = method(&database, "prepare")?.call1(&database, &JsValue::from_str(statement))?;
+        let values: Array = values
+            .iter()
+            .map(|value| match value {
+                Sql::Text(text) => JsValue::from_str(text),
+                #[allow(clippy::cast_precision_loss, reason = "D1 takes numbers as JavaScript does")]
+                Sql::Int(number) => JsValue::from_f64(*number as f64),
+                Sql::Null => JsValue::NULL,
+            })
+            .collect();
+        let bound = method(&prepared, "bind")?.apply(&prepared, &values)?;
+        JsFuture::from(Promise::from(method(&bound, "all")?.call0(&bound)?)).await
+    };
+    let answer = run.await.map_err(|error| port_error(&error))?;
+    let meta = Reflect::get(&answer, &JsValue::from_str("meta")).unwrap_or(JsValue::UNDEFINED);
+    let written = Reflect::get(&meta, &JsValue::from_str("rows_written")).ok().and_then(|n| n.as_f64()).unwrap_or(0.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of rows")]
+    count(|c| c.sql_rows_written = c.sql_rows_written.saturating_add(written as u64));
+    let results = Reflect::get(&answer, &JsValue::from_str("results")).unwrap_or(JsValue::UNDEFINED);
+    let text = js_sys::JSON::stringify(&results).map_err(|error| port_error(&error))?;
+    let text = text.as_string().unwrap_or_else(|| "[]".to_owned());
+    serde_json::from_str(&text).map_err(|_| PortError("D1 answered with no list".to_owned()))
+}
+
+async fn read_policy(env: JsValue, hash: String) -> Result<Option<Rc<Policy>>, PortError> {
+    let binding = |name: &str| Reflect::get(&env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
+    let parse = |text: &str| serde_json::from_str::<Policy>(text).map(Rc::new).ok();
+    // KV that does not answer is no reason to refuse a key: D1 is the record.
+    let copy = kv_get(binding("KV"), &policy_key(&hash)).await.ok().flatten().as_deref().and_then(parse);
+    let policy = match copy {
+        Some(policy) => Some(policy),
+        None => {
+            let rows = d1(binding("DB"), "SELECT policy FROM keys WHERE hash = ?1", &[Sql::Text(hash.clone())]).await?;
+            rows.first().and_then(|row| parse(row.get("policy")?.as_str()?))
+        }
+    };
+    cache::with(|isolate| isolate.policies.remember(&hash, policy.clone(), now()));
+    Ok(policy)
+}
+
+async fn read_snapshot(env: JsValue) -> Result<Option<Rc<str>>, PortError> {
+    let namespace = Reflect::get(&env, &JsValue::from_str("KV")).unwrap_or(JsValue::UNDEFINED);
+    let text = kv_get(namespace, CURRENT_KEY).await?;
+    let pointer = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let id: Option<Rc<str>> = pointer.and_then(|p| p.get("snapshot").and_then(Value::as_str).map(Rc::from));
+    let fact = id.clone().map(|id| Rc::new(str16::Id(id)));
+    cache::with(|isolate| isolate.snapshot.remember(SNAPSHOT, fact, now()));
+    Ok(id)
+}
+
+impl Ports for World {
+    type Answer = Upstream;
+    type Client = Downstream;
+    type Readable = JsValue;
+
+    fn now(&self) -> Millis {
+        now()
+    }
+
+    fn chance(&self) -> [u8; 32] {
+        let mut out = [0; 32];
+        // The platform's source does not fail; were it to, an all-zero id would be refused as a duplicate.
+        let _ = getrandom::fill(&mut out);
+        out
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn secret(&self, name: &str) -> Option<String> {
+        if let Some(known) = cache::with(|isolate| isolate.secrets.get(name).cloned()) {
+            return known;
+        }
+        let secret = settings::secret(&self.env, name);
+        cache::with(|isolate| isolate.secrets.insert(name.to_owned(), secret.clone()));
+        secret
+    }
+
+    async fn body(&self, max: u64) -> Result<Vec<u8>, BodyError> {
+        let stated = self.length.as_string().and_then(|text| text.parse::<u64>().ok());
+        if stated.is_some_and(|length| length > max) {
+            return Err(BodyError::TooLarge);
+        }
+        let whole = glue::whole_body(self.request.as_ref(), &self.length, glue::js_ms(max));
+        let bytes = JsFuture::from(whole).await.map_err(|_| BodyError::Broken)?;
+        if bytes.is_null() { Err(BodyError::TooLarge) } else { Ok(Uint8Array::new(&bytes).to_vec()) }
+    }
+
+    async fn policy(&self, hash: &str) -> Result<Option<Rc<Policy>>, PortError> {
+        match cache::with(|isolate| isolate.policies.recall(hash, self.settings.key_refresh_ms, now())) {
+            Known::Fresh(policy) => Ok(policy),
+            Known::Stale(policy) => {
+                let (env, hash) = (self.env.clone(), hash.to_owned());
+                self.wait_until(async move { drop(read_policy(env, hash).await) });
+                Ok(policy)
+            }
+            Known::Unknown => read_policy(self.env.clone(), hash.to_owned()).await,
+        }
+    }
+
+    fn forget_policy(&self, hash: &str) {
+        cache::with(|isolate| isolate.policies.forget(hash));
+    }
+
+    async fn model(&self, name: &str) -> Result<Option<Resolved>, PortError> {
+        let Some(snapshot) = self.snapshot().await? else { return Ok(None) };
+        let key = model_key(&snapshot, name);
+        // A snapshot never changes, so what was read of it never grows old.
+        let entry = match cache::with(|isolate| isolate.models.recall(&key, u64::MAX, now())) {
+            Known::Fresh(entry) | Known::Stale(entry) => entry,
+            Known::Unknown => {
+                let text = kv_get(self.binding("KV"), &key).await?;
+                let entry = match text {
+                    None => None,
+                    Some(text) => {
+                        let parsed = ModelEntry::parse(text.as_bytes());
+                        Some(Rc::new(
+                            parsed.map_err(|_| PortError("a model entry of the catalog is malformed".to_owned()))?,
+                        ))
+                    }
+                };
+                cache::with(|isolate| isolate.models.remember(&key, entry.clone(), now()));
+                entry
+            }
+        };
+        Ok(entry.map(|entry| Resolved { snapshot, entry }))
+    }
+
+    async fn snapshot(&self) -> Result<Option<Rc<str>>, PortError> {
+        let refresh_ms = self.settings.catalog_refresh_ms;
+        match cache::with(|isolate| isolate.snapshot.recall(SNAPSHOT, refresh_ms, now())) {
+            Known::Fresh(Some(id)) => Ok(Some(Rc::clone(&id.0))),
+            Known::Stale(Some(id)) => {
+                let env = self.env.clone();
+                self.wait_until(async move { drop(read_snapshot(env).await) });
+                Ok(Some(Rc::clone(&id.0)))
+            }
+            Known::Fresh(None) | Known::Stale(None) | Known::Unknown => read_snapshot(self.env.clone()).await,
+        }
+    }
+
+    fn forget_snapshot(&self) {
+        cache::with(|isolate| isolate.snapshot.forget(SNAPSHOT));
+    }
+
+    async fn ask(&self, workspace: &WorkspaceId, command: &Command) -> Result<Reply, PortError> {
+        if matches!(command, Command::Admit(_)) {
+            count(|c| c.object_admits = c.object_admits.saturating_add(1));
+        }
+        let body = serde_json::to_string(command).unwrap_or_default();
+        let text = self.command(workspace, "command", &body).await?;
+        serde_json::from_str(&text).map_err(|_| PortError("the workspace's answer is malformed".to_owned()))
+    }
+
+    async fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) {
+        settle::settle(&self.binding("WORKSPACE"), workspace, settlement).await;
+    }
+
+    async fn settled(&self, workspace: &WorkspaceId) {
+        settle::settled(workspace).await;
+    }
+
+    async fn outbox(&self, workspace: &WorkspaceId) -> Result<Vec<JournalEntry>, PortError> {
+        let text = self.command(workspace, "outbox", "").await?;
+        serde_json::from_str(&text).map_err(|_| PortError("the outbox is malformed".to_owned()))
+    }
+
+    async fn ledger(
+        &self,
+        workspace: &WorkspaceId,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<(Vec<JournalEntry>, Option<u64>), PortError> {
+        let body = serde_json::json!({"before": before, "limit": limit}).to_string();
+        let text = self.command(workspace, "ledger", &body).await?;
+        serde_json::from_str(&text).map_err(|_| PortError("the ledger is malformed".to_owned()))
+    }
+
+    async fn send(&self, call: Call) -> Result<Upstream, Breakage> {
+        let abort = AbortOnDrop::new().map_err(|_| Breakage::Connect)?;
+        let headers = Object::new();
+        for (name, value) in &call.headers {
+            let _ = Reflect::set(&headers, &JsValue::from_str(name), &JsValue::from_str(value));
+        }
+        let body = Uint8Array::from(call.body.as_slice());
+        drop(call.body);
+        let sent = glue::send(&call.url, &headers, &body, &abort.control().signal());
+        let response = JsFuture::from(sent).await.map_err(|_| Breakage::Connect)?;
+        let response = response.dyn_into::<Response>().map_err(|_| Breakage::Connect)?;
+        Ok(Upstream::new(response, abort))
+    }
+
+    async fn sleep(&self, ms: u64) {
+        let _ = JsFuture::from(glue::sleep(glue::js_ms(ms))).await;
+    }
+
+    async fn left(&self) {
+        let _ = JsFuture::from(self.left.clone()).await;
+    }
+
+    fn open_stream(&self) -> (Downstream, JsValue) {
+        stream::open()
+    }
+
+    async fn pump(
+        &self,
+        answer: Upstream,
+        client: &mut Downstream,
+        relay: &Rc<RefCell<Relay>>,
+        amend: Amend<'_>,
+        waits: Waits,
+    ) -> (Stop, bool) {
+        stream::pump(answer, client, relay, amend, waits, &self.left).await
+    }
+
+    fn in_background(&self, work: impl Future<Output = ()> + 'static) {
+        self.wait_until(work);
+    }
+
+    fn board(&self) -> &RefCell<Board> {
+        &self.board
+    }
+
+    fn counters(&self) -> Counters {
+        counters::read()
+    }
+
+    fn count_request(&self) {
+        count(|c| c.requests = c.requests.saturating_add(1));
+    }
+
+    async fn kv_get(&self, key: &str) -> Result<Option<String>, PortError> {
+        kv_get(self.binding("KV"), key).await
+    }
+
+    async fn kv_put(&self, key: &str, value: &str) -> Result<(), PortError> {
+        let namespace = self.binding("KV");
+        let put = async {
+            let put = Reflect::get(&namespace, &JsValue::from_str("put"))?.dyn_into::<js_sys::Function>()?;
+            let promise = put.call2(&namespace, &JsValue::from_str(key), &JsValue::from_str(value))?;
+            JsFuture::from(Promise::resolve(&promise)).await
+        };
+        put.await.map(drop).map_err(|error| port_error(&error))
+    }
+
+    async fn sql(&self, statement: &str, values: &[Sql]) -> Result<Vec<Value>, PortError> {
+        d1(self.binding("DB"), statement, values).await
+    }
+
+    fn log(&self, line: &str) {
+        log(line);
+    }
+}

@@ -1,0 +1,198 @@
+// Nothing is lost: workerd is killed (SIGKILL) at every stage of a request, and afterwards the books still add up.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { startGateway } from './support/harness.mjs';
+import * as up from './support/upstream.mjs';
+import { eventually, sleep } from './support/wait.mjs';
+
+const HOLD_MS = 4000;
+/** What was answered this long before a crash must be in the books after it. */
+const SETTLED_MS = 500;
+const seed = Number(process.env.CRASH_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const random = mulberry32(seed);
+let folder;
+let gateway;
+
+function mulberry32(state) {
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Keeps sending requests of all kinds until stopped; remembers what was answered, and when. */
+function traffic(t, workers) {
+  const answered = [];
+  let stop = false;
+  const ways = [{}, { stream: true }, { stream: true, stream_options: { include_usage: true } }];
+  const work = async () => {
+    while (!stop) {
+      const call = t.open({ max_tokens: 50, ...ways[Math.floor(random() * 3)] });
+      try {
+        const reply = await call.reply;
+        if (reply.status === 200) answered.push({ id: reply.id, at: performance.now() });
+        if (reply.status === 402) await sleep(50);
+      } catch {
+        await sleep(20);
+      }
+    }
+  };
+  const all = Array.from({ length: workers }, work);
+  return { answered, end: () => ((stop = true), Promise.all(all)) };
+}
+
+/** The books of a workspace, checked against each other. Waits for what may still come: expiry of holds, and the flush to D1. */
+async function booksAddUp(t, granted, mustHave = []) {
+  const credits = await t.settled(HOLD_MS + 4000);
+  const { balance, entries } = await t.ledger();
+  const sum = (list, pick) => list.reduce((total, item) => total + pick(item), 0);
+  assert.equal(balance, credits.balance_nanos, 'one balance');
+  assert.ok(balance >= 0, `the balance is ${balance}`);
+  assert.equal(sum(entries, (entry) => entry.nanos), balance, 'the ledger adds up to the balance');
+  const grants = entries.filter((entry) => entry.kind === 'grant');
+  assert.equal(sum(grants, (entry) => entry.nanos), granted, 'the grants are what was granted');
+  const charges = new Map();
+  for (const entry of entries.filter((entry) => entry.kind === 'charge')) {
+    assert.ok(!charges.has(entry.id), `${entry.id} is charged twice`);
+    charges.set(entry.id, 0 - entry.nanos);
+  }
+  const rows = await t.activity();
+  const ids = rows.map((row) => row.id);
+  assert.equal(new Set(ids).size, ids.length, 'no row is there twice');
+  for (const row of rows) {
+    assert.ok(charges.has(row.id), `the row ${row.id} (${row.ending}) has no charge`);
+    assert.equal(row.cost_nanos, charges.get(row.id), `row and charge of ${row.id} agree`);
+  }
+  assert.deepEqual([...charges.keys()].sort(), [...ids].sort(), 'every charge has its row');
+  assert.equal(sum(rows, (row) => row.cost_nanos), granted - balance, 'the rows add up to what is gone');
+  for (const id of mustHave) assert.ok(charges.has(id), `${id} was answered long before the crash and is not in the books`);
+  await eventually(async () => {
+    const stored = await gateway.d1(`SELECT id FROM activity WHERE id IN (SELECT value FROM json_each(?))`, JSON.stringify(ids));
+    assert.deepEqual(stored.map(({ id }) => id).sort(), [...ids].sort());
+    return true;
+  }, 'D1 has every row once', { ms: 10_000, pause: 100 });
+  return { balance, rows };
+}
+
+describe(`Crashes (CRASH_SEED=${seed})`, { timeout: 150_000 }, () => {
+  before(async () => {
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-crash-'));
+    gateway = await startGateway({ persist: folder, vars: { HOLD_MS, TOTAL_TIMEOUT_MS: 3000 } });
+  });
+  after(async () => {
+    await gateway?.stop();
+    fs.rmSync(folder, { recursive: true, force: true });
+  });
+
+  const points = {
+    'while the provider has the request': async (t) => {
+      t.p1.does(up.hang);
+      t.open();
+      await t.p1.arrival();
+    },
+    'in the middle of a stream': async (t) => {
+      t.p1.does(up.sse([up.role(), up.flow(5)]));
+      const calls = [t.open({ stream: true }), t.openStream()];
+      await Promise.all(calls.map((call) => call.until('word3')));
+    },
+    'the moment the client has a whole answer': async (t) => {
+      await Promise.all([t.chat(), t.stream(), t.chat({ stream: true })]);
+    },
+    'after the settlement, before the flush': async (t) => {
+      const replies = await Promise.all([t.chat(), t.stream(), t.chat({ stream: true })]);
+      await sleep(SETTLED_MS);
+      return replies.map((reply) => reply.id);
+    },
+    'about when the flush is under way': async (t) => {
+      const replies = await Promise.all([t.chat(), t.stream(), t.chat({ stream: true })]);
+      await sleep(1900 + random() * 250);
+      return replies.map((reply) => reply.id);
+    },
+    'right after a grant was answered': async (t) => {
+      await gateway.grant(t.workspace, '2');
+      t.granted += 2e9;
+    },
+  };
+
+  test('at each stage of a request', async () => {
+    const scenes = [];
+    for (const [point, run] of Object.entries(points)) {
+      const t = Object.assign(await gateway.scene({ at: ['p1'] }), { granted: 10e9, point });
+      // A first request, so that there are books to lose.
+      t.mustHave = [(await t.chat()).is(200).id];
+      await t.row(t.mustHave[0]);
+      t.mustHave.push(...((await run(t)) ?? []));
+      await gateway.crash();
+      scenes.push(t);
+    }
+    for (const t of scenes) {
+      try {
+        await booksAddUp(t, t.granted, t.mustHave);
+        t.p1.does(up.answer());
+        (await t.chat()).is(200);
+      } catch (error) {
+        throw new Error(`killed ${t.point}: ${error.message}`, { cause: error });
+      }
+    }
+  });
+
+  test('at random moments under load, again and again', async () => {
+    const t = await gateway.scene({ at: ['p1', 'p2'], dollars: '0.5' });
+    t.p1.does(async (exchange) => {
+      const chance = random();
+      await sleep(random() * 30);
+      if (chance < 0.1) return up.fail(500)(exchange);
+      if (chance < 0.2 && exchange.body.stream) return up.sse([up.role(), up.text('half'), up.cut])(exchange);
+      return up.answer({ usage: up.usage(1 + Math.floor(random() * 20), 1 + Math.floor(random() * 40)) })(exchange);
+    });
+    const mustHave = [];
+    for (let round = 0; round < 6; round++) {
+      const load = traffic(t, 6);
+      await sleep(700 + random() * 1500);
+      await gateway.crash();
+      const killed = performance.now();
+      await sleep(200);
+      await load.end();
+      const { answered } = load;
+      mustHave.push(...answered.filter(({ at }) => at < killed - SETTLED_MS - 200 || at > killed).map(({ id }) => id));
+    }
+    assert.ok(mustHave.length > 50, `only ${mustHave.length} requests were answered`);
+    await sleep(SETTLED_MS);
+    await booksAddUp(t, 0.5e9, mustHave);
+  });
+
+  test('against a small balance: crashes create no credits', async () => {
+    const t = await gateway.scene({ at: ['p1'], dollars: '0.002' });
+    t.p1.does(up.answer({ usage: up.usage(20, 50) }));
+    for (let round = 0; round < 3; round++) {
+      const load = traffic(t, 4);
+      await sleep(200 + random() * 300);
+      await gateway.crash();
+      await load.end();
+      const { balance_nanos, available_nanos } = await t.credits();
+      assert.ok(available_nanos <= balance_nanos && balance_nanos >= 0);
+    }
+    await booksAddUp(t, 2_000_000);
+  });
+
+  test('an orderly restart keeps keys, limits, credits and the books', async () => {
+    const t = await gateway.scene({ at: ['p1'], limits: { parallel_requests: 7 } });
+    const id = (await t.chat()).is(200).id;
+    const row = await t.row(id);
+    const { upstreams } = gateway;
+    await gateway.mf.dispose();
+    const again = await startGateway({ persist: folder, upstreams, vars: { HOLD_MS, TOTAL_TIMEOUT_MS: 3000 }, migrate: false });
+    gateway.mf = again.mf;
+    gateway.url = again.url;
+    assert.deepEqual(await t.row(id), row);
+    (await t.chat()).is(200);
+    const workspace = (await gateway.admin('GET', `/workspaces/${t.workspace}`)).is(200).json;
+    assert.equal(workspace.limits.parallel_requests, 7);
+    await booksAddUp(t, 10e9, [id]);
+  });
+});
