@@ -285,8 +285,12 @@ pub struct Workspace {
     seq: u64,
     /// Journal rows up to this number are in D1.
     flushed: u64,
+    /// Whether the journal has activity rows beyond that.
+    has_unflushed_rows: bool,
     swept: Millis,
     wakes: Option<Millis>,
+    /// The last admission.
+    admitted: Millis,
 }
 
 impl Workspace {
@@ -313,8 +317,10 @@ impl Workspace {
             grants: HashMap::new(),
             seq,
             flushed: 0,
+            has_unflushed_rows: true,
             swept: now,
             wakes: None,
+            admitted: Millis(0),
         };
         for (name, value) in &stored.values {
             workspace.load(name, value);
@@ -386,12 +392,16 @@ impl Workspace {
         Credits { balance: self.account.balance(), held: self.account.held(), available: self.account.available() }
     }
 
-    /// An alarm: ends what expired. The object flushes the outbox besides.
+    /// An alarm: ends what expired, and lowers the ceiling when nobody came for a while. The object flushes the outbox besides.
     pub fn wake(&mut self, now: Millis) -> Vec<Effect> {
         self.wakes = None;
         let mut effects = Vec::new();
         self.sweep(now, &mut effects);
-        if self.flushed < self.seq {
+        let is_quiet = now.since(self.admitted) >= FLUSH_MS;
+        if is_quiet && self.account.tighten_ceiling() {
+            self.journal(Vec::new(), now, &mut effects);
+        }
+        if self.has_unflushed_rows || !is_quiet {
             self.wake_at(now.plus(FLUSH_MS), &mut effects);
         } else if let Some(at) = self.account.next_expiry() {
             self.wake_at(at.plus(1), &mut effects);
@@ -402,6 +412,7 @@ impl Workspace {
     /// Rows up to `through` are in D1 now.
     pub fn flushed_through(&mut self, through: u64) -> Vec<Effect> {
         self.flushed = self.flushed.max(through.min(self.seq));
+        self.has_unflushed_rows = self.flushed < self.seq;
         vec![Effect::Put { name: "flushed".to_owned(), value: self.flushed.to_string() }]
     }
 
@@ -470,8 +481,10 @@ impl Workspace {
     ) -> Admitted {
         self.gates.entry(admit.key.clone()).or_default().enter(admit.tokens, now);
         self.gate.enter(admit.tokens, now);
+        self.admitted = now;
         if raised {
             self.journal(Vec::new(), now, effects);
+            self.wake_at(now.plus(FLUSH_MS), effects);
         }
         let (requests, tokens) = self.allowances(&admit.key, &limits.0, &limits.1, now);
         let flight = Flight { key: admit.key, model: admit.model, held, tokens: admit.tokens, entered: now };
@@ -542,7 +555,6 @@ impl Workspace {
                 tokens: None,
             });
         };
-        self.account.set_ceiling();
         let entry = Entry {
             id: grant.entry.as_str().to_owned(),
             kind: EntryKind::Grant,
@@ -586,6 +598,7 @@ impl Workspace {
         let row = JournalRow { at: now, balance: self.account.balance(), ceiling: self.account.ceiling(), entries };
         effects.push(Effect::Journal { seq: self.seq, body: serde_json::to_string(&row).unwrap_or_default() });
         if has_rows {
+            self.has_unflushed_rows = true;
             self.wake_at(now.plus(FLUSH_MS), effects);
         }
     }

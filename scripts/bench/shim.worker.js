@@ -42,13 +42,13 @@ async function name(input, init) {
   const url = typeof input === 'string' ? input : input.url;
   const body = init?.body ?? (input instanceof Request ? await input.text() : '');
   const text = typeof body === 'string' ? body : new TextDecoder().decode(body);
-  return [url, /^\{"(\w+)"/.exec(text)?.[1] ?? ''];
+  return [url, /^\{"(\w+)"/.exec(text)?.[1] ?? '', text];
 }
 
 async function record([url, command], response) {
   const { status } = response;
   const headers = [...response.headers];
-  const body = await response.arrayBuffer();
+  const body = await response.text();
   if (response.ok) {
     if (!recorded.has(url)) recorded.set(url, new Map());
     recorded.get(url).set(command, { status, headers, body });
@@ -60,10 +60,12 @@ async function record([url, command], response) {
 async function replay(input, init, really) {
   const commands = recorded.get(typeof input === 'string' ? input : input.url);
   if (!commands) return really(input, init);
-  const [, command] = commands.size > 1 ? await name(input, init) : [undefined, commands.keys().next().value];
+  const [, command, text] = commands.size > 1 ? await name(input, init) : [undefined, commands.keys().next().value, ''];
   const reply = commands.get(command);
   if (!reply) throw new Error(`the bench has no recorded reply to ${command}`);
-  return new Response(reply.body, reply);
+  // What is held is what was asked for at most, not what the recorded request held.
+  const most = /"most":(\d+)/.exec(text)?.[1];
+  return new Response(most ? reply.body.replace(/"held":\d+/, `"held":${most}`) : reply.body, reply);
 }
 
 const upstreamFetch = globalThis.fetch;

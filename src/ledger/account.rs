@@ -176,6 +176,15 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
         self.peak = self.held();
     }
 
+    /// Sets the ceiling to exactly what is held, for a time in which nobody is let in: were the object to lose its memory
+    /// now (as an idle object does), no credit beyond these holds would be out of reach. Says whether that changed it.
+    pub fn tighten_ceiling(&mut self) -> bool {
+        let changes = self.ceiling != self.held();
+        self.ceiling = self.held();
+        self.peak = self.held();
+        changes
+    }
+
     /// Ends a hold with `cost`. `claimed` is what the sender was granted and `admitted` when: they count only for a hold
     /// that a crash made the account forget.
     pub fn settle(&mut self, id: &Id, cost: Nanos, claimed: Nanos, admitted: Millis, now: Millis) -> Settled {

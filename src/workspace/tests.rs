@@ -132,16 +132,35 @@ fn refused(reply: Reply) -> String {
 #[test]
 fn a_request_from_admission_to_outbox() {
     let mut b = Bench::new("1");
+    b.admit(9, 5, 5);
     let before = b.journal.len();
     assert!(matches!(b.admit(1, 500, 10), Reply::Admitted(Admitted { held: Nanos(500), .. })));
-    assert_eq!(b.journal.len(), before, "admission writes nothing");
+    assert_eq!(b.journal.len(), before, "admission under the ceiling writes nothing");
     b.settle(1, 200, 20);
     assert_eq!(b.journal.len(), before + 1, "settlement writes one row");
     assert_eq!(b.balance(), 1_000_000_000 - 200);
     let row: JournalRow = serde_json::from_str(&b.journal.last().unwrap().1).unwrap();
     assert_eq!(row.entries[0].entry.nanos, Nanos(-200));
     assert_eq!(raw(&row)["id"], id(1).as_str());
-    assert_eq!(b.wake, Some(Millis(20 + FLUSH_MS)));
+    assert_eq!(b.wake, Some(Millis(5 + FLUSH_MS)));
+}
+
+#[test]
+fn an_idle_workspace_that_loses_its_memory_keeps_its_credits_in_reach() {
+    let mut b = Bench::new("1");
+    b.admit(1, 500, 10);
+    b.admit(2, 700, 10);
+    b.settle(1, 200, 20);
+    let effects = b.workspace.wake(Millis(20 + FLUSH_MS));
+    b.store(effects);
+    b.crash(60_000 - 1);
+    let credits = b.workspace.credits();
+    assert_eq!((credits.held, credits.available), (Nanos(700), Nanos(1_000_000_000 - 200 - 700)));
+    let row = RawValue::NULL.to_owned();
+    let settlement =
+        Settlement { id: id(2), key: key(), admitted: Millis(10), held: Nanos(700), cost: Nanos(100), tokens: 1, row };
+    b.run(Command::Settle(vec![settlement]), 60_000);
+    assert_eq!(b.workspace.credits().available.0, 1_000_000_000 - 300);
 }
 
 #[test]
@@ -174,8 +193,12 @@ fn an_expired_hold_leaves_a_row_and_no_charge() {
     b.admit(1, 500, 10);
     let effects = b.workspace.wake(Millis(10 + HOLD_MS));
     b.store(effects);
-    let row: JournalRow = serde_json::from_str(&b.journal.last().unwrap().1).unwrap();
-    assert_eq!(raw(&row)["ending"], "expired");
+    let row = b
+        .journal
+        .iter()
+        .map(|(_, body)| serde_json::from_str::<JournalRow>(body).unwrap())
+        .find(|row| !row.entries.is_empty() && row.at.0 > 0);
+    assert_eq!(raw(&row.unwrap())["ending"], "expired");
     assert_eq!(b.balance(), 1_000_000_000);
     b.settle(1, 200, 10);
     assert_eq!(b.balance(), 1_000_000_000, "late news change nothing");
