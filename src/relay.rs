@@ -98,6 +98,11 @@ impl Relay {
         self.view == UsageView::Shown
     }
 
+    /// Whether no frame is unfinished: a comment may stand here.
+    pub fn is_at_border(&self) -> bool {
+        self.frames.pending().is_empty()
+    }
+
     /// Whether the price goes into the usage chunk.
     pub fn is_priced(&self) -> bool {
         self.view == UsageView::Priced

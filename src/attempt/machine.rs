@@ -5,11 +5,11 @@ use serde_json::json;
 
 use crate::activity::row::AttemptRow;
 use crate::attempt::classify::{Class, Verdict};
-use crate::error::{Code, Failure};
+use crate::error::{Blame, Code, Failure};
 use crate::time::Millis;
 
 /// The wait a client is told when nobody named one, in milliseconds.
-const RETRY_AFTER_MS: u64 = 5_000;
+const RETRY_AFTER_MS: u64 = 1_000;
 
 /// How long and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,9 +168,9 @@ impl Machine {
             .iter()
             .map(|row| json!({"provider": row.provider, "status": row.status, "class": row.class, "code": row.code, "ms": row.ms}))
             .collect();
-        let wait = match code {
-            Code::ProviderBusy | Code::ProviderUnavailable => Some(self.shortest_wait_ms.unwrap_or(RETRY_AFTER_MS)),
-            _ => self.shortest_wait_ms,
+        let wait = match code.blame() {
+            Blame::Provider => Some(self.shortest_wait_ms.unwrap_or(RETRY_AFTER_MS)),
+            Blame::Client | Blame::Gateway => None,
         };
         let mut failure = Failure::new(code, message(code, attempts.len()))
             .with_details(json!({ "attempts": attempts }))

@@ -227,15 +227,17 @@ fn label(body: &Body, key: &str) -> Result<Option<String>, Failure> {
     }
 }
 
+/// The larger of the two limits: which one a provider obeys when both are there is its own matter.
 fn max_output(body: &Body) -> Result<Option<u64>, Failure> {
+    let mut most = None;
     for key in ["max_completion_tokens", "max_tokens"] {
         match field::<i64>(body, key)? {
             Some(n) if n < 1 => return Err(Failure::invalid(key, "must be at least 1")),
-            Some(n) => return Ok(u64::try_from(n).ok()),
+            Some(n) => most = most.max(u64::try_from(n).ok()),
             None => {}
         }
     }
-    Ok(None)
+    Ok(most)
 }
 
 fn choices(body: &Body) -> Result<u64, Failure> {

@@ -79,8 +79,8 @@ export function identity() {
   return new IdentityTransformStream();
 }
 
-// Every chunk goes through `push` (bytes in, bytes or undefined out). Answers eof, broken, idle, deadline or left.
-export async function pumpSeen(reader, writer, push, atBorder, comment, waits, left, control) {
+// Every chunk goes through `push` (bytes in, whole frames or undefined out, so a comment never falls into a frame). Answers eof, broken, idle, deadline or left.
+export async function pumpSeen(reader, writer, push, comment, waits, left, control) {
   const [idle, keepAlive, total] = waits;
   const deadline = Date.now() + total;
   let last = Date.now();
@@ -95,7 +95,7 @@ export async function pumpSeen(reader, writer, push, atBorder, comment, waits, l
     const now = Date.now();
     if (now - last >= idle) end("idle");
     else if (now >= deadline) end("deadline");
-    else if (now - last >= keepAlive && !commenting && atBorder()) {
+    else if (now - last >= keepAlive && !commenting) {
       commenting = true;
       writer.write(comment).then(
         () => {
@@ -112,6 +112,8 @@ export async function pumpSeen(reader, writer, push, atBorder, comment, waits, l
       try {
         read = await reader.read();
       } catch {
+        // When the client leaves, the runtime may end our call before it tells.
+        if (stop === null) await Promise.race([left, sleep(NEWS_MS)]);
         return stop ?? "broken";
       }
       if (stop !== null) return stop;
@@ -133,83 +135,167 @@ export async function pumpSeen(reader, writer, push, atBorder, comment, waits, l
   }
 }
 
+// A wait that can be given up.
+function timer(ms) {
+  let id;
+  const done = new Promise((resolve) => {
+    id = setTimeout(() => resolve(TICK), ms);
+  });
+  return [done, () => clearTimeout(id)];
+}
+
+const TICK = Symbol("tick");
+const LEFT = Symbol("left");
+const FAILED = Symbol("failed");
+const ENDED = Symbol("ended");
 // How often the second branch is looked at, in milliseconds: often enough for time-outs, seldom enough to cost nothing.
 const LOOK_MS = 50;
+// How long after a break the news of the client's leaving may be late, in milliseconds.
+const NEWS_MS = 40;
+// A pipe may be interrupted as long as no more than this went through it: so much fits into the buffers between here and
+// a client that does not read, so after a second of silence nothing of it is still in the pipe.
+const INTERRUPT_BYTES = 128 * 1024;
 
 // The runtime moves the bytes; the second branch of the tee is read in large pieces now and then, so that usage, silence
 // and the end are known. A read takes what is there: it must never ask for more than one byte at least, or the tee would
-// hold the client's branch back.
-export async function pumpNative(body, writable, observe, waits, left, control) {
-  const [idle, , total] = waits;
+// hold the client's branch back. On silence the pipe is taken apart and the rest goes by hand, with comments.
+export async function pumpNative(body, writable, observe, atBorder, comment, waits, left, control) {
+  const [idle, keepAlive, total] = waits;
   const deadline = Date.now() + total;
   const [out, seen] = body.tee();
+  const interrupt = new AbortController();
   let piped = null;
-  const pipe = out.pipeTo(writable, { preventClose: true, preventAbort: true, preventCancel: true }).then(
-    () => {
-      piped = "done";
-    },
-    () => {
-      piped = "failed";
-    },
-  );
+  const pipe = out
+    .pipeTo(writable, { preventClose: true, preventAbort: true, preventCancel: true, signal: interrupt.signal })
+    .then(
+      () => {
+        piped = ENDED;
+      },
+      () => {
+        piped = FAILED;
+      },
+    );
   let gone = false;
   const leaves = left.then(() => {
     gone = true;
+    return LEFT;
   });
   const reader = seen.getReader({ mode: "byob" });
-  let view = new Uint8Array(65536);
-  let stop = null;
-  for (;;) {
-    let read = reader.read(view).then(
-      (result) => result,
-      () => null,
+  let settled = false;
+  const next = (buffer) => {
+    settled = false;
+    return reader.read(new Uint8Array(buffer)).then(
+      (result) => {
+        settled = true;
+        return result;
+      },
+      () => {
+        settled = true;
+        return null;
+      },
     );
-    let result;
-    const patience = Math.max(1, Math.min(idle, deadline - Date.now()));
-    let timer;
-    const silence = new Promise((resolve) => {
-      timer = setTimeout(() => resolve("silence"), patience);
-    });
-    if (piped === "done") result = await read;
-    else result = await Promise.race([read, silence, leaves.then(() => "left"), pipe.then(() => (piped === "failed" ? "failed" : read))]);
-    clearTimeout(timer);
-    if (result === "silence") {
-      stop = Date.now() >= deadline ? "deadline" : "idle";
-      break;
+  };
+  const broken = async () => {
+    // When the client leaves, the runtime may end our call before it tells.
+    if (!gone && piped !== FAILED) await Promise.race([leaves, sleep(NEWS_MS)]);
+    return gone ? "left" : "broken";
+  };
+  const end = async (why) => {
+    if (why !== "eof") control.abort();
+    return why;
+  };
+  let bytes = 0;
+  let last = Date.now();
+  let read = next(new ArrayBuffer(65536));
+  for (;;) {
+    const now = Date.now();
+    const mayInterrupt = piped === null && bytes <= INTERRUPT_BYTES;
+    const patience = Math.min(last + idle - now, deadline - now, mayInterrupt ? last + keepAlive - now : Infinity);
+    const [silence, noSilence] = timer(Math.max(1, patience));
+    const racers = [read, silence, leaves];
+    if (piped === null) racers.push(pipe.then(() => (piped === FAILED ? FAILED : read)));
+    const result = await Promise.race(racers);
+    noSilence();
+    if (result === TICK) {
+      const silent = Date.now() - last;
+      if (Date.now() >= deadline) return end("deadline");
+      if (silent >= idle) return end("idle");
+      if (piped !== null || bytes > INTERRUPT_BYTES || silent < keepAlive) continue;
+      interrupt.abort();
+      await pipe;
+      if (piped === ENDED) continue;
+      // Something came in the very moment: nobody can tell whether the pipe still delivered it.
+      if (settled) return end("broken");
+      out.cancel().catch(() => {});
+      return end(await byHand(reader, read, next, writable, observe, atBorder, comment, [idle, keepAlive], deadline, leaves));
     }
-    if (result === "failed" || result === "left") {
-      // Either the source broke, then this read fails too, or the client is gone. What has come so far still counts.
-      result = await Promise.race([read, sleep(20).then(() => "left")]);
-      if (result !== null && result !== "left" && result.value?.byteLength) observe(result.value);
-      stop = result === null && !gone ? "broken" : "left";
-      break;
+    if (result === LEFT || result === FAILED) {
+      // Either the source broke, then reading fails too, or the client is gone. What has come so far still counts.
+      let rest = await Promise.race([read, sleep(NEWS_MS).then(() => TICK)]);
+      while (rest !== null && rest !== TICK && !rest.done) {
+        observe(rest.value);
+        rest = await Promise.race([next(rest.value.buffer), sleep(NEWS_MS).then(() => TICK)]);
+      }
+      return end(rest === null && !gone ? await broken() : "left");
     }
-    if (result === null) {
-      stop = gone ? "left" : "broken";
-      break;
+    if (result === null) return end(await broken());
+    if (result.value?.byteLength) {
+      bytes += result.value.byteLength;
+      observe(result.value);
+      last = Date.now();
     }
-    if (result.value?.byteLength) observe(result.value);
-    if (result.done) {
-      stop = "eof";
-      break;
-    }
-    view = new Uint8Array(result.value.buffer);
+    if (result.done) break;
+    read = next(result.value.buffer);
     if (piped === null && !gone) {
-      let tick;
-      await Promise.race([
-        new Promise((resolve) => {
-          tick = setTimeout(resolve, LOOK_MS);
-        }),
-        pipe,
-        leaves,
-      ]);
-      clearTimeout(tick);
+      const [look, noLook] = timer(LOOK_MS);
+      await Promise.race([look, pipe, leaves]);
+      noLook();
     }
   }
-  if (stop !== "eof") control.abort();
   // The client must have all of it before anything is written behind it.
-  if (stop === "eof") await Promise.race([pipe, leaves]);
-  if (stop === "eof" && (piped === "failed" || gone)) return "left";
-  if (stop === "idle" || stop === "deadline") await Promise.race([pipe, leaves, sleep(1000)]);
-  return stop;
+  await Promise.race([pipe, leaves]);
+  return piped === FAILED || gone ? "left" : "eof";
+}
+
+async function byHand(reader, first, next, writable, observe, atBorder, comment, [idle, keepAlive], deadline, leaves) {
+  const writer = writable.getWriter();
+  let read = first;
+  let last = Date.now();
+  let left = false;
+  const write = (bytes) =>
+    Promise.race([
+      writer.write(bytes).then(
+        () => true,
+        () => false,
+      ),
+      leaves.then(() => false),
+    ]);
+  try {
+    left = !(await write(comment));
+    for (;;) {
+      if (left) return "left";
+      const now = Date.now();
+      const [silence, noSilence] = timer(Math.max(1, Math.min(keepAlive, last + idle - now, deadline - now)));
+      const result = await Promise.race([read, silence, leaves]);
+      noSilence();
+      if (result === LEFT) return "left";
+      if (result === TICK) {
+        if (Date.now() >= deadline) return "deadline";
+        if (Date.now() - last >= idle) return "idle";
+        if (atBorder()) left = !(await write(comment));
+        continue;
+      }
+      if (result === null) {
+        const news = await Promise.race([leaves, sleep(NEWS_MS)]);
+        return news === LEFT ? "left" : "broken";
+      }
+      if (result.done) return "eof";
+      last = Date.now();
+      observe(result.value);
+      left = !(await write(result.value.slice()));
+      read = next(result.value.buffer);
+    }
+  } finally {
+    writer.releaseLock();
+  }
 }

@@ -21,17 +21,19 @@ extern "C" {
         reader: &JsValue,
         writer: &JsValue,
         push: &Function,
-        at_border: &Function,
         comment: &Uint8Array,
         waits: &Array,
         left: &Promise,
         control: &AbortController,
     ) -> Promise;
     #[wasm_bindgen(js_name = pumpNative)]
+    #[allow(clippy::too_many_arguments)]
     pub fn pump_native(
         body: &JsValue,
         writable: &JsValue,
         observe: &Function,
+        at_border: &Function,
+        comment: &Uint8Array,
         waits: &Array,
         left: &Promise,
         control: &AbortController,

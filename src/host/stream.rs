@@ -206,15 +206,19 @@ async fn natively(
     }
     client.release();
     let Some(body) = answer.response.body() else { return Stop::Eof };
-    let relay = Rc::clone(relay);
+    let observed = Rc::clone(relay);
     let observe = Closure::<dyn FnMut(Uint8Array)>::new(move |bytes: Uint8Array| {
-        relay.borrow_mut().push(&bytes.to_vec(), None, &|_| None);
+        observed.borrow_mut().push(&bytes.to_vec(), None, &|_| None);
     });
+    let asked = Rc::clone(relay);
+    let at_border = Closure::<dyn FnMut() -> bool>::new(move || asked.borrow().is_at_border());
     let waits = glue::numbers(&[waits.idle_ms, waits.keep_alive_ms, waits.total_ms]);
     let pumped = glue::pump_native(
         body.as_ref(),
         &client.writable,
         observe.as_ref().unchecked_ref(),
+        at_border.as_ref().unchecked_ref(),
+        &Uint8Array::from(KEEP_ALIVE),
         &waits,
         left,
         answer.abort.control(),
@@ -239,14 +243,11 @@ async fn seen(
         pushed.borrow_mut().push(&bytes.to_vec(), Some(&mut out), &|_| None);
         (!out.is_empty()).then(|| Uint8Array::from(out.as_slice()))
     });
-    // What is written here are whole frames, so a comment never falls into one.
-    let at_border = Closure::<dyn FnMut() -> bool>::new(|| true);
     let waits = glue::numbers(&[waits.idle_ms, waits.keep_alive_ms, waits.total_ms]);
     let pumped = glue::pump_seen(
         &reader,
         &writer,
         push.as_ref().unchecked_ref(),
-        at_border.as_ref().unchecked_ref(),
         &Uint8Array::from(KEEP_ALIVE),
         &waits,
         left,

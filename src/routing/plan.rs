@@ -144,11 +144,6 @@ pub fn nobody(asked: &str, removed: &[Removed]) -> Failure {
             .about("messages")
             .with_details(details);
     }
-    if able_all(Rule::Region) {
-        return Failure::new(Code::RegionUnavailable, format!("no provider serves `{asked}` in the regions asked for"))
-            .about("provider.regions")
-            .with_details(details);
-    }
     let message = format!("no provider can serve `{asked}` under these conditions; details.removed says why for each");
     Failure::new(Code::NoEligibleProvider, message).about("model").with_details(details)
 }

@@ -369,8 +369,9 @@ async fn attempts<P: Ports>(
             headers: headers(ports.as_ref(), candidate),
             body,
         };
+        let answered = Cell::new(None);
         let result = {
-            let work = one(ports.as_ref(), generation, candidate, call);
+            let work = one(ports.as_ref(), generation, candidate, call, &answered);
             let deadline = ports.sleep(wait_ms);
             pin_mut!(work, deadline);
             match select(work, deadline).await {
@@ -393,7 +394,7 @@ async fn attempts<P: Ports>(
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),
-                    status: trouble.status,
+                    status: trouble.status.or(answered.get()),
                     verdict: trouble.verdict,
                     param: trouble.param,
                     retry_after_ms: trouble.retry_after_ms,
@@ -461,10 +462,12 @@ async fn one<P: Ports>(
     generation: &Generation,
     candidate: &Candidate,
     call: Call,
+    answered: &Cell<Option<u16>>,
 ) -> Result<(u16, What<P>), Trouble> {
     let quirks = candidate.provider().map(|provider| provider.quirks.clone()).unwrap_or_default();
     let mut answer = ports.send(call).await.map_err(Trouble::broke)?;
     let status = answer.status();
+    answered.set(Some(status));
     if !(200..300).contains(&status) {
         let asked = wait::from_headers(
             answer.header("retry-after-ms").as_deref(),

@@ -179,14 +179,17 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
 
   test('when rules leave no provider, the answer names each candidate and its rule', async () => {
     const t = await gateway.scene();
-    const rules = async (body) => (await t.chat(body)).fails('no_eligible_provider').details.removed.map(({ provider, rule }) => `${provider} ${rule}`).sort();
+    const rules = async (body, code = 'no_eligible_provider') => {
+      const { removed } = (await t.chat(body)).fails(code).details;
+      return removed.map(({ provider, rule }) => `${provider} ${rule}`).sort();
+    };
     const all = (rule) => ['p1', 'p2', 'p3'].map((provider) => `${provider} ${rule}`);
     assert.deepEqual(await rules({ provider: { only: ['nobody'] } }), all('not_in_list'));
     assert.deepEqual(await rules({ provider: { ignore: ['p1', 'p2', 'p3'] } }), all('ignored'));
     assert.deepEqual(await rules({ provider: { order: ['nobody'], allow_fallbacks: false } }), all('not_in_list'));
     assert.deepEqual(await rules({ provider: { zdr: true } }), all('privacy'));
     assert.deepEqual(await rules({ provider: { data_collection: 'deny' } }), all('privacy'));
-    assert.deepEqual(await rules({ provider: { regions: ['moon'] } }), all('region'));
+    assert.deepEqual(await rules({ provider: { regions: ['moon'] } }, 'region_unavailable'), all('region'));
     assert.deepEqual(await rules({ provider: { max_price: { prompt: 0.5 } } }), all('max_price'));
     assert.deepEqual(await rules({ model: `${t.model}:free`, provider: undefined }), all('not_free'));
     assert.deepEqual(await rules({ model: `nobody:${t.model}`, provider: undefined }), all('pinned'));
@@ -194,7 +197,7 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
     assert.deepEqual(await rules({ model: 'test/keyless', provider: undefined }), ['keyless no_credential']);
     const image = [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://example.com/a.png' } }] }];
     assert.deepEqual(await rules({ model: 'test/blind', provider: undefined, messages: image }), ['p1 capability']);
-    assert.deepEqual(await rules({ model: 'test/blind', provider: undefined, messages: [{ role: 'user', content: 'x'.repeat(20_000) }] }), ['p1 context_length']);
+    assert.deepEqual(await rules({ model: 'test/blind', provider: undefined, messages: [{ role: 'user', content: 'x'.repeat(20_000) }] }, 'context_length_exceeded'), ['p1 context_length']);
     const mixed = await rules({ provider: { ignore: ['p1'], max_price: { prompt: 3 }, only: ['p1', 'p3'] } });
     assert.deepEqual(mixed, ['p1 ignored', 'p2 not_in_list', 'p3 max_price']);
     assert.equal(t.p1.requests.length + t.p2.requests.length + t.p3.requests.length, 0);

@@ -206,6 +206,17 @@ describe('Money', { concurrency: 3, timeout: 120_000 }, () => {
     assert.deepEqual(entries.map((entry) => entry.balance), [7_500_000_001, 8_000_000_001, 7_000_000_001]);
   });
 
+  test('a workspace that slept a while wakes up with all its credits', async () => {
+    const t = await gateway.scene({ at: ['p1'], dollars: '0.2' });
+    const row = await t.row((await t.chat({ max_tokens: 100 })).is(200).id);
+    await t.settled();
+    await sleep(14_000); // workerd puts an object to sleep after ten idle seconds
+    const credits = await t.credits();
+    assert.equal(credits.balance_nanos, 200_000_000 - row.cost_nanos);
+    assert.equal(credits.available_nanos, credits.balance_nanos, `nothing was under way, so nothing is held: ${JSON.stringify(credits)}`);
+    (await t.chat({ max_tokens: 100 })).is(200);
+  });
+
   test('without max_tokens the output limit is lowered to what the credits cover, and the provider and the client are told', async () => {
     const t = await gateway.scene({ at: ['p1'], dollars: '0.003' });
     t.p1.does(up.hang);

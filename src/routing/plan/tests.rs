@@ -115,7 +115,7 @@ fn the_requests_order_wins_over_price() {
 fn the_answer_when_nobody_is_left_follows_from_the_rules() {
     let code = |plan: &Plan| nobody("org/m", &plan.removed).code;
     assert_eq!(code(&planned(|r| r.provider.only = vec!["none".into()], None)), Code::NoEligibleProvider);
-    assert_eq!(code(&planned(|r| r.provider.regions = vec!["eu".into()], None)), Code::RegionUnavailable);
+    assert_eq!(code(&planned(|r| r.provider.regions = vec!["eu".into()], None)), Code::NoEligibleProvider);
     assert_eq!(code(&planned(|r| r.demand.text_bytes = 1_000_000, None)), Code::ContextLengthExceeded);
     let failure = nobody("org/m", &planned(|r| r.provider.only = vec!["none".into()], None).removed);
     assert_eq!(failure.details.unwrap()["removed"].as_array().unwrap().len(), 3);

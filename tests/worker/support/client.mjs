@@ -10,7 +10,7 @@ export const SECRET = 'secret-of-the-gateway';
 const CODES = {
   invalid_input: [400, 'invalid_request_error'], context_length_exceeded: [400, 'invalid_request_error'],
   unsupported_parameter: [400, 'invalid_request_error'], unauthenticated: [401, 'authentication_error'],
-  insufficient_credits: [402, 'insufficient_quota'], forbidden: [403, 'permission_error'], model_not_allowed: [403, 'permission_error'],
+  insufficient_credits: [402, 'insufficient_quota'], region_unavailable: [403, 'permission_error'], forbidden: [403, 'permission_error'], model_not_allowed: [403, 'permission_error'],
   not_found: [404, 'not_found_error'], model_not_found: [404, 'not_found_error'], no_eligible_provider: [404, 'not_found_error'],
   method_not_allowed: [405, 'invalid_request_error'], idempotency_conflict: [409, 'invalid_request_error'],
   payload_too_large: [413, 'invalid_request_error'], unsupported_media_type: [415, 'invalid_request_error'],
@@ -93,9 +93,12 @@ function checkEnvelope(body, about) {
   return error;
 }
 
-/** The single error event that ends a cut stream; fails where there is none, more than one, or an end mark. */
-export function errorEventOf(reply, code) {
-  const { events } = reply;
+/**
+ * The single error event that ends a cut stream; fails where there is none, more than one, or an end mark. `torn`: the event in
+ * front of it may be half of one, because its first half had been passed on when the provider broke off.
+ */
+export function errorEventOf(reply, code, { torn = false } = {}) {
+  const events = torn ? reply.events.filter(isWhole) : reply.events;
   const errors = events.filter((data) => data !== '[DONE]' && JSON.parse(data).error);
   assert.equal(errors.length, 1, `a cut stream has one error event: ${reply.text}`);
   assert.equal(events.at(-1), errors[0], `the error event is the last: ${reply.text}`);
@@ -104,6 +107,14 @@ export function errorEventOf(reply, code) {
   assert.equal(error.request_id, reply.id);
   if (code) assert.equal(error.code, code, reply.text);
   return error;
+}
+
+function isWhole(data) {
+  try {
+    return data === '[DONE]' || Boolean(JSON.parse(data));
+  } catch {
+    return false;
+  }
 }
 
 export function eventsOf(stream) {
