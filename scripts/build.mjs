@@ -61,7 +61,9 @@ function esbuild() {
 function wasmOpt() {
   const file = at('.tools/wasm-opt');
   const quote = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-  const text = `#!/bin/sh\nexec ${quote(node22())} ${quote(at('node_modules/binaryen/bin/wasm-opt'))} "$@"\n`;
+  // worker-build always asks for the names of functions to be kept; they are a tenth of the bundle.
+  const unnamed = 'for a; do shift; [ "$a" = --debuginfo ] || set -- "$@" "$a"; done';
+  const text = `#!/bin/sh\n${unnamed}\nexec ${quote(node22())} ${quote(at('node_modules/binaryen/bin/wasm-opt'))} "$@"\n`;
   if (readText(file) !== text) {
     fs.mkdirSync(path.dirname(file), { recursive: true });
     fs.writeFileSync(file, text, { mode: 0o755 });

@@ -96,6 +96,12 @@ pub fn parse_at<'a, T: Deserialize<'a>>(text: &'a str, root: &str) -> Result<T, 
     })
 }
 
+/// Parses one value that has no parts of its own to blame. Smaller than [`parse_at`], which follows the path.
+pub fn parse_flat<'a, T: Deserialize<'a>>(text: &'a str, root: &str) -> Result<T, JsonError> {
+    serde_json::from_str(text)
+        .map_err(|error| JsonError { path: Some(root.to_owned()), message: strip_position(&error.to_string()) })
+}
+
 /// Parses a whole body into a type, naming the field that is wrong.
 pub fn parse_body<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, JsonError> {
     let text = std::str::from_utf8(bytes)

@@ -70,6 +70,8 @@ pub struct Seen {
     pub is_done: bool,
     /// The first error.
     pub fault: Option<Fault>,
+    /// That error is a frame that makes no sense, rather than one that tells of an error.
+    pub is_malformed: bool,
 }
 
 /// The machine.
@@ -165,7 +167,7 @@ impl Relay {
             _ => Ending::Finished,
         };
         if stop != Stop::Left {
-            let fault_was_passed_on = native && seen.fault.is_some();
+            let fault_was_passed_on = native && seen.fault.is_some() && !seen.is_malformed;
             match &verdict {
                 Some(verdict) if !fault_was_passed_on => {
                     let failure = Failure::new(verdict.code, "the provider's answer was cut short");
@@ -219,6 +221,7 @@ fn gather(seen: &mut Seen, told: Told) {
     seen.usage = told.usage.or_else(|| seen.usage.take());
     seen.service_tier = told.service_tier.or_else(|| seen.service_tier.take());
     seen.fault = told.fault;
+    seen.is_malformed = told.is_malformed;
 }
 
 /// `data` with `members` added to its top-level `usage` object.

@@ -206,7 +206,7 @@ fn kind_name(kind: Kind) -> &'static str {
 fn field<'a, T: Deserialize<'a>>(body: &'a Body, key: &str) -> Result<Option<T>, Failure> {
     match body.value(key) {
         None | Some("null") => Ok(None),
-        Some(text) => json::parse_at(text, key).map(Some).map_err(failure),
+        Some(text) => json::parse_flat(text, key).map(Some).map_err(failure),
     }
 }
 
@@ -303,7 +303,10 @@ struct WirePrice<'a> {
 }
 
 fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
-    let wire = field::<WireProvider<'_>>(body, "provider")?.unwrap_or_default();
+    let wire: WireProvider<'_> = match body.value("provider") {
+        None | Some("null") => WireProvider::default(),
+        Some(text) => json::parse_at(text, "provider").map_err(failure)?,
+    };
     let price = |raw: Option<&RawValue>, name: &str, per: u64| -> Result<Option<Price>, Failure> {
         let Some(raw) = raw else { return Ok(None) };
         let text = raw.get().trim_matches('"');

@@ -121,6 +121,8 @@ pub struct Told {
     pub service_tier: Option<String>,
     /// An error inside the answer.
     pub fault: Option<Fault>,
+    /// The text is not of the family's shape: `fault` is ours, not the provider's.
+    pub is_malformed: bool,
     /// The stream's end mark.
     pub is_done: bool,
 }
@@ -224,17 +226,15 @@ pub fn frame(data: &str, quirks: &[Quirk]) -> Told {
     }
     match serde_json::from_str::<Wire<'_>>(data) {
         Ok(wire) => told(&wire, data, quirks),
-        Err(_) => Told { fault: odd_fault(data), ..Told::default() },
+        Err(_) => {
+            let fault = serde_json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
+            Told { is_malformed: fault.is_none(), fault: Some(fault.unwrap_or_else(malformed)), ..Told::default() }
+        }
     }
 }
 
-/// Text that is not of the family's shape: an error in a shape of its own, or garbage.
-fn odd_fault(data: &str) -> Option<Fault> {
-    let malformed = || Fault { message: "malformed".to_owned(), ..Fault::default() };
-    match serde_json::from_str::<Value>(data) {
-        Ok(value) => Some(fault::from_value(&value).unwrap_or_else(malformed)),
-        Err(_) => Some(malformed()),
-    }
+fn malformed() -> Fault {
+    Fault { message: "malformed".to_owned(), ..Fault::default() }
 }
 
 fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
@@ -314,9 +314,11 @@ pub struct Answer {
 
 /// Reads a whole (not streamed) answer. `Err` is an error inside a 200, or an answer that is none.
 pub fn answer(bytes: &[u8], quirks: &[Quirk]) -> Result<Answer, Fault> {
-    let malformed = || Fault { message: "malformed".to_owned(), ..Fault::default() };
     let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
-    let wire: Wire<'_> = serde_json::from_str(text).map_err(|_| odd_fault(text).unwrap_or_else(malformed))?;
+    let wire: Wire<'_> = serde_json::from_str(text).map_err(|_| {
+        let value = serde_json::from_str::<Value>(text).ok();
+        value.and_then(|value| fault::from_value(&value)).unwrap_or_else(malformed)
+    })?;
     let told = told(&wire, text, quirks);
     if let Some(fault) = told.fault {
         return Err(fault);

@@ -231,12 +231,15 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
     }
     if (result === LEFT || result === FAILED) {
       // Either the source broke, then reading fails too, or the client is gone. What has come so far still counts.
-      let rest = await Promise.race([read, sleep(NEWS_MS).then(() => TICK)]);
-      while (rest !== null && rest !== TICK && !rest.done) {
+      // A source that still delivers a second time is not broken.
+      for (let looks = 0; looks < 2; looks++) {
+        const rest = await Promise.race([read, sleep(NEWS_MS).then(() => TICK)]);
+        if (rest === null) return end(gone ? "left" : await broken());
+        if (rest === TICK || rest.done) break;
         observe(rest.value);
-        rest = await Promise.race([next(rest.value.buffer), sleep(NEWS_MS).then(() => TICK)]);
+        read = next(rest.value.buffer);
       }
-      return end(rest === null && !gone ? await broken() : "left");
+      return end("left");
     }
     if (result === null) return end(await broken());
     if (result.value?.byteLength) {
@@ -271,7 +274,7 @@ async function byHand(reader, first, next, writable, observe, atBorder, comment,
       leaves.then(() => false),
     ]);
   try {
-    left = !(await write(comment));
+    if (atBorder()) left = !(await write(comment));
     for (;;) {
       if (left) return "left";
       const now = Date.now();

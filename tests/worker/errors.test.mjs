@@ -189,7 +189,7 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
     assert.deepEqual(await rules({ provider: { order: ['nobody'], allow_fallbacks: false } }), all('not_in_list'));
     assert.deepEqual(await rules({ provider: { zdr: true } }), all('privacy'));
     assert.deepEqual(await rules({ provider: { data_collection: 'deny' } }), all('privacy'));
-    assert.deepEqual(await rules({ provider: { regions: ['moon'] } }, 'region_unavailable'), all('region'));
+    assert.deepEqual(await rules({ provider: { regions: ['moon'] } }), all('region'));
     assert.deepEqual(await rules({ provider: { max_price: { prompt: 0.5 } } }), all('max_price'));
     assert.deepEqual(await rules({ model: `${t.model}:free`, provider: undefined }), all('not_free'));
     assert.deepEqual(await rules({ model: `nobody:${t.model}`, provider: undefined }), all('pinned'));

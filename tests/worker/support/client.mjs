@@ -166,7 +166,9 @@ export class Call {
         Object.assign(this, { status: response.statusCode, headers: response.headers, headAt: performance.now() });
         resolve(this);
       });
-      this.request.on('error', (error) => {
+      this.request.on('error', async (error) => {
+        // A server may answer before it has read everything, and then close: the answer is there, although writing failed.
+        if (error.code === 'EPIPE' || error.code === 'ECONNRESET') await new Promise((resolve) => setTimeout(resolve, 50));
         if (this.status === undefined) reject(new Error(`${this.about}: ${error.message}`, { cause: error }));
       });
     });
