@@ -195,10 +195,19 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
       },
     );
   };
-  const broken = async () => {
-    // When the client leaves, the runtime may end our call before it tells.
-    if (!gone && piped !== FAILED) await Promise.race([leaves, sleep(NEWS_MS)]);
-    return gone ? "left" : "broken";
+  // A pipe fails on either end. The writable was not aborted with it: if it cannot be written any more, the client is gone.
+  const whoFailed = async () => {
+    await Promise.race([pipe, leaves, sleep(NEWS_MS)]);
+    if (gone) return "left";
+    if (piped !== FAILED) return "broken";
+    const writer = writable.getWriter();
+    const dead = writer.closed.then(
+      () => "left",
+      () => "left",
+    );
+    const verdict = await Promise.race([dead, leaves.then(() => "left"), sleep(1).then(() => "broken")]);
+    writer.releaseLock();
+    return verdict;
   };
   const end = async (why) => {
     if (why !== "eof") control.abort();
@@ -214,7 +223,7 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
     const [silence, noSilence] = timer(Math.max(1, patience));
     const racers = [read, silence, leaves];
     if (piped === null) racers.push(pipe.then(() => (piped === FAILED ? FAILED : read)));
-    const result = await Promise.race(racers);
+    const result = piped === FAILED || gone ? FAILED : await Promise.race(racers);
     noSilence();
     if (result === TICK) {
       const silent = Date.now() - last;
@@ -230,18 +239,17 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
       return end(await byHand(reader, read, next, writable, observe, atBorder, comment, [idle, keepAlive], deadline, leaves));
     }
     if (result === LEFT || result === FAILED) {
-      // Either the source broke, then reading fails too, or the client is gone. What has come so far still counts.
-      // A source that still delivers a second time is not broken.
-      for (let looks = 0; looks < 2; looks++) {
+      const why = gone ? "left" : await whoFailed();
+      // What has come so far still counts: all of it from a source that broke, what is there of one that goes on.
+      for (let looks = why === "left" ? 2 : 1000; looks > 0; looks--) {
         const rest = await Promise.race([read, sleep(NEWS_MS).then(() => TICK)]);
-        if (rest === null) return end(gone ? "left" : await broken());
-        if (rest === TICK || rest.done) break;
+        if (rest === null || rest === TICK || rest.done) break;
         observe(rest.value);
         read = next(rest.value.buffer);
       }
-      return end("left");
+      return end(why);
     }
-    if (result === null) return end(await broken());
+    if (result === null) return end(await whoFailed());
     if (result.value?.byteLength) {
       bytes += result.value.byteLength;
       observe(result.value);
