@@ -128,11 +128,14 @@ impl Relay {
         let had_pending = !pending.pending().is_empty();
         let before = out.len();
         let Relay { quirks, view, seen, broken, .. } = &mut self;
-        let last = pending.finish(|frame| {
-            let target = if native { None } else { Some(&mut *out) };
-            take(frame, quirks, *view, seen, target, amend);
-        });
-        *broken |= last.is_err();
+        // Only an orderly end can have meant its last bytes as an event.
+        if stop == Stop::Eof {
+            let last = pending.finish(|frame| {
+                let target = if native { None } else { Some(&mut *out) };
+                take(frame, quirks, *view, seen, target, amend);
+            });
+            *broken |= last.is_err();
+        }
         // A last event without its blank line gets one, wherever its bytes went.
         if had_pending && (native || out.len() > before) {
             out.extend_from_slice(b"\n\n");

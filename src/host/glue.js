@@ -195,17 +195,19 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
       },
     );
   };
-  // A pipe fails on either end. The writable was not aborted with it: if it cannot be written any more, the client is gone.
+  // A pipe fails on either end. The writable was not aborted with it: a client that is gone shows in the next write (a
+  // comment, or the end of a line that will never be finished).
   const whoFailed = async () => {
     await Promise.race([pipe, leaves, sleep(NEWS_MS)]);
     if (gone) return "left";
     if (piped !== FAILED) return "broken";
     const writer = writable.getWriter();
-    const dead = writer.closed.then(
-      () => "left",
+    const written = writer.write(atBorder() ? comment : new Uint8Array([10])).then(
+      () => "broken",
       () => "left",
     );
-    const verdict = await Promise.race([dead, leaves.then(() => "left"), sleep(1).then(() => "broken")]);
+    // A client that listens takes these few bytes at once.
+    const verdict = await Promise.race([written, leaves.then(() => "left"), sleep(NEWS_MS).then(() => "left")]);
     writer.releaseLock();
     return verdict;
   };
@@ -241,7 +243,7 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
     if (result === LEFT || result === FAILED) {
       const why = gone ? "left" : await whoFailed();
       // What has come so far still counts: all of it from a source that broke, what is there of one that goes on.
-      for (let looks = why === "left" ? 2 : 1000; looks > 0; looks--) {
+      for (let looks = why === "left" ? 2 : 100; looks > 0; looks--) {
         const rest = await Promise.race([read, sleep(NEWS_MS).then(() => TICK)]);
         if (rest === null || rest === TICK || rest.done) break;
         observe(rest.value);

@@ -86,6 +86,7 @@ fn a_cut_stream_ends_with_one_error_event_and_never_with_a_normal_finish() {
 
 #[test]
 fn the_client_leaving_is_its_own_ending() {
+    assert_eq!(whole(&[ROLE, TEXT, "data: {\"choi"], UsageView::Shown, Stop::Left).1.ending, Ending::ClientLeft);
     assert_eq!(whole(&[ROLE, TEXT], UsageView::Shown, Stop::Left).1.ending, Ending::ClientLeft);
     assert_eq!(whole(&[TEXT, FINISH, USAGE, END], UsageView::Shown, Stop::Left).1.ending, Ending::Finished);
 }

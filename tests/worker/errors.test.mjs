@@ -43,7 +43,7 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
       },
     });
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   test('what is not there is 404, whatever the method', async () => {
     for (const [method, route] of [

@@ -91,7 +91,7 @@ describe('Failover before the first word', { concurrency: 8, timeout: 120_000 },
       extra: { providers: [{ id: 'nobody', base_url: nobody, allScenes: true }] },
     });
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   for (const [way, body] of Object.entries(WAYS)) {
     for (const [what, { does, attempt }] of Object.entries({ ...FAILURES, ...(way === 'plain' ? {} : STREAM_FAILURES) })) {
@@ -208,7 +208,7 @@ describe('Streams that keep quiet or break', { concurrency: 8, timeout: 60_000 }
       vars: { FIRST_BYTE_TIMEOUT_MS: FIRST_BYTE_MS, PLAIN_TIMEOUT_MS: FIRST_BYTE_MS, IDLE_TIMEOUT_MS: IDLE_MS, KEEP_ALIVE_FIRST_MS, KEEP_ALIVE_MS },
     });
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   const comments = (call) => call.text.split('\n').filter((line) => line.startsWith(':'));
   const views = { 'with usage': {}, 'without usage': { stream_options: undefined }, 'with cost': { usage: { include: true } } };

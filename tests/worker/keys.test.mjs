@@ -17,7 +17,7 @@ describe('Keys', { concurrency: 3, timeout: 60_000 }, () => {
   before(async () => {
     gateway = await startGateway();
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   test('a workspace is made, listed, shown and changed', async () => {
     const workspace = (await gateway.admin('POST', '/workspaces', { name: 'first', limits: { requests_per_minute: 7 } })).is(201).json;

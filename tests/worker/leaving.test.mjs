@@ -35,7 +35,7 @@ describe('The client leaves', { concurrency: 6, timeout: 60_000 }, () => {
   before(async () => {
     gateway = await startGateway({ vars: { KEEP_ALIVE_FIRST_MS: 300, KEEP_ALIVE_MS: 100, FIRST_BYTE_TIMEOUT_MS: 20_000, IDLE_TIMEOUT_MS: 20_000 } });
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   for (const [way, body] of Object.entries({ plain: {}, ...STREAMS })) {
     test(`${way}: with a reset while the provider has not answered yet`, async () => {

@@ -18,7 +18,7 @@ describe('Limits', { concurrency: 4, timeout: 60_000 }, () => {
   before(async () => {
     gateway = await startGateway({ vars: { KEEP_ALIVE_FIRST_MS: 200, KEEP_ALIVE_MS: 100 } });
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   for (const holder of ['key', 'workspace']) {
     test(`requests per minute of a ${holder}: exactly as many as allowed pass, also at once`, async () => {

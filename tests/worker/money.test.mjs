@@ -45,7 +45,7 @@ describe('Money', { concurrency: 3, timeout: 120_000 }, () => {
       },
     });
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   test('the cost is usage times prices, rounded up once to a nano-dollar, and one amount everywhere', async () => {
     const t = await gateway.scene({ model: 'test/rich', at: ['p1'], dollars: '100' });
@@ -277,7 +277,7 @@ describe('The way to D1', { timeout: 90_000 }, () => {
   before(async () => {
     gateway = await startGateway();
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   test('what happened reaches D1 within seconds', async () => {
     const t = await gateway.scene({ at: ['p1'] });

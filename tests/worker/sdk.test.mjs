@@ -21,7 +21,7 @@ describe('OpenAI SDK', { concurrency: 4, timeout: 60_000 }, () => {
   before(async () => {
     gateway = await startGateway({ vars: { FIRST_BYTE_TIMEOUT_MS: 1000, PLAIN_TIMEOUT_MS: 1000, KEEP_ALIVE_FIRST_MS: 300, KEEP_ALIVE_MS: 100 } });
   });
-  after(() => gateway.stop());
+  after(() => gateway?.stop());
 
   test('a plain answer', async () => {
     const { create } = await setup();

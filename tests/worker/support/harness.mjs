@@ -132,7 +132,7 @@ export async function startGateway({ vars = {}, secrets = {}, providers = ['p1',
     const catalog = await compileCatalog(catalogOf(own, scenes, more));
     await gateway.start({ vars, secrets, persist, catalog, migrate });
   } catch (error) {
-    await gateway.stop();
+    await gateway.release();
     throw error;
   }
   return gateway;
@@ -205,9 +205,15 @@ class Gateway {
     this.snapshot = snapshot.id;
   }
 
-  async stop() {
-    await this.mf?.dispose();
+  /** Ends everything, also what did not start. */
+  async release() {
+    await this.mf?.dispose().catch(() => {});
     if (this.#ownsUpstreams) await Promise.all(Object.values(this.upstreams).map((upstream) => upstream.close()));
+  }
+
+  /** The same at the end of a test file: the Worker's log must be free of errors. */
+  async stop() {
+    await this.release();
     const bad = this.log.match(/^.*(?:panicked at|Uncaught|RuntimeError|hung|exceeded).*$/gim);
     assert.equal(bad, null, `the Worker's log has errors:\n${this.log.slice(0, 4000)}`);
   }
