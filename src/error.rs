@@ -73,7 +73,7 @@ pub struct Failure {
     /// The field at fault, as a path (`messages[0].role`).
     pub param: Option<String>,
     /// Attempts or removed candidates.
-    pub details: Option<Value>,
+    pub details: Option<Box<Value>>,
     /// How long to wait before another try, in milliseconds.
     pub retry_after_ms: Option<u64>,
     /// Methods the path knows, for 405.
@@ -101,7 +101,7 @@ impl Failure {
     /// The same, with details.
     #[must_use]
     pub fn with_details(mut self, details: Value) -> Failure {
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 
@@ -141,7 +141,7 @@ impl Failure {
                 param: self.param.as_deref(),
                 kind: self.code.kind(),
                 request_id,
-                details: self.details.as_ref(),
+                details: self.details.as_deref(),
             },
         };
         serde_json::to_string(&envelope).unwrap_or_default()

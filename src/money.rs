@@ -55,12 +55,12 @@ impl Nanos {
     pub const ZERO: Nanos = Nanos(0);
 
     /// Sum, or `Overflow`.
-    pub fn add(self, other: Nanos) -> Result<Nanos, MoneyError> {
+    pub fn plus(self, other: Nanos) -> Result<Nanos, MoneyError> {
         self.0.checked_add(other.0).map(Nanos).ok_or(MoneyError::Overflow)
     }
 
     /// Difference, or `Overflow`.
-    pub fn sub(self, other: Nanos) -> Result<Nanos, MoneyError> {
+    pub fn minus(self, other: Nanos) -> Result<Nanos, MoneyError> {
         self.0.checked_sub(other.0).map(Nanos).ok_or(MoneyError::Overflow)
     }
 
@@ -133,7 +133,7 @@ pub struct Unrounded(i128);
 
 impl Unrounded {
     /// Adds `quantity` units at `price`.
-    pub fn add(self, quantity: u64, price: Price) -> Result<Unrounded, MoneyError> {
+    pub fn with(self, quantity: u64, price: Price) -> Result<Unrounded, MoneyError> {
         let product = i128::from(quantity).checked_mul(i128::from(price.0)).ok_or(MoneyError::Overflow)?;
         self.0.checked_add(product).map(Unrounded).ok_or(MoneyError::Overflow)
     }
@@ -219,17 +219,17 @@ mod tests {
     fn a_receipt_is_rounded_once_and_upwards() {
         // Two products of a third of a nano each: one nano together, not two.
         let third = Price(333_333);
-        let sum = Unrounded::default().add(1, third).unwrap().add(1, third).unwrap();
+        let sum = Unrounded::default().with(1, third).unwrap().with(1, third).unwrap();
         assert_eq!(sum.round_up(), Ok(Nanos(1)));
         assert_eq!(Unrounded::default().round_up(), Ok(Nanos(0)));
-        let exact = Unrounded::default().add(2_000_000, Price(7)).unwrap();
+        let exact = Unrounded::default().with(2_000_000, Price(7)).unwrap();
         assert_eq!(exact.round_up(), Ok(Nanos(14)));
     }
 
     #[test]
     fn overflow_is_an_error() {
-        assert_eq!(Nanos(i64::MAX).add(Nanos(1)), Err(MoneyError::Overflow));
-        let huge = Unrounded::default().add(u64::MAX, Price(i64::MAX)).unwrap();
+        assert_eq!(Nanos(i64::MAX).plus(Nanos(1)), Err(MoneyError::Overflow));
+        let huge = Unrounded::default().with(u64::MAX, Price(i64::MAX)).unwrap();
         assert_eq!(huge.round_up(), Err(MoneyError::Overflow));
     }
 }

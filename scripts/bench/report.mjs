@@ -135,8 +135,8 @@ export function table(data) {
       `${fixed(hot.kv_reads, 3)}; ${fixed(hot.d1_calls, 3)}; ${fixed(hot.before)} / ${fixed(hot.after)}; ${fixed(hot.rows_written)}` +
       ` — alarms and flush add ${fixed(one.d1_calls - hot.d1_calls, 3)} D1 calls, ${fixed(one.d1_rows_written)} D1 rows, ` +
       `${fixed(one.object_rows - hot.rows_written, 3)} object rows`;
-    // A KV value that happened to grow old meanwhile is read once, by whoever comes next.
-    const met = hot.kv_reads * one.requests <= REFRESH_READS && hot.d1_calls === 0 && hot.before <= 1 && hot.after <= 1 && hot.rows_written <= 1;
+    // A KV value that grew old meanwhile is read once, by whoever comes next; an alarm in the middle of the run notes how far it flushed.
+    const met = hot.kv_reads * one.requests <= REFRESH_READS && hot.d1_calls === 0 && hot.before <= 1 && hot.after <= 1 && hot.rows_written - hot.alarms_run <= 1;
     add('14', `${title}, ${one.requests} requests: KV reads; D1 calls; object calls before / after; SQL rows written, each a request`, '0; 0; ≤ 1 / ≤ 1; ≤ 1', measured, met);
   }
   if (data.bill) {

@@ -162,8 +162,7 @@ pub fn answer(status: u16, fault: &Fault) -> Verdict {
         429 | 498 => BUSY,
         503 => OVERLOADED,
         529 => verdict(Class::Busy, Code::ProviderUnavailable, true),
-        401.. => BROKEN,
-        // A redirect or a stray 1xx is no answer; an error inside a 200 without a known word neither.
+        // Any other status; a redirect or a stray 1xx is no answer, an error inside a 200 without a known word neither.
         _ => BROKEN,
     }
 }

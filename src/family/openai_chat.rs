@@ -369,7 +369,7 @@ struct CompletionDetails {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be a whole number that fits")]
 fn whole(number: Option<f64>) -> Option<u64> {
     let number = number?;
-    (number >= 0.0 && number <= 9_007_199_254_740_992.0).then_some(number.ceil() as u64)
+    (0.0..=9_007_199_254_740_992.0).contains(&number).then_some(number.ceil() as u64)
 }
 
 /// A usage object in disjoint buckets. `None` when it counts neither prompt nor completion.

@@ -212,7 +212,7 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
     pub fn grant(&mut self, nanos: Nanos) -> Option<Nanos> {
         let floor = Nanos(self.available().0.saturating_neg());
         let added = nanos.max(floor);
-        self.balance = self.balance.add(added).ok()?;
+        self.balance = self.balance.plus(added).ok()?;
         Some(added)
     }
 

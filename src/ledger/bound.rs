@@ -74,11 +74,11 @@ pub fn bound(
         (None, None) => OUTPUT_TOKENS_UNSTATED,
     };
     let fixed = |meter: Meter, quantity: u64, sum: Unrounded| match prices.get(&meter) {
-        Some(price) => sum.add(quantity, *price),
+        Some(price) => sum.with(quantity, *price),
         None => Ok(sum),
     };
     let prompt = Unrounded::default()
-        .add(prompt_tokens, input_price)
+        .with(prompt_tokens, input_price)
         .and_then(|sum| fixed(Meter::Requests, 1, sum))
         .and_then(|sum| fixed(Meter::WebSearches, SEARCHES_MAX, sum))
         .and_then(Unrounded::round_up);
@@ -96,8 +96,8 @@ impl Bound {
     /// Nano-dollars for `output_tokens` per choice.
     pub fn nanos_for(&self, output_tokens: u64) -> Result<Nanos, MoneyError> {
         let tokens = output_tokens.checked_mul(self.choices).ok_or(MoneyError::Overflow)?;
-        let output = Unrounded::default().add(tokens, self.output_price)?.round_up()?;
-        self.prompt_nanos.add(output)
+        let output = Unrounded::default().with(tokens, self.output_price)?.round_up()?;
+        self.prompt_nanos.plus(output)
     }
 
     /// The hold that covers everything.

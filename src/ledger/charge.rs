@@ -99,7 +99,7 @@ pub fn receipt(usage: &Usage, card: &PriceCard, situation: &Situation<'_>) -> Re
             }
             return Err(ChargeError::UnknownPrice(meter));
         };
-        sum = sum.add(quantity, price)?;
+        sum = sum.with(quantity, price)?;
         lines.push(Line { meter, quantity, price });
     }
     Ok(Receipt { lines, rules: effective.applied, total: sum.round_up()? })
@@ -161,7 +161,8 @@ mod tests {
         let card = card(&[(InputTokens, "0.0375"), (OutputTokens, "0.15")]);
         let situation = Situation { prompt_tokens: 0, service_tier: None, region: None, speed: None, now: Millis(0) };
         let receipt = receipt(&usage, &card, &situation).unwrap();
-        let again = receipt.lines.iter().try_fold(Unrounded::default(), |sum, l| sum.add(l.quantity, l.price)).unwrap();
+        let again =
+            receipt.lines.iter().try_fold(Unrounded::default(), |sum, l| sum.with(l.quantity, l.price)).unwrap();
         // 7 × 37.5 + 3 × 150 = 712.5 nanos, rounded up.
         assert_eq!((receipt.total, again.round_up().unwrap()), (Nanos(713), Nanos(713)));
     }

@@ -109,11 +109,11 @@ pub fn check(
             (likely / 2 > context).then(|| (Rule::ContextLength, Some(format!("{context} tokens"))))
         })
         .or_else(|| {
-            let outside = |list: &[String]| !list.is_empty() && !list.iter().any(|id| *id == provider.id);
+            let outside = |list: &[String]| !list.is_empty() && !list.contains(&provider.id);
             let strict_order = preferences.allow_fallbacks == Some(false) && outside(&preferences.order);
             plain(Rule::NotInList, outside(&preferences.only) || strict_order)
         })
-        .or_else(|| plain(Rule::Ignored, preferences.ignore.iter().any(|id| *id == provider.id)))
+        .or_else(|| plain(Rule::Ignored, preferences.ignore.contains(&provider.id)))
         .or_else(|| plain(Rule::Privacy, !is_private_enough(c.request, provider)))
         .or_else(|| {
             let wanted = &preferences.regions;

@@ -125,7 +125,7 @@ fn expected(bound: &Bound, offer: &Offer, prompt_tokens: u64) -> i64 {
     let sum = [(Meter::InputTokens, prompt_tokens.max(1)), (Meter::OutputTokens, output), (Meter::Requests, 1)]
         .into_iter()
         .filter_map(|(meter, quantity)| price(meter).map(|price| (quantity, price)))
-        .try_fold(Unrounded::default(), |sum, (quantity, price)| sum.add(quantity, price));
+        .try_fold(Unrounded::default(), |sum, (quantity, price)| sum.with(quantity, price));
     sum.and_then(Unrounded::round_up).map_or(i64::MAX, |nanos| nanos.0)
 }
 

@@ -113,6 +113,16 @@ describe('The client leaves', { concurrency: 6, timeout: 60_000 }, () => {
       });
     }
 
+    test(`${way}: with a reset while only half of an event has come`, async () => {
+      const t = await gateway.scene({ at: ['p1'] });
+      t.p1.does(up.sse([up.role(), up.text('some words that were delivered'), up.text('never').slice(0, 60), up.hang]));
+      const call = t.open(body);
+      await call.until('delivered');
+      await sleep(50);
+      const row = await left(t, call, t.p1.last, call.reset());
+      assert.ok(row.completion_tokens > 0 && row.cost_nanos > 0, JSON.stringify(row));
+    });
+
     test(`${way}: after everything was delivered, which is a normal end`, async () => {
       const t = await gateway.scene({ at: ['p1'] });
       t.p1.does(up.sse([...up.story(), 200]));

@@ -1,3 +1,5 @@
+#![allow(clippy::arithmetic_side_effects, reason = "sums of a test")]
+
 use proptest::prelude::*;
 
 use super::*;
