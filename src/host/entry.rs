@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use js_sys::{Array, Uint8Array};
+use js_sys::Uint8Array;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::Response;
@@ -24,13 +24,14 @@ pub fn start() {
 #[wasm_bindgen]
 pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) -> Result<Response, JsValue> {
     let raw = glue::head(&request);
-    let text = |at: u32| raw.get(at).as_string();
-    let url = text(1).unwrap_or_default();
+    let parts: Vec<&str> = raw.split(glue::SEPARATOR).collect();
+    let text = |at: usize| parts.get(at).filter(|part| !part.is_empty()).map(|part| (*part).to_owned());
+    let url = parts.get(1).copied().unwrap_or_default();
     // scheme://host/path?query
     let target = url.splitn(4, '/').nth(3).unwrap_or_default();
     let target = target.split('#').next().unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let world = Rc::new(World::new(env, context, request, raw.get(7)));
+    let world = Rc::new(World::new(env, context, request, text(7)));
     let now = world.now();
     let mut chance = [0; 10];
     chance.iter_mut().zip(world.chance()).for_each(|(to, from)| *to = from);
@@ -47,11 +48,7 @@ pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) ->
         session: text(6),
     };
     let reply = handle(world, head).await;
-    let headers = Array::new();
-    for (name, value) in &reply.headers {
-        headers.push(&JsValue::from_str(name));
-        headers.push(&JsValue::from_str(value));
-    }
+    let headers = glue::flat(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));
     let body = match reply.body {
         Body::Empty => JsValue::NULL,
         Body::Bytes(bytes) => Uint8Array::from(bytes.as_slice()).into(),

@@ -6,15 +6,22 @@ use web_sys::{AbortController, AbortSignal, Response};
 
 #[wasm_bindgen(module = "/src/host/glue.js")]
 extern "C" {
-    pub fn head(request: &web_sys::Request) -> Array;
+    pub fn head(request: &web_sys::Request) -> String;
     pub fn leaving(request: &web_sys::Request) -> Promise;
     pub fn sleep(ms: f64) -> Promise;
     #[wasm_bindgen(js_name = wholeBody)]
     pub fn whole_body(holder: &JsValue, length: &JsValue, max: f64) -> Promise;
-    pub fn send(url: &str, headers: &JsValue, body: &Uint8Array, signal: &AbortSignal) -> Promise;
-    pub fn respond(status: u16, headers: &Array, body: &JsValue) -> Response;
+    pub fn send(url: &str, headers: &str, body: &Uint8Array, signal: &AbortSignal) -> Promise;
+    pub fn respond(status: u16, headers: &str, body: &JsValue) -> Response;
     pub fn ask(namespace: &JsValue, name: &str, path: &str, body: &str) -> Promise;
     pub fn identity() -> JsValue;
+    pub type Timer;
+    #[wasm_bindgen(constructor)]
+    fn new(ms: f64) -> Timer;
+    #[wasm_bindgen(method, getter)]
+    fn promise(this: &Timer) -> Promise;
+    #[wasm_bindgen(method)]
+    fn cancel(this: &Timer);
     #[wasm_bindgen(js_name = pumpSeen)]
     #[allow(clippy::too_many_arguments)]
     pub fn pump_seen(
@@ -38,6 +45,52 @@ extern "C" {
         left: &Promise,
         control: &AbortController,
     ) -> Promise;
+}
+
+/// What separates strings that cross as one.
+pub const SEPARATOR: char = '\0';
+
+/// Names and values as one string.
+pub fn flat<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut out = String::with_capacity(256);
+    for (name, value) in pairs {
+        if !out.is_empty() {
+            out.push(SEPARATOR);
+        }
+        out.push_str(name);
+        out.push(SEPARATOR);
+        out.push_str(value);
+    }
+    out
+}
+
+/// A wait whose timer ends with it.
+pub struct Wait {
+    timer: Timer,
+    promise: wasm_bindgen_futures::JsFuture,
+}
+
+impl Wait {
+    /// Resolves after `ms`.
+    pub fn new(ms: u64) -> Wait {
+        let timer = Timer::new(js_ms(ms));
+        let promise = timer.promise().into();
+        Wait { timer, promise }
+    }
+}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        std::pin::Pin::new(&mut self.promise).poll(context).map(drop)
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.timer.cancel();
+    }
 }
 
 /// Milliseconds as JavaScript counts them.

@@ -279,7 +279,7 @@ async fn priced(
             pin_mut!(read);
             let mut silent_ms = 0;
             loop {
-                let tick = JsFuture::from(glue::sleep(glue::js_ms(waits.keep_alive_ms.max(10))));
+                let tick = glue::Wait::new(waits.keep_alive_ms.max(10));
                 match select(select(&mut read, &mut left), tick).await {
                     Either::Left((Either::Left((chunk, _)), _)) => break chunk,
                     Either::Left((Either::Right(_), _)) => return Stop::Left,

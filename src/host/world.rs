@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use js_sys::{Array, Object, Promise, Reflect, Uint8Array};
+use js_sys::{Array, Promise, Reflect, Uint8Array};
 use serde_json::Value;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
@@ -43,7 +43,7 @@ pub struct World {
     env: JsValue,
     context: JsValue,
     request: web_sys::Request,
-    length: JsValue,
+    length: Option<String>,
     left: Promise,
     settings: Rc<Settings>,
     board: Rc<RefCell<Board>>,
@@ -55,7 +55,7 @@ fn port_error(error: &JsValue) -> PortError {
 
 impl World {
     /// For one request.
-    pub fn new(env: JsValue, context: JsValue, request: web_sys::Request, length: JsValue) -> World {
+    pub fn new(env: JsValue, context: JsValue, request: web_sys::Request, length: Option<String>) -> World {
         let known = cache::with(|isolate| isolate.settings.clone());
         let settings = known.unwrap_or_else(|| {
             let read = Rc::new(settings::read(&env));
@@ -185,11 +185,8 @@ impl Ports for World {
     }
 
     async fn body(&self, max: u64) -> Result<Vec<u8>, BodyError> {
-        let stated = self.length.as_string().and_then(|text| text.parse::<u64>().ok());
-        if stated.is_some_and(|length| length > max) {
-            return Err(BodyError::TooLarge);
-        }
-        let whole = glue::whole_body(self.request.as_ref(), &self.length, glue::js_ms(max));
+        let length = self.length.as_deref().map_or(JsValue::NULL, JsValue::from_str);
+        let whole = glue::whole_body(self.request.as_ref(), &length, glue::js_ms(max));
         let bytes = JsFuture::from(whole).await.map_err(|_| BodyError::Broken)?;
         if bytes.is_null() { Err(BodyError::TooLarge) } else { Ok(Uint8Array::new(&bytes).to_vec()) }
     }
@@ -286,10 +283,7 @@ impl Ports for World {
 
     async fn send(&self, call: Call) -> Result<Upstream, Breakage> {
         let abort = AbortOnDrop::new().map_err(|_| Breakage::Connect)?;
-        let headers = Object::new();
-        for (name, value) in &call.headers {
-            let _ = Reflect::set(&headers, &JsValue::from_str(name), &JsValue::from_str(value));
-        }
+        let headers = glue::flat(call.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let body = Uint8Array::from(call.body.as_slice());
         drop(call.body);
         let sent = glue::send(&call.url, &headers, &body, &abort.control().signal());
@@ -299,7 +293,7 @@ impl Ports for World {
     }
 
     async fn sleep(&self, ms: u64) {
-        let _ = JsFuture::from(glue::sleep(glue::js_ms(ms))).await;
+        glue::Wait::new(ms).await;
     }
 
     async fn left(&self) {

@@ -161,9 +161,18 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
     const t = await gateway.scene({ model: 'test/huge', at: ['p1'] });
     (await t.chat(sized(t, LIMIT))).is(200);
     assert.ok(t.p1.last.body.messages[0].content.length > LIMIT - 1000, 'all of it reached the provider');
-    (await t.chat(sized(t, LIMIT + 1))).fails('payload_too_large');
-    const noLength = Readable.from([sized(t, LIMIT + 1)]);
-    (await gateway.call('POST', '/v1/chat/completions', { key: t.key, body: noLength })).fails('payload_too_large');
+    // The answer comes before the body is read. When the connection is then closed on a client that still writes, its reset can
+    // overtake the answer: such a try says nothing, so there is another.
+    const tooLarge = async (body) => {
+      for (let tries = 1; ; tries++) {
+        const reply = await gateway.call('POST', '/v1/chat/completions', { key: t.key, body: body() }).catch((error) => {
+          if (!/ECONNRESET|EPIPE/.test(error.message) || tries === 10) throw error;
+        });
+        if (reply) return reply.fails('payload_too_large');
+      }
+    };
+    await tooLarge(() => sized(t, LIMIT + 1));
+    await tooLarge(() => Readable.from([sized(t, LIMIT + 1)]));
     assert.equal(t.p1.requests.length, 1, 'the too large ones reached no provider');
   });
 
