@@ -11,6 +11,8 @@ const ISOLATE_REQUESTS_PER_SECOND = 10;
 const REFRESH_SECONDS = 30;
 const REFRESH_READS = 2;
 const BILL_CHUNKS = 300;
+/** Rows a request, as a goal of 1 is meant: what one request in twenty writes besides does not miss it. */
+const ROWS_MAX = 1.05;
 
 export const fixed = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits) : '–');
 const ms = (micros) => (Number.isFinite(micros) ? `${(micros / 1000).toFixed(2)} ms` : '–');
@@ -130,13 +132,15 @@ export function table(data) {
   for (const [name, title] of [['plain_c1', 'plain c=1'], ['stream_c1', 'stream c=1'], ['plain_c64', 'plain c=64'], ['stream_c8', 'stream c=8']]) {
     const one = counts?.[name];
     if (!one) continue;
-    const hot = one.hot;
+    const { hot } = one;
+    // Rows with what follows the answers: the flush to D1, alarms, and the ledger's own rows of which one serves many requests.
+    const rows_written = one.object_rows + one.d1_rows_written;
     const measured =
-      `${fixed(hot.kv_reads, 3)}; ${fixed(hot.d1_calls, 3)}; ${fixed(hot.before)} / ${fixed(hot.after)}; ${fixed(hot.rows_written)}` +
-      ` — alarms and flush add ${fixed(one.d1_calls - hot.d1_calls, 3)} D1 calls, ${fixed(one.d1_rows_written)} D1 rows, ` +
-      `${fixed(one.object_rows - hot.rows_written, 3)} object rows`;
-    // A KV value that grew old meanwhile is read once, by whoever comes next; an alarm in the middle of the run notes how far it flushed.
-    const met = hot.kv_reads * one.requests <= REFRESH_READS && hot.d1_calls === 0 && hot.before <= 1 && hot.after <= 1 && hot.rows_written - hot.alarms_run <= 1;
+      `${fixed(hot.kv_reads, 3)}; ${fixed(hot.d1_calls, 3)}; ${fixed(hot.before)} / ${fixed(hot.after)}; ${fixed(rows_written)}` +
+      ` (object ${fixed(hot.rows_written)}, its alarms and flush ${fixed(one.object_rows - hot.rows_written)}, D1 ${fixed(one.d1_rows_written)}` +
+      ` in ${fixed(one.d1_calls, 3)} calls)`;
+    // A KV value that grew old meanwhile is read once, by whoever comes next.
+    const met = hot.kv_reads * one.requests <= REFRESH_READS && hot.d1_calls === 0 && hot.before <= 1 && hot.after <= 1 && rows_written <= ROWS_MAX;
     add('14', `${title}, ${one.requests} requests: KV reads; D1 calls; object calls before / after; SQL rows written, each a request`, '0; 0; ≤ 1 / ≤ 1; ≤ 1', measured, met);
   }
   if (data.bill) {

@@ -269,7 +269,7 @@ struct ResponseFormat<'a> {
 }
 
 #[derive(Deserialize, Default)]
-struct WireProvider<'a> {
+struct WireProvider {
     #[serde(default)]
     order: Option<Vec<String>>,
     #[serde(default)]
@@ -288,24 +288,24 @@ struct WireProvider<'a> {
     regions: Option<Vec<String>>,
     #[serde(default)]
     sort: Option<Mode>,
-    #[serde(default, borrow)]
-    max_price: Option<WirePrice<'a>>,
+    #[serde(default)]
+    max_price: Option<WirePrice>,
 }
 
 #[derive(Deserialize)]
-struct WirePrice<'a> {
-    #[serde(default, borrow)]
-    prompt: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    completion: Option<&'a RawValue>,
-    #[serde(default, borrow)]
-    request: Option<&'a RawValue>,
+struct WirePrice {
+    #[serde(default)]
+    prompt: Option<Box<RawValue>>,
+    #[serde(default)]
+    completion: Option<Box<RawValue>>,
+    #[serde(default)]
+    request: Option<Box<RawValue>>,
 }
 
 fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
-    let wire: WireProvider<'_> = match body.value("provider") {
+    let wire: WireProvider = match body.value("provider") {
         None | Some("null") => WireProvider::default(),
-        Some(text) => json::parse_at(text, "provider").map_err(failure)?,
+        Some(text) => json::parse_object(text, "provider").map_err(failure)?,
     };
     let price = |raw: Option<&RawValue>, name: &str, per: u64| -> Result<Option<Price>, Failure> {
         let Some(raw) = raw else { return Ok(None) };
@@ -320,9 +320,9 @@ fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
     let max_price = match &wire.max_price {
         None => MaxPrice::default(),
         Some(wire) => MaxPrice {
-            prompt: price(wire.prompt, "prompt", 1_000_000)?,
-            completion: price(wire.completion, "completion", 1_000_000)?,
-            request: price(wire.request, "request", 1)?,
+            prompt: price(wire.prompt.as_deref(), "prompt", 1_000_000)?,
+            completion: price(wire.completion.as_deref(), "completion", 1_000_000)?,
+            request: price(wire.request.as_deref(), "request", 1)?,
         },
     };
     Ok(ProviderPreferences {

@@ -17,6 +17,9 @@ use crate::id::WorkspaceId;
 use crate::time::Millis;
 use crate::workspace::{Command, Settlement};
 
+/// How long the first settlement waits for company, in milliseconds. Nobody waits for it: readers and refused requests
+/// ask for what is on its way (`settled`).
+const GATHER_MS: u64 = 12;
 /// Most settlements in one call.
 const BATCH_MAX: usize = 200;
 /// After this long a batch on its way is taken over, in milliseconds.
@@ -62,6 +65,7 @@ pub async fn settle(namespace: &JsValue, workspace: &WorkspaceId, settlement: Se
 
 async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
     let mut tries = 0;
+    glue::Wait::new(GATHER_MS).await;
     loop {
         let batch = with(workspace, |queue| {
             let size = queue.waiting.len().min(BATCH_MAX);
@@ -99,11 +103,15 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
     }
 }
 
+/// Whether anything is on its way.
+pub fn is_settling(workspace: &WorkspaceId) -> bool {
+    QUEUES.with(|queues| queues.borrow().contains_key(workspace.as_str()))
+}
+
 /// Waits, not for long, until nothing is on its way.
 pub async fn settled(workspace: &WorkspaceId) {
     for _ in 0..SETTLED_WAIT_MS / SETTLED_STEP_MS {
-        let busy = QUEUES.with(|queues| queues.borrow().contains_key(workspace.as_str()));
-        if !busy {
+        if !is_settling(workspace) {
             return;
         }
         let _ = JsFuture::from(glue::sleep(glue::js_ms(SETTLED_STEP_MS))).await;

@@ -261,6 +261,10 @@ impl Ports for World {
         settle::settle(&self.binding("WORKSPACE"), workspace, settlement).await;
     }
 
+    fn is_settling(&self, workspace: &WorkspaceId) -> bool {
+        settle::is_settling(workspace)
+    }
+
     async fn settled(&self, workspace: &WorkspaceId) {
         settle::settled(workspace).await;
     }

@@ -32,16 +32,8 @@ pub async fn body<P: Ports, T: for<'a> Deserialize<'a>>(ports: &P) -> Result<T, 
         }
         BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
     })?;
-    parse_body(&bytes).map_err(|JsonError { path, message }| Failure {
-        param: path.or_else(|| field_in(&message)),
-        ..Failure::new(Code::InvalidInput, message)
-    })
-}
-
-/// serde names a missing or unknown field in back quotes.
-fn field_in(message: &str) -> Option<String> {
-    let (_, rest) = message.split_once(" field `")?;
-    rest.split_once('`').map(|(name, _)| name.to_owned())
+    parse_body(&bytes)
+        .map_err(|JsonError { path, message }| Failure { param: path, ..Failure::new(Code::InvalidInput, message) })
 }
 
 /// A label that is neither empty nor too long.

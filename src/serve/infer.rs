@@ -180,7 +180,15 @@ async fn admit<P: Ports>(
         limits: generation.policy.limits,
         hold_ms: ports.settings().hold_ms,
     };
-    match ports.ask(&generation.policy.workspace, &Command::Admit(admit)).await {
+    let workspace = &generation.policy.workspace;
+    let command = Command::Admit(admit);
+    let mut reply = ports.ask(workspace, &command).await;
+    // What a request that has ended still holds is freed by its settlement: a refusal counts only when none is on its way.
+    if matches!(reply, Ok(workspace::Reply::Refused(_))) && ports.is_settling(workspace) {
+        ports.settled(workspace).await;
+        reply = ports.ask(workspace, &command).await;
+    }
+    match reply {
         Ok(workspace::Reply::Admitted(admitted)) => Ok(admitted),
         Ok(workspace::Reply::Refused(refused)) => {
             let code = Code::from_name(&refused.code).unwrap_or(Code::Internal);

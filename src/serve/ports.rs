@@ -181,6 +181,8 @@ pub trait Ports: 'static {
     fn ask(&self, workspace: &WorkspaceId, command: &Command) -> impl Future<Output = Result<Reply, PortError>>;
     /// Hands a settlement over; resolves when it is on its way with others or done.
     fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) -> impl Future<Output = ()>;
+    /// Whether this isolate has settlements on their way for the workspace.
+    fn is_settling(&self, workspace: &WorkspaceId) -> bool;
     /// Waits (not for long) until settlements handed over before are done.
     fn settled(&self, workspace: &WorkspaceId) -> impl Future<Output = ()>;
     /// Activity rows that are not in D1 yet.
