@@ -136,8 +136,9 @@ async function count(target, store, scenario, requests, context) {
     return { ...each(before, late), own: each(before.own, late.own) };
   };
   const counted = less(hot);
-  // Which call came before the upstream's is plain to see with one request at a time; else the gateway knows best.
-  if (scenario.connections > 1 && counted.own.object_admits !== undefined) [counted.before, counted.after] = [counted.own.object_admits, counted.own.object_settles];
+  // The gateway tells its calls apart itself; the order of calls tells only where each request settles on its own.
+  const { object_admits, object_settles } = counted.own;
+  if (object_admits !== undefined) [counted.before, counted.after] = [object_admits, object_settles];
   return { requests, wrong: record.wrong, faults: record.faults, calls: record.calls, calls_most: record.calls_most, hot: counted, ...less(after) };
 }
 

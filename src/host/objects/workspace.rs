@@ -17,6 +17,8 @@ use crate::workspace::{Command, Effect, JournalEntry, JournalRow, RECENT_MS, Sto
 
 /// Most journal rows in one flush.
 const FLUSH_ROWS: u64 = 500;
+/// Most statements of one alarm.
+const FLUSH_BATCHES: u32 = 100;
 /// Most bytes of rows in one statement; D1 takes up to two megabytes as a parameter.
 const FLUSH_BYTES: usize = 500_000;
 /// Most journal rows looked at for one page of the ledger.
@@ -79,7 +81,10 @@ impl DurableObject for Workspace {
     async fn alarm(&self) -> Result<Response> {
         let effects = self.with(|machine| machine.wake(now()))?;
         self.store(effects).await?;
-        self.flush().await?;
+        let mut batches = 0;
+        while batches < FLUSH_BATCHES && self.flush().await? {
+            batches += 1;
+        }
         Response::ok("")
     }
 }
@@ -213,10 +218,11 @@ impl Workspace {
         Ok(serde_json::to_string(&(entries, next.filter(|_| !is_last)))?)
     }
 
-    /// Moves rows to D1. What D1 did not take stays, and the next alarm tries again; D1 ignores what it has.
-    async fn flush(&self) -> Result<()> {
+    /// Moves one batch of rows to D1; says whether there may be more. What D1 did not take stays, and the next alarm
+    /// tries again; D1 ignores what it has.
+    async fn flush(&self) -> Result<bool> {
         let rows = self.unflushed()?;
-        let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(()) };
+        let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(false) };
         let mut through = 0;
         let mut batch: Vec<serde_json::Value> = Vec::new();
         let mut bytes = 0usize;
@@ -239,7 +245,7 @@ impl Workspace {
             }
         }
         if through == 0 {
-            return Ok(());
+            return Ok(false);
         }
         if !batch.is_empty() {
             let database = js_sys::Reflect::get(self.env.as_ref(), &"DB".into()).unwrap_or_default();
@@ -247,10 +253,12 @@ impl Workspace {
             if let Err(error) = d1(database, INSERT, &values).await {
                 // The alarm set before this stands: it tries again.
                 log(&format!("activity rows not taken by D1, will be sent again: {}", error.0));
-                return Ok(());
+                return Ok(false);
             }
         }
         let effects = self.with(|machine| machine.flushed_through(through))?;
-        self.store(effects).await
+        self.store(effects).await?;
+        let read = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        Ok(bytes >= FLUSH_BYTES || read >= FLUSH_ROWS)
     }
 }
