@@ -147,6 +147,9 @@ pub struct Refused {
     pub code: String,
     /// Why, for a person.
     pub message: String,
+    /// Which limit, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
     /// How long to wait, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
@@ -467,7 +470,8 @@ impl Workspace {
         let (requests, tokens) = self.allowances(&admit.key, &own, &shared, now);
         let (code, message, wait_ms) = refusal;
         let available = self.account.available();
-        Reply::Refused(Refused { code: code.name().to_owned(), message, wait_ms, available, requests, tokens })
+        let limit = checked.err().map(|refusal| refusal.limit).filter(|_| code == Code::RateLimited);
+        Reply::Refused(Refused { limit, code: code.name().to_owned(), message, wait_ms, available, requests, tokens })
     }
 
     fn enter(
@@ -549,6 +553,7 @@ impl Workspace {
             return Reply::Refused(Refused {
                 code: Code::InvalidInput.name().to_owned(),
                 message: "the balance would be too large".to_owned(),
+                limit: None,
                 wait_ms: None,
                 available: credits.available,
                 requests: None,

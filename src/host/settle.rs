@@ -5,7 +5,7 @@
 //! takes it over. The workspace recognises what it has settled already.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
@@ -13,7 +13,7 @@ use wasm_bindgen_futures::JsFuture;
 use super::counters::count;
 use super::glue;
 use super::world::now;
-use crate::id::WorkspaceId;
+use crate::id::{RequestId, WorkspaceId};
 use crate::time::Millis;
 use crate::workspace::{Command, Settlement};
 
@@ -80,6 +80,7 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
             return;
         }
         let size = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let sent: HashSet<RequestId> = batch.iter().map(|settlement| settlement.id.clone()).collect();
         let body = serde_json::to_string(&Command::Settle(batch)).unwrap_or_default();
         count(|c| {
             c.object_calls = c.object_calls.saturating_add(1);
@@ -88,7 +89,8 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
         match JsFuture::from(glue::ask(namespace, workspace.as_str(), "command", &body)).await {
             Ok(_) => {
                 count(|c| c.settlements = c.settlements.saturating_add(size));
-                with(workspace, |queue| queue.on_the_way.clear());
+                // Only what was sent here: somebody may have taken the queue over meanwhile.
+                with(workspace, |queue| queue.on_the_way.retain(|settlement| !sent.contains(&settlement.id)));
                 tries = 0;
             }
             Err(error) => {

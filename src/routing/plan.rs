@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::catalog::{ModelEntry, Offer, Provider, Suffix};
 use crate::error::{Code, Failure};
@@ -156,11 +156,6 @@ fn is_out_of_reach(rule: Rule) -> bool {
 /// The answer to a name that the catalog does not know.
 pub fn unknown_model(asked: &str) -> Failure {
     Failure::new(Code::ModelNotFound, format!("there is no model `{asked}`")).about("model")
-}
-
-/// The removals in JSON, for an explanation.
-pub fn removals(removed: &[Removed]) -> Value {
-    json!(removed)
 }
 
 #[cfg(test)]

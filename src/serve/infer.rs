@@ -12,7 +12,7 @@ use crate::catalog::ModelName;
 use crate::dialect::chat as dialect;
 use crate::error::{Code, Failure};
 use crate::id::RequestId;
-use crate::limits::gate::Allowance;
+use crate::limits::gate::{Allowance, Limit};
 use crate::money::Nanos;
 use crate::routing::filter::Conditions;
 use crate::routing::plan::{Plan, Target, nobody, plan, unknown_model};
@@ -184,7 +184,9 @@ async fn admit<P: Ports>(
     let command = Command::Admit(admit);
     let mut reply = ports.ask(workspace, &command).await;
     // What a request that has ended still holds is freed by its settlement: a refusal counts only when none is on its way.
-    if matches!(reply, Ok(workspace::Reply::Refused(_))) && ports.is_settling(workspace) {
+    if matches!(&reply, Ok(workspace::Reply::Refused(refused)) if may_be_lifted(refused))
+        && ports.is_settling(workspace)
+    {
         ports.settled(workspace).await;
         reply = ports.ask(workspace, &command).await;
     }
@@ -201,6 +203,11 @@ async fn admit<P: Ports>(
         Ok(_) => Err((Failure::new(Code::Internal, "the workspace gave no answer"), None, None)),
         Err(error) => Err((fault(ports, &error), None, None)),
     }
+}
+
+/// Whether the end of other requests could lift a refusal: those hold credits and places, not requests per minute.
+fn may_be_lifted(refused: &workspace::Refused) -> bool {
+    refused.code == Code::InsufficientCredits.name() || refused.limit == Some(Limit::Parallel)
 }
 
 /// 402, saying what is needed, what there is, and how many output tokens that would buy.

@@ -1,3 +1,5 @@
+use serde_json::Value;
+
 use super::*;
 use crate::access::policy::{Limits, Policy};
 use crate::id::{KeyId, WorkspaceId};
