@@ -21,7 +21,9 @@ pub use card::{Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
 pub use model::{Malformed, ModelEntry};
 pub use naming::{ModelName, NAME_BYTES_MAX, NamingError, PRESET_BYTES_MAX, Suffix};
 pub use offer::Offer;
-pub use provider::{Auth, DataPolicy, Provider, Training, ZeroRetention};
+pub use provider::{
+    Alternative, Auth, DataPolicy, Provider, ReasoningStyle, Scheme, Training, Variable, ZeroRetention,
+};
 pub use snapshot::{Counts, Problem, Snapshot, Source, compile};
 
 /// The key of the pointer to the snapshot in use: `{"snapshot": id}`. Written last by whoever publishes.

@@ -67,6 +67,11 @@ impl ModelEntry {
     pub fn provider_of(&self, offer: &Offer) -> Option<&Provider> {
         self.providers.get(&offer.provider)
     }
+
+    /// The family that `offer` is served by: its own, or its provider's first.
+    pub fn family_of<'a>(&'a self, offer: &'a Offer) -> Option<&'a str> {
+        offer.family.as_deref().or_else(|| self.provider_of(offer)?.families.first().map(String::as_str))
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub struct Offer {
     pub upstream: String,
     /// `chat`, `embedding`, `image`, …
     pub kind: String,
+    /// The family it is served by, where that is not the provider's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
     /// Another way to serve the same model: `free`, `fast`, `us`, `thinking`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! providers/{id}.json
-//!   {id, name?, role?, country?, docs?, pricing_page?, base_url, families?, auth?: {header, prefix?, extra_headers?},
-//!    key_env?, regions?, data_policy?: {trains_on_api_data, retention_days, zero_retention, policy_page?, checked?},
-//!    reasoning?: {request?, response?}, endpoints?, quirks?, as_of?, offers: [
-//!      {model, upstream, also?, kind?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?,
+//!   {id, name?, role?, country?, docs?, pricing_page?, base_url, family_base_urls?: {family: URL}, query?: {name: value},
+//!    variables?: {name: {env, default?, optional?}}, families?,
+//!    auth?: {scheme?, header?, prefix?, extra_headers?, service?, alternative?: {key_env, header, prefix?}}, key_env?, regions?, data_policy?: {trains_on_api_data, retention_days, zero_retention, policy_page?, checked?},
+//!    reasoning?: {style?, request?, response?}, endpoints?, quirks?, as_of?, offers: [
+//!      {model, upstream, also?, kind?, family?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?,
 //!       prices: {meter: "dollars"}, rules?: [{when, prices} | {when, multiplier: "1.1"}],
 //!       free?: true | "trial", status?, retires?, sources?, as_of?, disputed?}]}
 //! models/{organisation}.json
@@ -28,7 +29,7 @@ use serde_json::value::RawValue;
 use super::card::{Effect, PriceCard, Rule, When};
 use super::naming::is_id;
 use super::offer::Offer;
-use super::provider::{Auth, DataPolicy, Provider, Training, ZeroRetention};
+use super::provider::{Auth, DataPolicy, Provider, ReasoningStyle, Training, Variable, ZeroRetention, placeholders_of};
 use super::snapshot::{Problem, Source};
 use crate::family::quirk::Quirk;
 use crate::money::{Nanos, Price};
@@ -74,7 +75,18 @@ pub(super) fn parse_provider(source: &Source, problems: &mut Vec<Problem>) -> Op
             Err(message) => problems.push(source.problem(line, format!("offers[{index}]: {message}"))),
         }
     }
-    let line = source.text.find("\"id\"").and_then(|at| line_of(source, source.text.get(at..)?));
+    let line = line_of_text(source, "\"id\"");
+    let templates = || file.family_base_urls.values().chain(file.query.values()).chain([&file.base_url]);
+    for name in templates().flat_map(|template| placeholders_of(template)) {
+        if file.variables.get(name).is_none_or(|variable| variable.optional) {
+            let line = line_of_text(source, &format!("{{{name}}}"));
+            problems.push(source.problem(line, format!("{{{name}}}: no variable of that name, or an optional one")));
+        }
+    }
+    for (name, variable) in file.variables.iter().filter(|(_, variable)| !is_env(&variable.env)) {
+        let line = line_of_text(source, &variable.env);
+        problems.push(source.problem(line, format!("variables.{name}.env: {:?} is not {ENV_FORM}", variable.env)));
+    }
     Some(ProviderSource { line, provider: file.into_provider(), offers })
 }
 
@@ -136,6 +148,11 @@ fn line_of(source: &Source, part: &str) -> Option<usize> {
     before.bytes().filter(|byte| *byte == b'\n').count().checked_add(1)
 }
 
+/// The line on which `text` first occurs.
+fn line_of_text(source: &Source, text: &str) -> Option<usize> {
+    line_of(source, source.text.get(source.text.find(text)?..)?)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "some members are for people; their form is checked and they go no further")]
@@ -149,6 +166,12 @@ struct ProviderFields<'a> {
     pricing_page: Option<String>,
     #[serde(deserialize_with = "base_url")]
     base_url: String,
+    #[serde(default, deserialize_with = "base_urls")]
+    family_base_urls: BTreeMap<String, String>,
+    #[serde(default)]
+    query: BTreeMap<String, String>,
+    #[serde(default)]
+    variables: BTreeMap<String, Variable>,
     #[serde(default)]
     families: Vec<String>,
     #[serde(default)]
@@ -176,9 +199,13 @@ impl ProviderFields<'_> {
             id: self.id,
             country: self.country,
             base_url: self.base_url,
+            family_base_urls: self.family_base_urls,
+            query: self.query,
+            variables: self.variables,
             families: if self.families.is_empty() { vec!["openai-chat".into()] } else { self.families },
             auth: self.auth,
             key_env: self.key_env,
+            reasoning: self.reasoning.and_then(|reasoning| reasoning.style),
             regions: self.regions,
             data_policy: self.data_policy.map(|policy| DataPolicy {
                 trains_on_api_data: policy.trains_on_api_data,
@@ -204,8 +231,9 @@ struct DataPolicyFields {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "for people")]
+#[expect(dead_code, reason = "request and response are for people")]
 struct ReasoningFields {
+    style: Option<ReasoningStyle>,
     #[serde(default)]
     request: Vec<String>,
     response: Option<String>,
@@ -223,6 +251,7 @@ struct OfferFields {
     also: Vec<String>,
     #[serde(default = "chat", deserialize_with = "kind")]
     kind: String,
+    family: Option<String>,
     variant: Option<String>,
     #[serde(default)]
     regions: Vec<String>,
@@ -271,6 +300,7 @@ impl OfferFields {
             provider: provider.to_owned(),
             upstream: self.upstream,
             kind: self.kind,
+            family: self.family,
             variant: self.variant,
             regions: self.regions,
             context: self.context,
@@ -493,19 +523,33 @@ fn upstream<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 }
 
 fn base_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    checked(deserializer, "an http(s) URL without a trailing slash, braces, query or user", |url: &String| {
-        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.ends_with('/'))
-            && !url.contains(|c: char| c.is_whitespace() || c.is_control() || "{}?#@\\".contains(c))
-    })
+    checked(deserializer, URL_FORM, |url: &String| is_base_url(url))
+}
+
+fn base_urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    checked(deserializer, URL_FORM, |urls: &BTreeMap<String, String>| urls.values().all(|url| is_base_url(url)))
+}
+
+const URL_FORM: &str = "an http(s) URL without a trailing slash, query or user";
+
+/// Whether text is a URL to which paths can be added. Braces are placeholders; whether each is declared is checked
+/// where the variables are known.
+fn is_base_url(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.ends_with('/'))
+        && !url.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@\\".contains(c))
 }
 
 fn key_env<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let name = checked(deserializer, "the name of a secret ([A-Z][A-Z0-9_]*)", |text: &String| {
-        text.starts_with(|first: char| first.is_ascii_uppercase())
-            && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
-    })?;
+    let name = checked(deserializer, ENV_FORM, |text: &String| is_env(text))?;
     Ok(Some(name))
+}
+
+const ENV_FORM: &str = "the name of a secret ([A-Z][A-Z0-9_]*)";
+
+fn is_env(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_uppercase())
+        && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }
 
 fn some_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

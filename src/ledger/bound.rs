@@ -142,6 +142,7 @@ mod tests {
             provider: "p".to_owned(),
             upstream: "u".to_owned(),
             kind: "chat".to_owned(),
+            family: None,
             variant: None,
             regions: Vec::new(),
             context: None,

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::access::policy::Policy;
-use crate::catalog::{ModelEntry, Offer, Provider, Training, ZeroRetention};
+use crate::catalog::{ModelEntry, Offer, Provider, Scheme, Training, ZeroRetention};
 use crate::family;
 use crate::money::Price;
 use crate::text::request::{DataCollection, Need, Request};
@@ -86,15 +86,18 @@ pub fn check(
     let c = conditions;
     let preferences = &c.request.provider;
     let plain = |rule: Rule, removes: bool| removes.then_some((rule, None));
-    let supported = offer.kind == "chat" && provider.families.iter().any(|f| family::SUPPORTED.contains(&f.as_str()));
+    let speaks = |family: &str| family::SUPPORTED.contains(&family);
+    let supported = offer.kind == "chat"
+        && match offer.family.as_deref() {
+            Some(family) => speaks(family),
+            None => provider.families.iter().any(|family| speaks(family)),
+        }
+        && (provider.auth.scheme == Scheme::Header || provider.alternative(c.has_secret).is_some());
     let responses_only = offer.can.contains("responses_only");
     plain(Rule::Unsupported, !supported || responses_only)
         .or_else(|| plain(Rule::Retired, offer.retires.as_deref().is_some_and(|date| is_past(date, c.now))))
         .or_else(|| plain(Rule::NoPrice, !has_prices(offer)))
-        .or_else(|| {
-            let missing = provider.key_env.as_deref().filter(|name| !(c.has_secret)(name));
-            missing.map(|name| (Rule::NoCredential, Some(format!("{name} is not set"))))
-        })
+        .or_else(|| provider.missing(c.has_secret).map(|name| (Rule::NoCredential, Some(format!("{name} is not set")))))
         .or_else(|| plain(Rule::Pinned, c.pinned.is_some_and(|pinned| pinned != provider.id)))
         .or_else(|| plain(Rule::ModelNotAllowed, !c.policy.may_call(&model.id)))
         .or_else(|| plain(Rule::NotFree, c.free_only && !offer.is_free))
