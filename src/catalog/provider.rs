@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::family::quirk::Quirk;
+pub use crate::family::target::ReasoningStyle;
 
 /// Who serves models over one API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,32 +122,6 @@ pub struct Alternative {
     /// What stands before the credential, its space included.
     #[serde(default)]
     pub prefix: String,
-}
-
-/// How reasoning is asked for, one variant for each row of the reasoning controls in the wire formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReasoningStyle {
-    /// `reasoning_effort`, clipped to what the model lists.
-    ReasoningEffort,
-    /// `thinking: {type: enabled | disabled}`.
-    ThinkingType,
-    /// `thinking: {type}`, and `reasoning_effort` beside it.
-    ThinkingTypeAndEffort,
-    /// `enable_thinking` and `thinking_budget`.
-    EnableThinking,
-    /// `reasoning: {enabled, effort, max_tokens}`.
-    ReasoningObject,
-    /// `reasoning: {enabled}`, and `reasoning_effort` beside it.
-    ReasoningEnabledAndEffort,
-    /// `chat_template_kwargs: {enable_thinking}`.
-    ChatTemplateKwargs,
-    /// `thinking` and `output_config`, as Anthropic Messages has them.
-    ThinkingOutputConfig,
-    /// `thinkingConfig`, as Gemini has it.
-    ThinkingConfig,
-    /// `thinking: {type, token_budget}`, as Cohere has it.
-    ThinkingTokenBudget,
 }
 
 impl Default for Auth {

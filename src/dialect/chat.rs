@@ -10,33 +10,16 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::dialect::common::{self, Kind, count, failure, field, label, provider, text_field};
 use crate::error::Failure;
-use crate::json::{self, JsonError};
-use crate::money::Price;
+use crate::json;
 use crate::text::demand::Demand;
-use crate::text::request::{Body, DataCollection, MaxPrice, Mode, Need, ProviderPreferences, Request};
+use crate::text::request::{Body, Need, Request};
 
 /// Fields that are for the gateway alone and never sent to a provider.
 pub const GATEWAY_FIELDS: &[&str] = &["provider", "models", "preset", "session_id", "usage"];
-/// Most entries of `models`.
-const MODELS_MAX: usize = 16;
 /// Most choices.
 const CHOICES_MAX: u64 = 128;
-/// Longest `session_id` and `user`, in bytes.
-pub const LABEL_BYTES_MAX: usize = 256;
-
-/// JSON type of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Bool,
-    Number,
-    Integer,
-    Text,
-    Array,
-    Object,
-    TextOrArray,
-    TextOrObject,
-}
 
 /// Known top-level fields and their types; each may also be null.
 const FIELDS: &[(&str, Kind)] = &[
@@ -80,28 +63,8 @@ const FIELDS: &[(&str, Kind)] = &[
 
 /// Parses a body. Errors are `invalid_input` with the field's path in `param`.
 pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
-    let members = json::members(&bytes).map_err(failure)?;
-    let body = Body { bytes, members };
-    check_types(&body)?;
-
-    let mut models = Vec::new();
-    if let Some(name) = text_field(&body, "model")? {
-        models.push(name);
-    }
-    if let Some(list) = field::<Vec<String>>(&body, "models")? {
-        if list.len() > MODELS_MAX {
-            return Err(Failure::invalid("models", format!("has more than {MODELS_MAX} entries")));
-        }
-        models.extend(list.into_iter().filter(|name| !models.contains(name)).collect::<Vec<_>>());
-    }
-    if let Some(at) = models.iter().position(|name| name.trim().is_empty()) {
-        let param = if at == 0 && body.has("model") { "model" } else { "models" };
-        return Err(Failure::invalid(param, "is empty"));
-    }
-    if models.is_empty() {
-        return Err(Failure::invalid("model", "is missing"));
-    }
-
+    let body = common::body(bytes, FIELDS)?;
+    let models = common::models(&body)?;
     let stream = field::<bool>(&body, "stream")?.unwrap_or(false);
     let options = field::<StreamOptions>(&body, "stream_options")?;
     if options.is_some() && !stream {
@@ -127,7 +90,7 @@ pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
         models,
         stream,
         wants_usage: options.and_then(|o| o.include_usage).unwrap_or(false),
-        wants_cost: field::<UsageOptions>(&body, "usage")?.and_then(|u| u.include).unwrap_or(false),
+        wants_cost: common::wants_cost(&body)?,
         needs,
         demand: Demand {
             text_bytes: count(body.bytes.len()).saturating_sub(prompt.media_chars),
@@ -146,85 +109,6 @@ pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
         developer_roles: prompt.developer_roles,
         body,
     })
-}
-
-fn failure(error: JsonError) -> Failure {
-    let failure = Failure::new(crate::error::Code::InvalidInput, error.message);
-    match error.path {
-        Some(path) => failure.about(path),
-        None => failure,
-    }
-}
-
-fn count(size: usize) -> u64 {
-    u64::try_from(size).unwrap_or(u64::MAX)
-}
-
-fn check_types(body: &Body) -> Result<(), Failure> {
-    for member in &body.members {
-        let Some((_, kind)) = FIELDS.iter().find(|(name, _)| *name == member.key) else { continue };
-        let text = body.bytes.get(member.value.clone()).unwrap_or_default();
-        if !has_kind(text, *kind) {
-            return Err(Failure::invalid(member.key.clone(), format!("must be {}", kind_name(*kind))));
-        }
-    }
-    Ok(())
-}
-
-fn has_kind(text: &[u8], kind: Kind) -> bool {
-    let first = text.first().copied().unwrap_or(0);
-    let is_number = first == b'-' || first.is_ascii_digit();
-    if first == b'n' {
-        return true;
-    }
-    match kind {
-        Kind::Bool => matches!(first, b't' | b'f'),
-        Kind::Number => is_number,
-        Kind::Integer => is_number && !text.iter().any(|b| matches!(b, b'.' | b'e' | b'E')),
-        Kind::Text => first == b'"',
-        Kind::Array => first == b'[',
-        Kind::Object => first == b'{',
-        Kind::TextOrArray => matches!(first, b'"' | b'['),
-        Kind::TextOrObject => matches!(first, b'"' | b'{'),
-    }
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Bool => "true or false",
-        Kind::Number => "a number",
-        Kind::Integer => "a whole number",
-        Kind::Text => "a string",
-        Kind::Array => "an array",
-        Kind::Object => "an object",
-        Kind::TextOrArray => "a string or an array",
-        Kind::TextOrObject => "a string or an object",
-    }
-}
-
-/// A field's value; `None` when it is absent or null.
-fn field<'a, T: Deserialize<'a>>(body: &'a Body, key: &str) -> Result<Option<T>, Failure> {
-    match body.value(key) {
-        None | Some("null") => Ok(None),
-        Some(text) => json::parse_flat(text, key).map(Some).map_err(failure),
-    }
-}
-
-fn text_field(body: &Body, key: &str) -> Result<Option<String>, Failure> {
-    if body.value(key) == Some("null") && key == "model" {
-        return Err(Failure::invalid("model", "must be a string"));
-    }
-    field::<String>(body, key)
-}
-
-fn label(body: &Body, key: &str) -> Result<Option<String>, Failure> {
-    let value = text_field(body, key)?;
-    match &value {
-        Some(text) if text.len() > LABEL_BYTES_MAX => {
-            Err(Failure::invalid(key, format!("is longer than {LABEL_BYTES_MAX} bytes")))
-        }
-        _ => Ok(value),
-    }
 }
 
 /// The larger of the two limits: which one a provider obeys when both are there is its own matter.
@@ -257,86 +141,9 @@ struct StreamOptions {
 }
 
 #[derive(Deserialize)]
-struct UsageOptions {
-    #[serde(default)]
-    include: Option<bool>,
-}
-
-#[derive(Deserialize)]
 struct ResponseFormat<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize, Default)]
-struct WireProvider {
-    #[serde(default)]
-    order: Option<Vec<String>>,
-    #[serde(default)]
-    only: Option<Vec<String>>,
-    #[serde(default)]
-    ignore: Option<Vec<String>>,
-    #[serde(default)]
-    allow_fallbacks: Option<bool>,
-    #[serde(default)]
-    require_parameters: Option<bool>,
-    #[serde(default)]
-    data_collection: Option<DataCollection>,
-    #[serde(default)]
-    zdr: Option<bool>,
-    #[serde(default)]
-    regions: Option<Vec<String>>,
-    #[serde(default)]
-    sort: Option<Mode>,
-    #[serde(default)]
-    max_price: Option<WirePrice>,
-}
-
-#[derive(Deserialize)]
-struct WirePrice {
-    #[serde(default)]
-    prompt: Option<Box<RawValue>>,
-    #[serde(default)]
-    completion: Option<Box<RawValue>>,
-    #[serde(default)]
-    request: Option<Box<RawValue>>,
-}
-
-fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
-    let wire: WireProvider = match body.value("provider") {
-        None | Some("null") => WireProvider::default(),
-        Some(text) => json::parse_object(text, "provider").map_err(failure)?,
-    };
-    let price = |raw: Option<&RawValue>, name: &str, per: u64| -> Result<Option<Price>, Failure> {
-        let Some(raw) = raw else { return Ok(None) };
-        let text = raw.get().trim_matches('"');
-        if text == "null" {
-            return Ok(None);
-        }
-        Price::from_dollars(text, per)
-            .map(Some)
-            .map_err(|error| Failure::invalid(format!("provider.max_price.{name}"), error.to_string()))
-    };
-    let max_price = match &wire.max_price {
-        None => MaxPrice::default(),
-        Some(wire) => MaxPrice {
-            prompt: price(wire.prompt.as_deref(), "prompt", 1_000_000)?,
-            completion: price(wire.completion.as_deref(), "completion", 1_000_000)?,
-            request: price(wire.request.as_deref(), "request", 1)?,
-        },
-    };
-    Ok(ProviderPreferences {
-        order: wire.order.unwrap_or_default(),
-        only: wire.only.unwrap_or_default(),
-        ignore: wire.ignore.unwrap_or_default(),
-        allow_fallbacks: wire.allow_fallbacks,
-        require_parameters: wire.require_parameters.unwrap_or(false),
-        data_collection: wire.data_collection,
-        zdr: wire.zdr.unwrap_or(false),
-        regions: wire.regions.unwrap_or_default(),
-        sort: wire.sort,
-        max_price,
-    })
 }
 
 /// What the messages hold, counted.
@@ -539,6 +346,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Part<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::money::Price;
 
     fn parsed(text: &str) -> Result<Request, Failure> {
         parse(text.as_bytes().to_vec())

@@ -1,9 +1,187 @@
 //! What providers speak: one file per wire family, the shapes of their errors, and the quirks a provider may declare.
+//!
+//! A family writes a [`Prompt`] as its own request ([`Family::write`]) and decodes its answers into events
+//! ([`Decoder`]). This file is the table; it knows no wire.
 
+pub mod anthropic;
+pub mod cohere;
+pub mod converse;
+pub mod event_stream;
 pub mod fault;
+pub mod gemini;
+pub mod mistral;
 pub mod openai_chat;
+pub mod openai_chat_typed;
+pub mod openai_responses;
 pub mod quirk;
+pub mod target;
 pub mod wait;
 
-/// The families this build can speak; an offer of a provider that names none of them is not supported.
-pub const SUPPORTED: &[&str] = &[openai_chat::NAME];
+use crate::error::Failure;
+use crate::family::quirk::Quirk;
+use crate::family::target::{Target, Written};
+use crate::text::event::Event;
+use crate::text::prompt::Prompt;
+
+/// A wire family for text. The name is the one in catalog files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// OpenAI chat completions, spoken by most hosts.
+    OpenAiChat,
+    /// The same on Azure.
+    AzureOpenAi,
+    /// OpenAI chat completions as Mistral has them.
+    Mistral,
+    /// OpenAI Responses.
+    OpenAiResponses,
+    /// Anthropic Messages.
+    Anthropic,
+    /// Anthropic Messages through Vertex AI.
+    VertexAnthropic,
+    /// Gemini `generateContent`.
+    Gemini,
+    /// The same through Vertex AI.
+    VertexGemini,
+    /// Cohere v2 chat.
+    Cohere,
+    /// Bedrock Converse.
+    Converse,
+}
+
+/// How a stream is cut into frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Server-sent events.
+    Sse,
+    /// The AWS event stream.
+    AwsEventStream,
+}
+
+const NAMES: &[(&str, Family)] = &[
+    ("openai-chat", Family::OpenAiChat),
+    ("azure-openai", Family::AzureOpenAi),
+    ("mistral", Family::Mistral), // a family, not the provider
+    ("openai-responses", Family::OpenAiResponses),
+    ("anthropic-messages", Family::Anthropic),
+    ("vertex-anthropic", Family::VertexAnthropic),
+    ("gemini", Family::Gemini),
+    ("vertex-gemini", Family::VertexGemini),
+    ("cohere-v2", Family::Cohere),
+    ("bedrock-converse", Family::Converse),
+];
+
+impl Family {
+    /// The family of that name; `None` where this build does not speak it.
+    pub fn from_name(name: &str) -> Option<Family> {
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, family)| *family)
+    }
+
+    /// The name in catalog files.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, family)| *family == self).map_or("", |(name, _)| name)
+    }
+
+    /// How its streams are cut.
+    pub const fn framing(self) -> Framing {
+        match self {
+            Family::Converse => Framing::AwsEventStream,
+            _ => Framing::Sse,
+        }
+    }
+
+    /// Writes a request. Fails where the prompt holds something the family has no words for.
+    pub fn write(self, prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failure> {
+        match self {
+            Family::OpenAiChat | Family::AzureOpenAi => openai_chat::write(prompt, target),
+            Family::Mistral => mistral::write(prompt, target),
+            Family::OpenAiResponses => openai_responses::write(prompt, target),
+            Family::Anthropic => anthropic::write(prompt, target, anthropic::Host::Own),
+            Family::VertexAnthropic => anthropic::write(prompt, target, anthropic::Host::Vertex),
+            Family::Gemini => gemini::write(prompt, target, gemini::Host::Own),
+            Family::VertexGemini => gemini::write(prompt, target, gemini::Host::Vertex),
+            Family::Cohere => cohere::write(prompt, target),
+            Family::Converse => converse::write(prompt, target),
+        }
+    }
+}
+
+/// Reads one answer of a provider, frame by frame or whole. Holds what the conversation needs: ids, numbers of tool
+/// calls, usage that adds up.
+#[derive(Debug)]
+pub enum Decoder {
+    /// OpenAI chat completions, Mistral's included.
+    Chat(openai_chat::Decoder),
+    /// OpenAI Responses.
+    Responses(openai_responses::Decoder),
+    /// Anthropic Messages.
+    Anthropic(anthropic::Decoder),
+    /// Gemini.
+    Gemini(gemini::Decoder),
+    /// Cohere.
+    Cohere(cohere::Decoder),
+    /// Bedrock Converse.
+    Converse(converse::Decoder),
+}
+
+impl Decoder {
+    /// For one answer of a provider with these quirks. `provider` is its id, for what it seals.
+    pub fn new(family: Family, quirks: &[Quirk], provider: &str) -> Decoder {
+        match family {
+            Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral => {
+                Decoder::Chat(openai_chat::Decoder::new(quirks, provider))
+            }
+            Family::OpenAiResponses => Decoder::Responses(openai_responses::Decoder::new(provider)),
+            Family::Anthropic | Family::VertexAnthropic => Decoder::Anthropic(anthropic::Decoder::default()),
+            Family::Gemini | Family::VertexGemini => Decoder::Gemini(gemini::Decoder::default()),
+            Family::Cohere => Decoder::Cohere(cohere::Decoder::default()),
+            Family::Converse => Decoder::Converse(converse::Decoder::default()),
+        }
+    }
+
+    /// One frame of a stream: its data, and its type where the framing (not the data) says it.
+    pub fn frame(&mut self, kind: &str, data: &str, out: &mut Vec<Event>) {
+        match self {
+            Decoder::Chat(decoder) => decoder.frame(data, out),
+            Decoder::Responses(decoder) => decoder.frame(data, out),
+            Decoder::Anthropic(decoder) => decoder.frame(data, out),
+            Decoder::Gemini(decoder) => decoder.frame(data, out),
+            Decoder::Cohere(decoder) => decoder.frame(data, out),
+            Decoder::Converse(decoder) => decoder.frame(kind, data, out),
+        }
+    }
+
+    /// The stream ended in good order: what its last frames left open.
+    pub fn finish(&mut self, out: &mut Vec<Event>) {
+        match self {
+            Decoder::Chat(decoder) => decoder.finish(out),
+            Decoder::Responses(_) | Decoder::Anthropic(_) | Decoder::Cohere(_) | Decoder::Converse(_) => {}
+            Decoder::Gemini(decoder) => decoder.finish(out),
+        }
+    }
+
+    /// A whole answer that was not streamed, as the events of one. An error inside a 200 is a `Fault`, text that is no
+    /// answer of the family `Malformed`.
+    pub fn whole(&mut self, text: &str, out: &mut Vec<Event>) {
+        match self {
+            Decoder::Chat(decoder) => decoder.whole(text, out),
+            Decoder::Responses(decoder) => decoder.whole(text, out),
+            Decoder::Anthropic(decoder) => decoder.whole(text, out),
+            Decoder::Gemini(decoder) => decoder.whole(text, out),
+            Decoder::Cohere(decoder) => decoder.whole(text, out),
+            Decoder::Converse(decoder) => decoder.whole(text, out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_found_by_its_name() {
+        for (name, family) in NAMES {
+            assert_eq!((Family::from_name(name), family.name()), (Some(*family), *name));
+        }
+        assert_eq!(Family::from_name("telepathy"), None);
+    }
+}

@@ -449,5 +449,7 @@ pub fn as_stream(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+pub use crate::family::openai_chat_typed::{Decoder, write};
+
 #[cfg(test)]
 mod tests;

@@ -262,9 +262,15 @@ mod tests {
     fn values_are_found_where_they_stand() {
         let node = Node::parse(r#" {"a" : 1.50 , "b":[1,{"c":"x]}\"\\"},[]],"d":null,"e":true,"n":12.0} "#).unwrap();
         assert_eq!(node.get("a").map(Node::raw), Some("1.50"));
-        assert_eq!(node.get("b").map(|b| b.items().map(Node::raw).collect::<Vec<_>>()).unwrap(), ["1", r#"{"c":"x]}\"\\"}"#, "[]"]);
+        assert_eq!(
+            node.get("b").map(|b| b.items().map(Node::raw).collect::<Vec<_>>()).unwrap(),
+            ["1", r#"{"c":"x]}\"\\"}"#, "[]"]
+        );
         assert_eq!(node.get("b").unwrap().items().nth(1).unwrap().text_at("c").unwrap(), r#"x]}"\"#);
-        assert_eq!((node.get("d"), node.bool_at("e"), node.u64_at("n"), node.u64_at("a")), (None, Some(true), Some(12), None));
+        assert_eq!(
+            (node.get("d"), node.bool_at("e"), node.u64_at("n"), node.u64_at("a")),
+            (None, Some(true), Some(12), None)
+        );
         assert_eq!(node.at(&["b", "c"]), None);
         assert_eq!(node.members().count(), 5);
         assert!(Node::parse("{").is_none() && Node::parse("{}x").is_none());

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::access::policy::Policy;
 use crate::catalog::{ModelEntry, Offer, Provider, Scheme, Training, ZeroRetention};
-use crate::family;
+use crate::family::Family;
 use crate::money::Price;
 use crate::text::request::{DataCollection, Need, Request};
 use crate::time::Millis;
@@ -86,7 +86,7 @@ pub fn check(
     let c = conditions;
     let preferences = &c.request.provider;
     let plain = |rule: Rule, removes: bool| removes.then_some((rule, None));
-    let speaks = |family: &str| family::SUPPORTED.contains(&family);
+    let speaks = |family: &str| Family::from_name(family).is_some();
     let supported = offer.kind == "chat"
         && match offer.family.as_deref() {
             Some(family) => speaks(family),

@@ -61,8 +61,9 @@ pub async fn chat<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>) -> R
         BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
     })?;
     let mut request = dialect::parse(bytes)?;
-    request.session =
-        request.session.or_else(|| head.session.clone().filter(|id| id.len() <= dialect::LABEL_BYTES_MAX));
+    request.session = request
+        .session
+        .or_else(|| head.session.clone().filter(|id| id.len() <= crate::dialect::common::LABEL_BYTES_MAX));
     let (targets, snapshot) = resolve(ports.as_ref(), &request).await?;
     let now = ports.now();
     let conditions = Conditions {

@@ -215,9 +215,14 @@ mod tests {
             Event::Finish { choice: 0, reason: Finish::ToolCalls, stop_sequence: None },
             Event::Text { choice: 1, text: "z".into(), logprobs: None },
         ]);
-        assert_eq!((reply.choices.len(), reply.choices[0].text().as_str(), reply.choices[1].text().as_str()), (2, "xy", "z"));
+        assert_eq!(
+            (reply.choices.len(), reply.choices[0].text().as_str(), reply.choices[1].text().as_str()),
+            (2, "xy", "z")
+        );
         assert!(reply.choices[0].has_calls() && reply.choices[0].finish == Some(Finish::ToolCalls));
-        assert!(matches!(&reply.choices[0].blocks[0], Block::Reasoning { text, signature: Some(s), .. } if text == "ab" && s == "s"));
+        assert!(
+            matches!(&reply.choices[0].blocks[0], Block::Reasoning { text, signature: Some(s), .. } if text == "ab" && s == "s")
+        );
         let arguments: Vec<&str> = reply.choices[0]
             .blocks
             .iter()

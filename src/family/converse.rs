@@ -1,0 +1,26 @@
+//! The Bedrock Converse family.
+
+use crate::error::Failure;
+use crate::family::target::{Target, Written, cannot};
+use crate::text::event::Event;
+use crate::text::prompt::Prompt;
+
+/// Writes a request.
+pub fn write(_prompt: &Prompt<'_>, _target: &Target<'_>) -> Result<Written, Failure> {
+    Err(cannot("messages", "this request"))
+}
+/// Decodes answers.
+#[derive(Debug, Default)]
+pub struct Decoder {}
+
+impl Decoder {
+    /// One frame of a stream.
+    pub fn frame(&mut self, _kind: &str, _data: &str, out: &mut Vec<Event>) {
+        out.push(Event::Malformed);
+    }
+
+    /// A whole answer.
+    pub fn whole(&mut self, _text: &str, out: &mut Vec<Event>) {
+        out.push(Event::Malformed);
+    }
+}

@@ -1,0 +1,1 @@
+//! The AWS event stream: frames out of arbitrary byte chunks.
