@@ -275,7 +275,7 @@ fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
 }
 
 /// Finish reasons that mean the provider failed.
-fn is_error_finish(reason: &str) -> bool {
+pub(crate) fn is_error_finish(reason: &str) -> bool {
     matches!(
         reason.to_ascii_lowercase().as_str(),
         "error"
