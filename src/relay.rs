@@ -1,20 +1,24 @@
 //! From a provider's stream to a client's: decoder, usage meter and encoder as one push machine.
 //!
-//! Here both ends speak OpenAI chat, so frames pass as they are. Two ways of use, for the same stream:
-//! *seen* (every chunk goes through [`Relay::push`] with an output) and *native* (the runtime moves the bytes, the
-//! relay only observes them: no output). [`Relay::finish`] says once how it ended and what must still be written.
+//! Where both ends speak alike, frames pass as they are, in one of two ways for the same stream: *seen* (every chunk
+//! goes through [`Relay::push`] with an output) and *native* (the runtime moves the bytes, the relay only observes them:
+//! no output). Else every frame is decoded into events and those are encoded again. [`Relay::finish`] says once how it
+//! ended and what must still be written.
 
 use crate::attempt::classify::{self, Breakage, Verdict};
+use crate::dialect::{Dialect, Encoder, Voice};
 use crate::error::Failure;
+use crate::family::event_stream::EventFrames;
 use crate::family::fault::Fault;
-use crate::family::openai_chat::{self, DONE, Told};
+use crate::family::openai_chat::{self, Told};
 use crate::family::quirk::Quirk;
+use crate::family::{Decoder, Family, Framing};
 use crate::ledger::ending::Ending;
-use crate::sse::{Frame, Frames, SseError, write_data};
+use crate::sse::{Frame, Frames, write_data};
+use crate::text::event::Event;
 use crate::usage::Usage;
 
-/// Adds members to a usage object: its price, in JSON, without braces; `None` to leave it alone.
-pub type Amend<'a> = &'a dyn Fn(&Usage) -> Option<String>;
+pub use crate::dialect::Amend;
 
 /// What the client sees of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,20 +78,58 @@ pub struct Seen {
     pub is_malformed: bool,
 }
 
+/// What becomes of frames.
+#[derive(Debug)]
+enum Mode {
+    /// OpenAI chat on both sides: frames pass, usage is shown, hidden or priced.
+    Chat { quirks: Vec<Quirk>, view: UsageView },
+    /// Another dialect that both sides speak: frames pass.
+    Pass { decoder: Decoder, dialect: Dialect },
+    /// Two that differ.
+    Translate { decoder: Decoder, encoder: Encoder },
+}
+
+/// The stream, cut into frames.
+#[derive(Debug)]
+enum Cut {
+    Sse(Frames),
+    Aws(EventFrames),
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Relay {
-    frames: Frames,
-    quirks: Vec<Quirk>,
-    view: UsageView,
+    cut: Cut,
+    mode: Mode,
     seen: Seen,
     broken: bool,
+    /// Events of the frame at hand; kept for its allocation.
+    events: Vec<Event>,
 }
 
 impl Relay {
-    /// For one answer of a provider with these quirks.
+    /// For one answer of a provider with these quirks, chat on both sides.
     pub fn new(quirks: Vec<Quirk>, view: UsageView) -> Relay {
-        Relay { frames: Frames::default(), quirks, view, seen: Seen::default(), broken: false }
+        Relay::of(Cut::Sse(Frames::default()), Mode::Chat { quirks, view })
+    }
+
+    /// For one answer of a provider that speaks the client's dialect.
+    pub fn pass(dialect: Dialect, family: Family, quirks: &[Quirk], provider: &str) -> Relay {
+        Relay::of(Cut::Sse(Frames::default()), Mode::Pass { decoder: Decoder::new(family, quirks, provider), dialect })
+    }
+
+    /// For one answer that is translated.
+    pub fn translate(dialect: Dialect, family: Family, quirks: &[Quirk], provider: &str, voice: Voice) -> Relay {
+        let cut = match family.framing() {
+            Framing::Sse => Cut::Sse(Frames::default()),
+            Framing::AwsEventStream => Cut::Aws(EventFrames::default()),
+        };
+        let (decoder, encoder) = (Decoder::new(family, quirks, provider), Encoder::new(dialect, voice));
+        Relay::of(cut, Mode::Translate { decoder, encoder })
+    }
+
+    fn of(cut: Cut, mode: Mode) -> Relay {
+        Relay { cut, mode, seen: Seen::default(), broken: false, events: Vec::new() }
     }
 
     /// What has been gathered.
@@ -97,17 +139,20 @@ impl Relay {
 
     /// Whether the runtime may move the bytes: nothing has to be taken out or added.
     pub fn can_be_native(&self) -> bool {
-        self.view == UsageView::Shown
+        matches!(self.mode, Mode::Chat { view: UsageView::Shown, .. } | Mode::Pass { .. })
     }
 
-    /// Whether no frame is unfinished: a comment may stand here.
+    /// Whether no frame is unfinished: a comment may stand here. Translated frames go out whole.
     pub fn is_at_border(&self) -> bool {
-        self.frames.pending().is_empty()
+        match (&self.mode, &self.cut) {
+            (Mode::Translate { .. }, _) | (_, Cut::Aws(_)) => true,
+            (_, Cut::Sse(frames)) => frames.pending().is_empty(),
+        }
     }
 
-    /// Whether the price goes into the usage chunk.
+    /// Whether the price goes into what the client gets of usage while the stream runs.
     pub fn is_priced(&self) -> bool {
-        self.view == UsageView::Priced
+        matches!(self.mode, Mode::Chat { view: UsageView::Priced, .. })
     }
 
     /// Whether the stream has said all it will: its end mark or an error.
@@ -117,33 +162,60 @@ impl Relay {
 
     /// Takes a chunk; appends what the client gets to `out` (native use passes none).
     pub fn push(&mut self, bytes: &[u8], mut out: Option<&mut Vec<u8>>, amend: Amend<'_>) {
-        let Relay { frames, quirks, view, seen, broken } = self;
-        let result = frames.push(bytes, |frame| take(frame, quirks, *view, seen, out.as_deref_mut(), amend));
-        *broken |= matches!(result, Err(SseError::TooLong | SseError::NotUtf8));
+        let Relay { cut, mode, seen, broken, events } = self;
+        let is_broken = match cut {
+            Cut::Sse(frames) => {
+                frames.push(bytes, |frame| take(frame, mode, events, seen, out.as_deref_mut(), amend)).is_err()
+            }
+            Cut::Aws(frames) => frames
+                .push(bytes, &mut |kind, data| decode(kind, data, mode, events, seen, out.as_deref_mut()))
+                .is_err(),
+        };
+        *broken |= is_broken;
+    }
+
+    /// A whole answer in place of a stream, by a host that did not stream although asked to.
+    pub fn push_whole(&mut self, text: &str, out: &mut Vec<u8>) {
+        let Relay { mode, seen, events, .. } = self;
+        if let Mode::Translate { decoder, encoder } = mode {
+            decoder.whole(text, events);
+            spread(events, Some(encoder), seen, Some(out));
+        }
     }
 
     /// The end: how it was, and (in `out`) what the client still has to get. `request_id` goes into an error event.
     pub fn finish(mut self, stop: Stop, native: bool, request_id: &str, out: &mut Vec<u8>, amend: Amend<'_>) -> End {
-        let pending = std::mem::take(&mut self.frames);
-        let had_pending = !pending.pending().is_empty();
-        let before = out.len();
-        let Relay { quirks, view, seen, broken, .. } = &mut self;
-        // Only an orderly end can have meant its last bytes as an event.
-        if stop == Stop::Eof {
-            let last = pending.finish(|frame| {
-                let target = if native { None } else { Some(&mut *out) };
-                take(frame, quirks, *view, seen, target, amend);
-            });
-            *broken |= last.is_err();
+        let cut = std::mem::replace(&mut self.cut, Cut::Sse(Frames::default()));
+        let Relay { mode, seen, broken, events, .. } = &mut self;
+        let is_translated = matches!(mode, Mode::Translate { .. });
+        match cut {
+            Cut::Aws(frames) => *broken |= stop == Stop::Eof && !frames.is_at_border(),
+            Cut::Sse(pending) => {
+                let had_pending = !pending.pending().is_empty();
+                let before = out.len();
+                // Only an orderly end can have meant its last bytes as an event.
+                if stop == Stop::Eof {
+                    let last = pending.finish(|frame| {
+                        let target = if native { None } else { Some(&mut *out) };
+                        take(frame, mode, events, seen, target, amend);
+                    });
+                    *broken |= last.is_err();
+                }
+                // A last event without its blank line gets one, wherever its bytes went.
+                if had_pending && !is_translated && (native || out.len() > before) {
+                    out.extend_from_slice(b"\n\n");
+                }
+            }
         }
-        // A last event without its blank line gets one, wherever its bytes went.
-        if had_pending && (native || out.len() > before) {
-            out.extend_from_slice(b"\n\n");
+        if let (Mode::Translate { decoder, encoder }, Stop::Eof) = (mode, stop) {
+            decoder.finish(events);
+            spread(events, Some(encoder), seen, Some(out));
         }
-        self.end(stop, native, request_id, out)
+        self.end(stop, native, request_id, out, amend)
     }
 
-    fn end(self, stop: Stop, native: bool, request_id: &str, out: &mut Vec<u8>) -> End {
+    fn end(self, stop: Stop, native: bool, request_id: &str, out: &mut Vec<u8>, amend: Amend<'_>) -> End {
+        let mut mode = self.mode;
         let seen = self.seen;
         let is_refusal = seen.finish.as_deref().map(openai_chat::finish_reason) == Some("content_filter");
         let is_empty = seen.output_bytes == 0 && (seen.finish.is_none() || is_refusal);
@@ -174,10 +246,19 @@ impl Relay {
             match &verdict {
                 Some(verdict) if !fault_was_passed_on => {
                     let failure = Failure::new(verdict.code, "the provider's answer was cut short");
-                    write_data(&failure.envelope(request_id), out);
+                    match &mut mode {
+                        Mode::Chat { .. } => Dialect::Chat.failure_event(&failure, request_id, out),
+                        Mode::Pass { dialect, .. } => dialect.failure_event(&failure, request_id, out),
+                        Mode::Translate { encoder, .. } => encoder.fail(&failure, request_id, out),
+                    }
                 }
-                None if !seen.is_done => write_data(DONE, out),
-                _ => {}
+                None => match &mut mode {
+                    Mode::Translate { encoder, .. } => encoder.finish(seen.usage.as_ref(), amend, out),
+                    Mode::Chat { .. } if !seen.is_done => Dialect::Chat.end_mark(out),
+                    Mode::Pass { dialect, .. } if !seen.is_done => dialect.end_mark(out),
+                    Mode::Chat { .. } | Mode::Pass { .. } => {}
+                },
+                Some(_) => {}
             }
         }
         End { ending, verdict, seen }
@@ -186,6 +267,88 @@ impl Relay {
 
 /// Takes one frame in, and passes it on.
 fn take(
+    frame: Frame<'_>,
+    mode: &mut Mode,
+    events: &mut Vec<Event>,
+    seen: &mut Seen,
+    out: Option<&mut Vec<u8>>,
+    amend: Amend<'_>,
+) {
+    match mode {
+        Mode::Chat { quirks, view } => take_chat(frame, quirks, *view, seen, out, amend),
+        Mode::Pass { decoder, .. } => {
+            if seen.is_done || seen.fault.is_some() {
+                return;
+            }
+            if let Some(data) = frame.data {
+                decoder.frame("", data, events);
+                spread(events, None, seen, None);
+            }
+            if let Some(out) = out.filter(|_| seen.fault.is_none()) {
+                out.extend_from_slice(frame.raw);
+            }
+        }
+        Mode::Translate { .. } => {
+            if let Some(data) = frame.data {
+                decode("", data, mode, events, seen, out);
+            }
+        }
+    }
+}
+
+/// Decodes one frame and encodes what it tells.
+fn decode(
+    kind: &str,
+    data: &str,
+    mode: &mut Mode,
+    events: &mut Vec<Event>,
+    seen: &mut Seen,
+    out: Option<&mut Vec<u8>>,
+) {
+    if seen.is_done || seen.fault.is_some() {
+        return;
+    }
+    if let Mode::Translate { decoder, encoder } = mode {
+        decoder.frame(kind, data, events);
+        spread(events, Some(encoder), seen, out);
+    }
+}
+
+/// Takes events into what is seen, and to the encoder up to the first fault.
+fn spread(events: &mut Vec<Event>, mut encoder: Option<&mut Encoder>, seen: &mut Seen, mut out: Option<&mut Vec<u8>>) {
+    for event in events.drain(..) {
+        if seen.fault.is_some() || seen.is_done {
+            break;
+        }
+        if let (Some(encoder), Some(out)) = (encoder.as_deref_mut(), out.as_deref_mut()) {
+            encoder.push(&event, out);
+        }
+        seen.note(event);
+    }
+}
+
+impl Seen {
+    /// Takes an event in.
+    pub fn note(&mut self, event: Event) {
+        self.has_content |= event.is_content();
+        self.output_bytes = self.output_bytes.saturating_add(event.content_bytes());
+        match event {
+            Event::Finish { reason, .. } => self.finish = Some(reason.name().to_owned()),
+            Event::Usage(usage) => self.usage = Some(usage),
+            Event::ServiceTier(tier) => self.service_tier = Some(tier),
+            Event::Fault(fault) => self.fault = Some(fault),
+            Event::Malformed => {
+                self.fault = Some(Fault { message: "malformed".to_owned(), ..Fault::default() });
+                self.is_malformed = true;
+            }
+            Event::Done => self.is_done = true,
+            _ => {}
+        }
+    }
+}
+
+/// Takes one chat frame in, and passes it on.
+fn take_chat(
     frame: Frame<'_>,
     quirks: &[Quirk],
     view: UsageView,
