@@ -20,6 +20,16 @@ use crate::usage::Usage;
 
 pub use crate::dialect::Amend;
 
+/// Whether a provider of that family gets the client's bytes, and the client the provider's.
+pub const fn is_pass(dialect: Dialect, family: Family) -> bool {
+    matches!(
+        (dialect, family),
+        (Dialect::Chat, Family::OpenAiChat | Family::AzureOpenAi)
+            | (Dialect::Responses, Family::OpenAiResponses)
+            | (Dialect::Messages, Family::Anthropic)
+    )
+}
+
 /// What the client sees of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsageView {

@@ -129,6 +129,15 @@ impl Machine {
         }
     }
 
+    /// A candidate could not be asked: the request cannot be put in its words. No attempt, but a reason.
+    pub fn on_unwritable(&mut self, verdict: Verdict, param: Option<String>) {
+        self.ended = !verdict.next;
+        self.all_busy = false;
+        if self.decisive.is_none() {
+            self.decisive = Some((verdict, param));
+        }
+    }
+
     /// An attempt delivered its first content (or its whole answer).
     pub fn on_served(&mut self, provider: &str, upstream: &str, status: u16, began: Millis, now: Millis) {
         self.rows.push(AttemptRow {

@@ -16,6 +16,7 @@ mod offer;
 mod provider;
 mod snapshot;
 mod source;
+mod traits;
 
 pub use card::{Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
 pub use model::{Malformed, ModelEntry};

@@ -16,6 +16,11 @@ pub fn parse(_bytes: Vec<u8>) -> Result<Request, Failure> {
     Err(Failure::invalid("model", "is missing"))
 }
 
+/// Parses the body of a count, which needs no limit.
+pub fn parse_to_count(bytes: Vec<u8>) -> Result<Request, Failure> {
+    parse(bytes)
+}
+
 /// The typed form.
 pub fn prompt(_request: &Request) -> Result<Prompt<'_>, Failure> {
     Ok(Prompt::default())

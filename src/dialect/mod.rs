@@ -8,7 +8,6 @@ pub mod messages;
 pub mod responses;
 
 use crate::error::Failure;
-use crate::family::Family;
 use crate::text::event::Event;
 use crate::text::prompt::Prompt;
 use crate::text::reply::Reply;
@@ -51,16 +50,6 @@ impl Dialect {
             Dialect::Responses => "responses",
             Dialect::Messages => "messages",
         }
-    }
-
-    /// Whether a provider of that family gets the client's bytes, and the client the provider's.
-    pub const fn is_spoken_by(self, family: Family) -> bool {
-        matches!(
-            (self, family),
-            (Dialect::Chat, Family::OpenAiChat | Family::AzureOpenAi)
-                | (Dialect::Responses, Family::OpenAiResponses)
-                | (Dialect::Messages, Family::Anthropic)
-        )
     }
 
     /// Parses a body. Errors are `invalid_input` with the field's path in `param`.

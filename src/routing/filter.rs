@@ -5,8 +5,10 @@ use serde::Serialize;
 
 use crate::access::policy::Policy;
 use crate::catalog::{ModelEntry, Offer, Provider, Scheme, Training, ZeroRetention};
+use crate::dialect::Dialect;
 use crate::family::Family;
 use crate::money::Price;
+use crate::relay::is_pass;
 use crate::text::request::{DataCollection, Need, Request};
 use crate::time::Millis;
 use crate::usage::Meter;
@@ -86,15 +88,10 @@ pub fn check(
     let c = conditions;
     let preferences = &c.request.provider;
     let plain = |rule: Rule, removes: bool| removes.then_some((rule, None));
-    let speaks = |family: &str| Family::from_name(family).is_some();
     let supported = offer.kind == "chat"
-        && match offer.family.as_deref() {
-            Some(family) => speaks(family),
-            None => provider.families.iter().any(|family| speaks(family)),
-        }
+        && family_of(Dialect::Chat, offer, provider).is_some()
         && (provider.auth.scheme == Scheme::Header || provider.alternative(c.has_secret).is_some());
-    let responses_only = offer.can.contains("responses_only");
-    plain(Rule::Unsupported, !supported || responses_only)
+    plain(Rule::Unsupported, !supported)
         .or_else(|| plain(Rule::Retired, offer.retires.as_deref().is_some_and(|date| is_past(date, c.now))))
         .or_else(|| plain(Rule::NoPrice, !has_prices(offer)))
         .or_else(|| provider.missing(c.has_secret).map(|name| (Rule::NoCredential, Some(format!("{name} is not set")))))
@@ -124,6 +121,21 @@ pub fn check(
             plain(Rule::Region, !wanted.is_empty() && !wanted.iter().any(|region| regions.contains(region)))
         })
         .or_else(|| exceeds(c.request, offer).map(|meter| (Rule::MaxPrice, Some(meter.name().to_owned()))))
+}
+
+/// The family in which an offer is asked on behalf of a client of `dialect`: what the offer names, else the provider's
+/// first one that this build speaks. A host that speaks OpenAI chat and the client's own dialect is asked in the latter.
+pub fn family_of(dialect: Dialect, offer: &Offer, provider: &Provider) -> Option<Family> {
+    if let Some(name) = &offer.family {
+        return Family::from_name(name);
+    }
+    let mut spoken = provider.families.iter().filter_map(|name| Family::from_name(name));
+    if offer.can.contains("responses_only") {
+        return spoken.find(|family| *family == Family::OpenAiResponses);
+    }
+    let first = spoken.next()?;
+    let native = spoken.find(|family| is_pass(dialect, *family));
+    Some(native.filter(|_| first == Family::OpenAiChat && dialect != Dialect::Chat).unwrap_or(first))
 }
 
 fn is_past(date: &str, now: Millis) -> bool {

@@ -1,4 +1,4 @@
-//! Attempts, the commit point, the way of the answer to the client, and the settlement. Every way out settles once.
+//! The way of the answer to the client. Every way out ends in one settlement.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,67 +6,24 @@ use std::rc::Rc;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use futures::pin_mut;
-use serde_json::value::{RawValue, to_raw_value};
 
-use crate::activity::row::Row;
-use crate::attempt::classify::{self, Breakage, Class, Verdict};
-use crate::attempt::machine::{Failed, Machine, Step};
-use crate::catalog::Situation;
-use crate::dialect::chat::GATEWAY_FIELDS;
+use crate::attempt::machine::Machine;
 use crate::error::Failure;
-use crate::family::{fault, openai_chat, wait};
-use crate::health::board::{Board, COOL_MS, Sample};
-use crate::ledger::charge::{Receipt, receipt};
-use crate::ledger::ending::{Ending, Rule};
-use crate::money::{Nanos, Price};
+use crate::family::openai_chat;
+use crate::ledger::ending::Ending;
 use crate::relay::{Relay, Seen, Stop, UsageView, with_members};
-use crate::routing::plan::Candidate;
+use crate::serve::attempts::{Served, What, WholeBody, attempts, sample, voice};
 use crate::serve::infer::{Generation, Outcome};
-use crate::serve::ports::{Answer, Call, Client, Ports, Waits};
+use crate::serve::ports::{Client, Ports, Waits};
 use crate::serve::reply::{Body, Reply};
-use crate::sse::{KEEP_ALIVE, write_data};
+use crate::serve::settlement::{Closing, charge, price_members, priced, settle};
+use crate::sse::KEEP_ALIVE;
 use crate::time::Millis;
-use crate::usage::{Meter, Usage};
-use crate::workspace::{Admitted, Settlement};
+use crate::usage::Usage;
+use crate::workspace::Admitted;
 
-/// Largest whole answer that is taken from a provider, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The status of a client that left before its answer, in activity rows.
 const STATUS_LEFT: u16 = 499;
-/// How long the body of an error is waited for, in milliseconds.
-const FAULT_WAIT_MS: u64 = 2_000;
-
-/// An attempt that committed.
-struct Served<P: Ports> {
-    candidate: usize,
-    /// The output limit that was sent because the hold covers no more.
-    lowered_to: Option<u64>,
-    began: Millis,
-    first_byte: Millis,
-    what: What<P>,
-}
-
-enum What<P: Ports> {
-    /// A whole answer.
-    Whole { bytes: Vec<u8>, answer: openai_chat::Answer },
-    /// A stream whose first content has come.
-    Stream { answer: Option<P::Answer>, relay: Relay, first: Vec<u8> },
-}
-
-/// What the settlement needs to know.
-struct Closing {
-    status: u16,
-    code: Option<String>,
-    ending: Ending,
-    candidate: Option<usize>,
-    usage: Option<Usage>,
-    output_bytes: u64,
-    finish: Option<String>,
-    service_tier: Option<String>,
-    first_byte: Option<Millis>,
-    /// When the first upstream call began; `None` when there was none.
-    dispatched: Option<Millis>,
-}
 
 /// From admission to settlement.
 pub async fn deliver<P: Ports>(
@@ -107,10 +64,9 @@ async fn plain<P: Ports>(
         None => left_early(dispatched, None, None),
         Some(Err(failure)) => refused(generation, admitted, failure, dispatched, tell),
         Some(Ok(served)) => {
-            let What::Whole { bytes, answer } = &served.what else {
+            let What::Whole(body, told) = &served.what else {
                 return refused(generation, admitted, machine.borrow().failure(), dispatched, tell);
             };
-            let told = &answer.told;
             let candidate = generation.plan.candidates.get(served.candidate);
             let is_refusal = told.finish.as_deref().map(openai_chat::finish_reason) == Some("content_filter");
             let is_empty = told.output_bytes == 0 && (told.finish.is_none() || is_refusal);
@@ -129,11 +85,16 @@ async fn plain<P: Ports>(
             };
             let price = candidate.map(|candidate| charge(generation, candidate, &closing, admitted, ports.now()));
             let receipt = price.map(|charge| charge.receipt).unwrap_or_default();
-            let body = match (&answer.usage_span, std::str::from_utf8(bytes)) {
-                (Some(span), Ok(text)) => {
-                    with_members(text, span.clone(), &price_members(&receipt, &generation.snapshot)).into_bytes()
+            let members = price_members(&receipt, &generation.snapshot);
+            let body = match (body, candidate) {
+                (WholeBody::Typed(reply), Some(candidate)) => {
+                    generation.dialect.write(reply, &voice(generation, candidate, ports.now()), Some(&members))
                 }
-                _ => bytes.clone(),
+                (WholeBody::Typed(_), None) => Vec::new(),
+                (WholeBody::Bytes(bytes, span), _) => match (span, std::str::from_utf8(bytes)) {
+                    (Some(span), Ok(text)) => with_members(text, span.clone(), &members).into_bytes(),
+                    _ => bytes.clone(),
+                },
             };
             let mut reply = Reply {
                 status: 200,
@@ -198,7 +159,7 @@ async fn streamed<P: Ports>(
                 };
             };
             let mut out = Vec::new();
-            write_data(&failure.envelope(generation.id.as_str()), &mut out);
+            generation.dialect.failure_event(&failure, generation.id.as_str(), &mut out);
             let _ = client.write(&out).await;
             client.close().await;
             return failed(&failure, dispatched);
@@ -227,7 +188,7 @@ async fn streamed<P: Ports>(
             let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), ports.now())?;
             Some(price_members(&receipt, &generation.snapshot))
         };
-        let relay = Rc::new(RefCell::new(relay));
+        let relay = Rc::new(RefCell::new(*relay));
         let total_ms = generation.arrived.plus(generation.patience.total_ms).since(ports.now());
         let settings = ports.settings();
         let waits = Waits { idle_ms: settings.idle_timeout_ms, keep_alive_ms: settings.keep_alive_ms, total_ms };
@@ -289,6 +250,9 @@ fn served_headers<P: Ports>(
     if let Some(limit) = served.lowered_to {
         reply.headers.push(("x-gateway-max-tokens", limit.to_string()));
     }
+    if !served.dropped.is_empty() {
+        reply.headers.push(("x-gateway-warning", format!("dropped: {}", served.dropped.join(", "))));
+    }
     let began = dispatched.get().unwrap_or(served.began);
     let (gateway, provider) = (began.since(generation.arrived), served.first_byte.since(began));
     reply.headers.push(("server-timing", format!("gateway;dur={gateway}, provider;dur={provider}")));
@@ -305,7 +269,7 @@ fn refused<P: Ports>(
     let closing = failed(&failure, dispatched);
     let began = dispatched.get().unwrap_or(generation.arrived);
     let timing = format!("gateway;dur={}", began.since(generation.arrived));
-    let reply = Reply::failure(&failure, generation.id.as_str())
+    let reply = Reply::failure_in(generation.dialect, &failure, generation.id.as_str())
         .with_header("server-timing", timing)
         .with_allowances(admitted.requests, admitted.tokens);
     drop(tell.send(Ok(reply)));
@@ -340,325 +304,4 @@ fn left_early(dispatched: &Cell<Option<Millis>>, candidate: Option<usize>, first
         first_byte,
         dispatched: dispatched.get(),
     }
-}
-
-/// The attempts, one after the other, until one commits or nobody is left.
-async fn attempts<P: Ports>(
-    ports: &Rc<P>,
-    generation: &Generation,
-    admitted: &Admitted,
-    machine: &RefCell<Machine>,
-    dispatched: &Cell<Option<Millis>>,
-) -> Result<Served<P>, Failure> {
-    loop {
-        let step = machine.borrow_mut().next(ports.now());
-        let Step::Send { candidate: place, wait_ms } = step else { return Err(machine.borrow().failure()) };
-        let Some(candidate) = generation.plan.candidates.get(place) else { continue };
-        // The hold may cover a cheaper candidate and not this one.
-        let Some(affordable) = candidate.bound.affordable(admitted.held) else { continue };
-        let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { continue };
-        let lowered = affordable < candidate.bound.output_tokens;
-        let limit = (lowered || candidate.bound.must_send_limit).then_some(affordable);
-        let began = ports.now();
-        if dispatched.get().is_none() {
-            dispatched.set(Some(began));
-        }
-        let body = openai_chat::request(&generation.request, &offer.upstream, &provider.quirks, GATEWAY_FIELDS, limit);
-        let call = Call {
-            url: format!("{}{}", provider.base_url, openai_chat::PATH),
-            headers: headers(ports.as_ref(), candidate),
-            body,
-        };
-        let answered = Cell::new(None);
-        let result = {
-            let work = one(ports.as_ref(), generation, candidate, call, &answered);
-            let deadline = ports.sleep(wait_ms);
-            pin_mut!(work, deadline);
-            match select(work, deadline).await {
-                Either::Left((result, _)) => result,
-                Either::Right(_) => Err(Trouble::broke(Breakage::Timeout)),
-            }
-        };
-        let now = ports.now();
-        let key = Board::key(&provider.id, &offer.upstream);
-        match result {
-            Ok((status, what)) => {
-                let served = Sample::Served { first_byte_ms: now.since(began) };
-                ports.board().borrow_mut().on_sample(&key, served, now);
-                machine.borrow_mut().on_served(&provider.id, &offer.upstream, status, began, now);
-                let lowered_to = lowered.then_some(affordable);
-                return Ok(Served { candidate: place, lowered_to, began, first_byte: now, what });
-            }
-            Err(trouble) => {
-                sample(ports.as_ref(), candidate, &trouble.verdict, trouble.retry_after_ms, now);
-                let failed = Failed {
-                    provider: provider.id.clone(),
-                    upstream: offer.upstream.clone(),
-                    status: trouble.status.or(answered.get()),
-                    verdict: trouble.verdict,
-                    param: trouble.param,
-                    retry_after_ms: trouble.retry_after_ms,
-                    began,
-                };
-                machine.borrow_mut().on_failed(failed, now);
-            }
-        }
-    }
-}
-
-fn sample<P: Ports>(ports: &P, candidate: &Candidate, verdict: &Verdict, wait_ms: Option<u64>, now: Millis) {
-    let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { return };
-    let sample = match verdict.class {
-        Class::Request => return,
-        Class::Credential => Sample::Refused,
-        Class::Busy => Sample::Busy { wait_ms: wait_ms.unwrap_or(COOL_MS) },
-        Class::Fault => Sample::Failed,
-    };
-    ports.board().borrow_mut().on_sample(&Board::key(&provider.id, &offer.upstream), sample, now);
-}
-
-fn headers<P: Ports>(ports: &P, candidate: &Candidate) -> Vec<(String, String)> {
-    let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    let Some(provider) = candidate.provider() else { return headers };
-    if let Some(secret) = provider.key_env.as_deref().and_then(|name| ports.secret(name)) {
-        headers.push((provider.auth.header.clone(), format!("{}{secret}", provider.auth.prefix)));
-    }
-    headers.extend(provider.auth.extra_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-    headers
-}
-
-/// Why an attempt did not commit.
-struct Trouble {
-    status: Option<u16>,
-    verdict: Verdict,
-    param: Option<String>,
-    retry_after_ms: Option<u64>,
-}
-
-impl Trouble {
-    fn broke(how: Breakage) -> Trouble {
-        Trouble { status: None, verdict: classify::breakage(how), param: None, retry_after_ms: None }
-    }
-
-    fn told(status: u16, fault: &fault::Fault, generation: &Generation) -> Trouble {
-        // Only the name of a field that the client itself sent: nothing a provider wrote reaches a client.
-        let param = fault.param.as_deref().filter(|param| {
-            let root = param.split(['.', '[']).next().unwrap_or_default();
-            generation.request.body.has(root)
-                && param.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.[]-".contains(&b))
-        });
-        Trouble {
-            status: Some(status),
-            verdict: classify::answer(status, fault),
-            param: param.map(str::to_owned),
-            retry_after_ms: fault.retry_after_ms,
-        }
-    }
-}
-
-/// One upstream call up to its commit point.
-async fn one<P: Ports>(
-    ports: &P,
-    generation: &Generation,
-    candidate: &Candidate,
-    call: Call,
-    answered: &Cell<Option<u16>>,
-) -> Result<(u16, What<P>), Trouble> {
-    let quirks = candidate.provider().map(|provider| provider.quirks.clone()).unwrap_or_default();
-    let mut answer = ports.send(call).await.map_err(Trouble::broke)?;
-    let status = answer.status();
-    answered.set(Some(status));
-    if !(200..300).contains(&status) {
-        let asked = wait::from_headers(
-            answer.header("retry-after-ms").as_deref(),
-            answer.header("retry-after").as_deref(),
-            ports.now(),
-        );
-        let body = {
-            let work = answer.whole(fault::FAULT_BYTES_MAX);
-            let deadline = ports.sleep(FAULT_WAIT_MS);
-            pin_mut!(work, deadline);
-            match select(work, deadline).await {
-                Either::Left((Ok(body), _)) => body,
-                _ => Vec::new(),
-            }
-        };
-        let trouble = Trouble::told(status, &fault::parse(&body), generation);
-        return Err(Trouble { retry_after_ms: asked.or(trouble.retry_after_ms), ..trouble });
-    }
-    if !generation.request.stream {
-        let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
-        return match openai_chat::answer(&bytes, &quirks) {
-            Ok(answer) => Ok((status, What::Whole { bytes, answer })),
-            Err(fault) => Err(Trouble::told(status, &fault, generation)),
-        };
-    }
-    let view = match (generation.request.wants_cost, generation.request.wants_usage) {
-        (true, _) => UsageView::Priced,
-        (false, true) => UsageView::Shown,
-        (false, false) => UsageView::Hidden,
-    };
-    let mut relay = Relay::new(quirks.clone(), view);
-    let mut first = Vec::new();
-    let is_json = answer.header("content-type").is_some_and(|kind| kind.contains("json"));
-    if is_json {
-        let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
-        openai_chat::answer(&bytes, &quirks).map_err(|fault| Trouble::told(status, &fault, generation))?;
-        let stream = openai_chat::as_stream(&bytes).ok_or_else(|| Trouble::broke(Breakage::Malformed))?;
-        relay.push(&stream, Some(&mut first), &price_of(ports, generation, candidate));
-        return Ok((status, What::Stream { answer: None, relay, first }));
-    }
-    let amend = price_of(ports, generation, candidate);
-    let mut held_back = Vec::new();
-    while !relay.seen().has_content && !relay.is_over() {
-        match answer.chunk().await.map_err(|_| Trouble::broke(Breakage::Cut))? {
-            Some(bytes) => {
-                relay.push(&bytes, Some(&mut first), &amend);
-                held_back.extend_from_slice(&bytes);
-            }
-            None => return Err(Trouble::broke(Breakage::Cut)),
-        }
-    }
-    if let Some(fault) = &relay.seen().fault
-        && !relay.seen().has_content
-    {
-        return Err(Trouble::told(status, fault, generation));
-    }
-    if relay.is_over() && !relay.seen().is_done {
-        return Err(Trouble::broke(Breakage::Malformed));
-    }
-    // Where the bytes pass as they are, an unfinished frame must not be held back either.
-    let first = if relay.can_be_native() { held_back } else { first };
-    Ok((status, What::Stream { answer: Some(answer), relay, first }))
-}
-
-fn price_of<'a, P: Ports>(
-    ports: &'a P,
-    generation: &'a Generation,
-    candidate: &'a Candidate,
-) -> impl Fn(&Usage) -> Option<String> + 'a {
-    move |usage| {
-        let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), ports.now())?;
-        Some(price_members(&receipt, &generation.snapshot))
-    }
-}
-
-fn priced(usage: &Usage, candidate: &Candidate, tier: Option<&str>, now: Millis) -> Option<Receipt> {
-    let offer = candidate.offer()?;
-    let situation =
-        Situation { prompt_tokens: usage.prompt_tokens(), service_tier: tier, region: None, speed: None, now };
-    receipt(usage, &offer.card, &situation).ok()
-}
-
-/// The members that an answer's usage gains: cost in dollars, its parts, and the snapshot that priced it.
-fn price_members(receipt: &Receipt, snapshot: &str) -> String {
-    let parts: Vec<String> = receipt
-        .lines
-        .iter()
-        .filter_map(|line| {
-            let nanos = i64::try_from(line.quantity).ok()?.checked_mul(line.price.0)?;
-            // Nano-dollars per million units times units is 10⁻¹⁵ dollars: printed exactly.
-            Some(format!("\"{}\":{}", line.meter.name(), Price(nanos).to_dollars(1)))
-        })
-        .collect();
-    let cost = receipt.total.to_dollars();
-    format!("\"cost\":{cost},\"cost_details\":{{{}}},\"price_snapshot\":\"{snapshot}\"", parts.join(","))
-}
-
-/// What a generation costs, and why.
-struct Charge {
-    usage: Option<Usage>,
-    is_estimated: bool,
-    receipt: Receipt,
-}
-
-/// Applies the table of endings.
-fn charge(
-    generation: &Generation,
-    candidate: &Candidate,
-    closing: &Closing,
-    admitted: &Admitted,
-    now: Millis,
-) -> Charge {
-    let nothing = |usage| Charge { usage, is_estimated: false, receipt: Receipt::default() };
-    if closing.ending.rule() == Rule::Nothing {
-        return nothing(closing.usage.clone());
-    }
-    let (usage, is_estimated) = match &closing.usage {
-        Some(usage) => (usage.clone(), false),
-        None => (estimate(generation, closing.output_bytes), true),
-    };
-    let tier = closing.service_tier.as_deref().or(generation.request.service_tier.as_deref());
-    let mut receipt = match priced(&usage, candidate, tier, now) {
-        Some(receipt) => receipt,
-        // Only an overflow gets here: offers without prices are no candidates. The hold was the true bound.
-        None => Receipt { total: admitted.held, ..Receipt::default() },
-    };
-    if closing.ending == Ending::ClientLeft {
-        receipt.total = receipt.total.min(admitted.held);
-    }
-    Charge { usage: Some(usage), is_estimated, receipt }
-}
-
-/// What was probably used, from what was sent and delivered: four bytes a token.
-fn estimate(generation: &Generation, output_bytes: u64) -> Usage {
-    Usage::default()
-        .with(Meter::InputTokens, generation.request.demand.prompt_tokens_likely())
-        .with(Meter::OutputTokens, output_bytes.div_ceil(4))
-}
-
-/// Books it: one settlement with its activity row.
-async fn settle<P: Ports>(ports: &P, generation: Generation, admitted: Admitted, machine: Machine, closing: Closing) {
-    let now = ports.now();
-    let attempts = machine.into_rows();
-    // A client that left before anybody answered: the candidate that was being asked is the one after the failed.
-    let place = closing
-        .candidate
-        .or_else(|| closing.dispatched.filter(|_| closing.ending == Ending::ClientLeft).map(|_| attempts.len()));
-    let candidate = place.and_then(|place| generation.plan.candidates.get(place));
-    let charge = match candidate {
-        Some(candidate) if closing.dispatched.is_some() => charge(&generation, candidate, &closing, &admitted, now),
-        _ => Charge { usage: None, is_estimated: false, receipt: Receipt::default() },
-    };
-    let provider = candidate.and_then(|candidate| candidate.provider());
-    let tokens =
-        charge.usage.as_ref().map_or(0, |usage| usage.prompt_tokens().saturating_add(usage.completion_tokens()));
-    let row = Row {
-        id: generation.id.as_str().to_owned(),
-        at: generation.arrived.0,
-        key: generation.policy.key.as_str().to_owned(),
-        model_asked: generation.request.models.first().cloned().unwrap_or_default(),
-        model: candidate.map(|candidate| candidate.model().id.clone()),
-        provider: provider.map(|provider| provider.id.clone()),
-        dialect: Some("chat".to_owned()),
-        stream: generation.request.stream,
-        status: closing.status,
-        code: closing.code,
-        ending: closing.ending,
-        finish_reason: closing.finish.as_deref().map(|word| openai_chat::finish_reason(word).to_owned()),
-        usage: charge.usage,
-        is_estimated: charge.is_estimated,
-        lines: charge.receipt.lines,
-        rules: charge.receipt.rules,
-        snapshot: Some(generation.snapshot.to_string()),
-        paid_by: "credits".to_owned(),
-        held_nanos: admitted.held.0,
-        attempts,
-        first_byte_ms: closing.first_byte.map(|at| at.since(generation.arrived)),
-        total_ms: now.since(generation.arrived),
-        gateway_ms: closing.dispatched.unwrap_or(now).since(generation.arrived),
-        session: generation.request.session.clone(),
-        user: generation.request.user.clone(),
-    };
-    let row = to_raw_value(&row).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    let settlement = Settlement {
-        id: generation.id.clone(),
-        key: generation.policy.key.clone(),
-        admitted: admitted.at,
-        held: admitted.held,
-        cost: charge.receipt.total.max(Nanos::ZERO),
-        tokens,
-        row,
-    };
-    ports.settle(&generation.policy.workspace, settlement).await;
 }

@@ -9,7 +9,8 @@ use futures::channel::oneshot;
 use crate::access::policy::Policy;
 use crate::attempt::machine::Patience;
 use crate::catalog::ModelName;
-use crate::dialect::chat as dialect;
+use crate::dialect::Dialect;
+use crate::dialect::common::LABEL_BYTES_MAX;
 use crate::error::{Code, Failure};
 use crate::id::RequestId;
 use crate::limits::gate::{Allowance, Limit};
@@ -37,6 +38,8 @@ pub struct Generation {
     pub arrived: Millis,
     /// Who calls.
     pub policy: Rc<Policy>,
+    /// In which words.
+    pub dialect: Dialect,
     /// What for.
     pub request: Request,
     /// Who may serve.
@@ -50,20 +53,18 @@ pub struct Generation {
 /// What leaves the background work once: a reply, or a failure with the allowances of a refusal.
 pub type Outcome<P> = Result<Reply<P>, (Failure, Option<Allowance>, Option<Allowance>)>;
 
-/// `POST /v1/chat/completions`.
-pub async fn chat<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>) -> Result<Reply<P>, Failure> {
+/// `POST /v1/chat/completions`, `/v1/responses`, `/v1/messages`.
+pub async fn text<P: Ports>(
+    ports: &Rc<P>,
+    head: &Head,
+    policy: Rc<Policy>,
+    dialect: Dialect,
+) -> Result<Reply<P>, Failure> {
     ports.count_request();
     check_content_type(head.content_type.as_deref())?;
     let total_ms = total_ms(ports.as_ref(), head)?;
-    let max = ports.settings().body_bytes_max;
-    let bytes = ports.body(max).await.map_err(|error| match error {
-        BodyError::TooLarge => Failure::new(Code::PayloadTooLarge, format!("the body is larger than {max} bytes")),
-        BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
-    })?;
-    let mut request = dialect::parse(bytes)?;
-    request.session = request
-        .session
-        .or_else(|| head.session.clone().filter(|id| id.len() <= crate::dialect::common::LABEL_BYTES_MAX));
+    let mut request = dialect.parse(read_body(ports.as_ref()).await?)?;
+    request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= LABEL_BYTES_MAX));
     let (targets, snapshot) = resolve(ports.as_ref(), &request).await?;
     let now = ports.now();
     let conditions = Conditions {
@@ -83,16 +84,32 @@ pub async fn chat<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>) -> R
     let first_byte_ms = if request.stream { settings.first_byte_timeout_ms } else { settings.plain_timeout_ms };
     let patience = Patience { attempts_max: settings.attempts_max, first_byte_ms, total_ms };
     let id = head.id.clone();
-    let generation = Generation { id, arrived: head.arrived, policy, request, plan, snapshot, patience };
+    let generation = Generation { id, arrived: head.arrived, policy, dialect, request, plan, snapshot, patience };
     let (tell, told) = oneshot::channel();
     ports.in_background(run(Rc::clone(ports), generation, tell));
     match told.await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err((failure, requests, tokens))) => {
-            Ok(Reply::failure(&failure, head.id.as_str()).with_allowances(requests, tokens))
+            Ok(Reply::failure_in(dialect, &failure, head.id.as_str()).with_allowances(requests, tokens))
         }
         Err(oneshot::Canceled) => Err(Failure::new(Code::Internal, "the request was given up")),
     }
+}
+
+/// `POST /v1/messages/count_tokens`: what the prompt probably comes to. Nothing is sent anywhere, so it is an estimate.
+pub async fn count_tokens<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure> {
+    check_content_type(head.content_type.as_deref())?;
+    let bytes = read_body(ports.as_ref()).await?;
+    let request = crate::dialect::messages::parse_to_count(bytes)?;
+    Ok(Reply::json(200, &serde_json::json!({"input_tokens": request.demand.prompt_tokens_likely()})))
+}
+
+async fn read_body<P: Ports>(ports: &P) -> Result<Vec<u8>, Failure> {
+    let max = ports.settings().body_bytes_max;
+    ports.body(max).await.map_err(|error| match error {
+        BodyError::TooLarge => Failure::new(Code::PayloadTooLarge, format!("the body is larger than {max} bytes")),
+        BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
+    })
 }
 
 fn check_content_type(content_type: Option<&str>) -> Result<(), Failure> {

@@ -3,6 +3,8 @@
 pub mod account;
 pub mod activity;
 pub mod admin;
+pub mod attempts;
+pub mod call;
 pub mod deliver;
 pub mod infer;
 pub mod keys;
@@ -10,11 +12,13 @@ pub mod models;
 pub mod ports;
 pub mod query;
 pub mod reply;
+pub mod settlement;
 
 use std::rc::Rc;
 
 use crate::access::key;
 use crate::access::policy::{KeyState, Policy};
+use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
 use crate::id::RequestId;
 use crate::serve::ports::Ports;
@@ -71,6 +75,9 @@ pub enum Cost {
 #[allow(missing_docs, reason = "each is its path in the table")]
 pub enum Does {
     Chat,
+    Responses,
+    Messages,
+    CountTokens,
     Models,
     Model,
     Health,
@@ -115,6 +122,9 @@ const fn endpoint(method: &'static str, path: &'static str, caller: Caller, cost
 /// Every endpoint.
 pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/v1/chat/completions", Caller::Key, Cost::Paid, Does::Chat),
+    endpoint("POST", "/v1/responses", Caller::Key, Cost::Paid, Does::Responses),
+    endpoint("POST", "/v1/messages", Caller::Key, Cost::Paid, Does::Messages),
+    endpoint("POST", "/v1/messages/count_tokens", Caller::Key, Cost::Free, Does::CountTokens),
     endpoint("GET", "/v1/models", Caller::Anyone, Cost::Free, Does::Models),
     endpoint("GET", "/v1/models/{id*}", Caller::Anyone, Cost::Free, Does::Model),
     endpoint("GET", "/v1/health", Caller::Anyone, Cost::Free, Does::Health),
@@ -184,9 +194,14 @@ pub fn find<'p>(method: &str, path: &'p str) -> Result<(Endpoint, Vec<&'p str>),
 pub async fn handle<P: Ports>(ports: Rc<P>, head: Head) -> Reply<P> {
     let reply = match route(&ports, &head).await {
         Ok(reply) => reply,
-        Err(failure) => Reply::failure(&failure, head.id.as_str()),
+        Err(failure) => Reply::failure_in(dialect_of(&head.path), &failure, head.id.as_str()),
     };
     reply.with_common_headers(head.id.as_str())
+}
+
+/// The words in which a failure on that path is told.
+fn dialect_of(path: &str) -> Dialect {
+    if path.starts_with("/v1/messages") { Dialect::Messages } else { Dialect::Chat }
 }
 
 async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure> {
@@ -209,7 +224,10 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
     let ports_ref = ports.as_ref();
     if let Some(policy) = policy {
         return match endpoint.does {
-            Does::Chat => infer::chat(ports, head, policy).await,
+            Does::Chat => infer::text(ports, head, policy, Dialect::Chat).await,
+            Does::Responses => infer::text(ports, head, policy, Dialect::Responses).await,
+            Does::Messages => infer::text(ports, head, policy, Dialect::Messages).await,
+            Does::CountTokens => infer::count_tokens(ports, head).await,
             Does::OwnKey => Ok(account::key(&policy)),
             Does::OwnCredits => account::credits(ports_ref, &policy.workspace).await,
             Does::OwnActivity => activity::list(ports_ref, &policy.workspace, &head.query).await,

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
 use crate::limits::gate::Allowance;
 use crate::serve::ports::Ports;
@@ -28,7 +29,7 @@ pub struct Reply<P: Ports> {
 
 /// Headers that a browser may read of an answer.
 const EXPOSED: &str = "x-request-id, x-gateway-provider, x-gateway-model, x-gateway-attempts, x-gateway-paid-by, \
-    x-gateway-cost, x-gateway-max-tokens, server-timing, retry-after, x-ratelimit-limit-requests, \
+    x-gateway-cost, x-gateway-max-tokens, x-gateway-warning, server-timing, retry-after, x-ratelimit-limit-requests, \
     x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, \
     x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens";
 /// How long a browser may keep a preflight's answer, in seconds.
@@ -48,7 +49,12 @@ impl<P: Ports> Reply<P> {
 
     /// The envelope of a failure.
     pub fn failure(failure: &Failure, request_id: &str) -> Reply<P> {
-        let mut reply = Reply::text(failure.code.status(), "application/json", failure.envelope(request_id));
+        Reply::failure_in(Dialect::Chat, failure, request_id)
+    }
+
+    /// The envelope of a failure as a dialect has it.
+    pub fn failure_in(dialect: Dialect, failure: &Failure, request_id: &str) -> Reply<P> {
+        let mut reply = Reply::text(failure.code.status(), "application/json", dialect.failure(failure, request_id));
         if let Some(seconds) = failure.retry_after_seconds() {
             reply.headers.push(("retry-after", seconds.to_string()));
         }

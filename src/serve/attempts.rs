@@ -1,0 +1,335 @@
+//! The attempts of one request up to the commit point.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use futures::future::{Either, select};
+use futures::pin_mut;
+
+use crate::attempt::classify::{self, Breakage, Class, Verdict};
+use crate::attempt::machine::{Failed, Machine, Step};
+use crate::dialect::{Dialect, Voice};
+use crate::error::Failure;
+use crate::family::quirk::Quirk;
+use crate::family::{Decoder, Family, fault, openai_chat, wait};
+use crate::health::board::{Board, COOL_MS, Sample};
+use crate::relay::{Relay, Seen, UsageView};
+use crate::routing::plan::Candidate;
+use crate::serve::call::{Prepared, Unwritable, prepare};
+use crate::serve::infer::Generation;
+use crate::serve::ports::{Answer, Call, Ports};
+use crate::serve::settlement::price_of;
+use crate::text::reply::Reply;
+use crate::time::Millis;
+use crate::workspace::Admitted;
+
+/// Largest whole answer that is taken from a provider, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long the body of an error is waited for, in milliseconds.
+const FAULT_WAIT_MS: u64 = 2_000;
+
+/// An attempt that committed.
+pub struct Served<P: Ports> {
+    /// Its place in the plan.
+    pub candidate: usize,
+    /// The output limit that was sent because the hold covers no more.
+    pub lowered_to: Option<u64>,
+    /// Parameters that were not sent.
+    pub dropped: Vec<String>,
+    /// When the call began.
+    pub began: Millis,
+    /// When its first content (or the whole answer) was there.
+    pub first_byte: Millis,
+    /// The answer.
+    pub what: What<P>,
+}
+
+/// An answer, whole or under way.
+pub enum What<P: Ports> {
+    /// A whole answer, and what it told.
+    Whole(WholeBody, Box<Seen>),
+    /// A stream whose first content has come.
+    Stream {
+        /// The rest of it.
+        answer: Option<P::Answer>,
+        /// What has seen its beginning.
+        relay: Box<Relay>,
+        /// What of it the client gets.
+        first: Vec<u8>,
+    },
+}
+
+/// A whole answer's body.
+pub enum WholeBody {
+    /// The provider's bytes, and where their usage object stands.
+    Bytes(Vec<u8>, Option<std::ops::Range<usize>>),
+    /// The typed form, to be written in the client's dialect.
+    Typed(Reply),
+}
+
+/// The attempts, one after the other, until one commits or nobody is left.
+pub async fn attempts<P: Ports>(
+    ports: &Rc<P>,
+    generation: &Generation,
+    admitted: &Admitted,
+    machine: &RefCell<Machine>,
+    dispatched: &Cell<Option<Millis>>,
+) -> Result<Served<P>, Failure> {
+    loop {
+        let step = machine.borrow_mut().next(ports.now());
+        let Step::Send { candidate: place, wait_ms } = step else { return Err(machine.borrow().failure()) };
+        let Some(candidate) = generation.plan.candidates.get(place) else { continue };
+        // The hold may cover a cheaper candidate and not this one.
+        let Some(affordable) = candidate.bound.affordable(admitted.held) else { continue };
+        let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { continue };
+        let lowered = affordable < candidate.bound.output_tokens;
+        let limit = (lowered || candidate.bound.must_send_limit).then_some(affordable);
+        let Prepared { call, family, is_pass, dropped } = match prepare(ports.as_ref(), generation, candidate, limit) {
+            Ok(prepared) => prepared,
+            Err(Unwritable { verdict, param }) => {
+                machine.borrow_mut().on_unwritable(verdict, param);
+                continue;
+            }
+        };
+        let began = ports.now();
+        if dispatched.get().is_none() {
+            dispatched.set(Some(began));
+        }
+        let answered = Cell::new(None);
+        let result = {
+            let work = one(ports.as_ref(), generation, candidate, call, Spoken { family, is_pass }, &answered);
+            let deadline = ports.sleep(wait_ms);
+            pin_mut!(work, deadline);
+            match select(work, deadline).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => Err(Trouble::broke(Breakage::Timeout)),
+            }
+        };
+        let now = ports.now();
+        let key = Board::key(&provider.id, &offer.upstream);
+        match result {
+            Ok((status, what)) => {
+                let served = Sample::Served { first_byte_ms: now.since(began) };
+                ports.board().borrow_mut().on_sample(&key, served, now);
+                machine.borrow_mut().on_served(&provider.id, &offer.upstream, status, began, now);
+                let lowered_to = lowered.then_some(affordable);
+                return Ok(Served { candidate: place, lowered_to, dropped, began, first_byte: now, what });
+            }
+            Err(trouble) => {
+                sample(ports.as_ref(), candidate, &trouble.verdict, trouble.retry_after_ms, now);
+                let failed = Failed {
+                    provider: provider.id.clone(),
+                    upstream: offer.upstream.clone(),
+                    status: trouble.status.or(answered.get()),
+                    verdict: trouble.verdict,
+                    param: trouble.param,
+                    retry_after_ms: trouble.retry_after_ms,
+                    began,
+                };
+                machine.borrow_mut().on_failed(failed, now);
+            }
+        }
+    }
+}
+
+/// Tells the board about a failed attempt.
+pub fn sample<P: Ports>(ports: &P, candidate: &Candidate, verdict: &Verdict, wait_ms: Option<u64>, now: Millis) {
+    let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { return };
+    let sample = match verdict.class {
+        Class::Request => return,
+        Class::Credential => Sample::Refused,
+        Class::Busy => Sample::Busy { wait_ms: wait_ms.unwrap_or(COOL_MS) },
+        Class::Fault => Sample::Failed,
+    };
+    ports.board().borrow_mut().on_sample(&Board::key(&provider.id, &offer.upstream), sample, now);
+}
+
+/// Why an attempt did not commit.
+struct Trouble {
+    status: Option<u16>,
+    verdict: Verdict,
+    param: Option<String>,
+    retry_after_ms: Option<u64>,
+}
+
+impl Trouble {
+    fn broke(how: Breakage) -> Trouble {
+        Trouble { status: None, verdict: classify::breakage(how), param: None, retry_after_ms: None }
+    }
+
+    fn told(status: u16, fault: &fault::Fault, generation: &Generation) -> Trouble {
+        // Only the name of a field that the client itself sent: nothing a provider wrote reaches a client.
+        let param = fault.param.as_deref().filter(|param| {
+            let root = param.split(['.', '[']).next().unwrap_or_default();
+            generation.request.body.has(root)
+                && param.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.[]-".contains(&b))
+        });
+        Trouble {
+            status: Some(status),
+            verdict: classify::answer(status, fault),
+            param: param.map(str::to_owned),
+            retry_after_ms: fault.retry_after_ms,
+        }
+    }
+}
+
+/// In which words a provider was asked.
+#[derive(Clone, Copy)]
+struct Spoken {
+    family: Family,
+    is_pass: bool,
+}
+
+/// One upstream call up to its commit point.
+async fn one<P: Ports>(
+    ports: &P,
+    generation: &Generation,
+    candidate: &Candidate,
+    call: Call,
+    spoken: Spoken,
+    answered: &Cell<Option<u16>>,
+) -> Result<(u16, What<P>), Trouble> {
+    let (quirks, provider) =
+        candidate.provider().map(|provider| (provider.quirks.clone(), provider.id.clone())).unwrap_or_default();
+    let mut answer = ports.send(call).await.map_err(Trouble::broke)?;
+    let status = answer.status();
+    answered.set(Some(status));
+    if !(200..300).contains(&status) {
+        let asked = wait::from_headers(
+            answer.header("retry-after-ms").as_deref(),
+            answer.header("retry-after").as_deref(),
+            ports.now(),
+        );
+        let body = {
+            let work = answer.whole(fault::FAULT_BYTES_MAX);
+            let deadline = ports.sleep(FAULT_WAIT_MS);
+            pin_mut!(work, deadline);
+            match select(work, deadline).await {
+                Either::Left((Ok(body), _)) => body,
+                _ => Vec::new(),
+            }
+        };
+        let mut told = fault::parse(&body);
+        // AWS names the error in a header.
+        if let Some(name) = answer.header("x-amzn-errortype").filter(|_| told.code.is_empty()) {
+            told.code = name.split(':').next().unwrap_or_default().to_lowercase();
+        }
+        let trouble = Trouble::told(status, &told, generation);
+        return Err(Trouble { retry_after_ms: asked.or(trouble.retry_after_ms), ..trouble });
+    }
+    if !generation.request.stream {
+        let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
+        return whole(generation, bytes, spoken, &quirks, &provider)
+            .map(|(body, seen)| (status, What::Whole(body, Box::new(seen))))
+            .map_err(|fault| Trouble::told(status, &fault, generation));
+    }
+    let view = match (generation.request.wants_cost, generation.request.wants_usage) {
+        (true, _) => UsageView::Priced,
+        (false, true) => UsageView::Shown,
+        (false, false) => UsageView::Hidden,
+    };
+    let Spoken { family, is_pass } = spoken;
+    let is_chat = generation.dialect == Dialect::Chat && is_pass;
+    let is_json = answer.header("content-type").is_some_and(|kind| kind.contains("json"));
+    let translate = || {
+        let voice = voice(generation, candidate, ports.now());
+        Relay::translate(generation.dialect, family, &quirks, &provider, voice)
+    };
+    let mut relay = match (is_chat, is_pass && !is_json) {
+        (true, _) => Relay::new(quirks.clone(), view),
+        (false, true) => Relay::pass(generation.dialect, family, &quirks, &provider),
+        (false, false) => translate(),
+    };
+    let mut first = Vec::new();
+    if is_json && !is_chat {
+        let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Trouble::broke(Breakage::Malformed))?;
+        relay.push_whole(text, &mut first);
+        return match &relay.seen().fault {
+            Some(fault) => Err(Trouble::told(status, fault, generation)),
+            None => Ok((status, What::Stream { answer: None, relay: Box::new(relay), first })),
+        };
+    }
+    if is_json {
+        let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
+        openai_chat::answer(&bytes, &quirks).map_err(|fault| Trouble::told(status, &fault, generation))?;
+        let stream = openai_chat::as_stream(&bytes).ok_or_else(|| Trouble::broke(Breakage::Malformed))?;
+        relay.push(&stream, Some(&mut first), &price_of(ports, generation, candidate));
+        return Ok((status, What::Stream { answer: None, relay: Box::new(relay), first }));
+    }
+    let amend = price_of(ports, generation, candidate);
+    let mut held_back = Vec::new();
+    while !relay.seen().has_content && !relay.is_over() {
+        match answer.chunk().await.map_err(|_| Trouble::broke(Breakage::Cut))? {
+            Some(bytes) => {
+                relay.push(&bytes, Some(&mut first), &amend);
+                held_back.extend_from_slice(&bytes);
+            }
+            None => return Err(Trouble::broke(Breakage::Cut)),
+        }
+    }
+    if let Some(fault) = &relay.seen().fault
+        && !relay.seen().has_content
+    {
+        return Err(Trouble::told(status, fault, generation));
+    }
+    if relay.is_over() && !relay.seen().is_done {
+        return Err(Trouble::broke(Breakage::Malformed));
+    }
+    // Where the bytes pass as they are, an unfinished frame must not be held back either.
+    let first = if relay.can_be_native() { held_back } else { first };
+    Ok((status, What::Stream { answer: Some(answer), relay: Box::new(relay), first }))
+}
+
+/// Reads a whole answer. `Err` is an error inside a 200, or an answer that is none.
+fn whole(
+    generation: &Generation,
+    bytes: Vec<u8>,
+    Spoken { family, is_pass }: Spoken,
+    quirks: &[Quirk],
+    provider: &str,
+) -> Result<(WholeBody, Seen), fault::Fault> {
+    if is_pass && generation.dialect == Dialect::Chat {
+        let openai_chat::Answer { told, usage_span } = openai_chat::answer(&bytes, quirks)?;
+        let seen = Seen {
+            has_content: told.has_content,
+            output_bytes: told.output_bytes,
+            finish: told.finish,
+            usage: told.usage,
+            service_tier: told.service_tier,
+            ..Seen::default()
+        };
+        return Ok((WholeBody::Bytes(bytes, usage_span), seen));
+    }
+    let mut events = Vec::new();
+    let text = std::str::from_utf8(&bytes).map_err(|_| fault::Fault::default())?;
+    Decoder::new(family, quirks, provider).whole(text, &mut events);
+    let mut seen = Seen::default();
+    let mut reply = Reply::default();
+    for event in events {
+        if !is_pass {
+            reply.push(event.clone());
+        }
+        seen.note(event);
+    }
+    if let Some(fault) = seen.fault.take() {
+        return Err(fault);
+    }
+    if !is_pass {
+        return Ok((WholeBody::Typed(reply), seen));
+    }
+    let members = crate::json::members(&bytes).unwrap_or_default();
+    let is_usage = |value: &std::ops::Range<usize>| bytes.get(value.start) == Some(&b'{');
+    let usage = members.into_iter().find(|member| member.key == "usage").map(|member| member.value).filter(is_usage);
+    Ok((WholeBody::Bytes(bytes, usage), seen))
+}
+
+/// What a translated answer says of itself.
+pub fn voice(generation: &Generation, candidate: &Candidate, now: Millis) -> Voice {
+    Voice {
+        request_id: generation.id.as_str().to_owned(),
+        model: candidate.model().id.clone(),
+        created: now.0 / 1000,
+        wants_usage: generation.request.wants_usage || generation.request.wants_cost,
+    }
+}

@@ -1,0 +1,154 @@
+//! One upstream call: the family it is made in, its bytes, where they go and with which credential.
+
+use crate::attempt::classify::{Class, Verdict};
+use crate::catalog::{Offer, Provider};
+use crate::error::{Code, Failure};
+use crate::family::target::Target;
+use crate::family::{Family, openai_chat};
+use crate::relay;
+use crate::routing::filter::family_of;
+use crate::routing::plan::Candidate;
+use crate::serve::infer::Generation;
+use crate::serve::ports::{Call, Ports};
+
+/// A call that can be sent.
+pub struct Prepared {
+    /// The call.
+    pub call: Call,
+    /// The family it is made in.
+    pub family: Family,
+    /// Whether the client's bytes go out and the provider's come back.
+    pub is_pass: bool,
+    /// Parameters of the client that are not sent, by name.
+    pub dropped: Vec<String>,
+}
+
+/// Why a call cannot be made: the candidate is passed over without being asked.
+pub struct Unwritable {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The field at fault.
+    pub param: Option<String>,
+}
+
+impl From<Failure> for Unwritable {
+    fn from(failure: Failure) -> Unwritable {
+        // What one family has no words for, another may have.
+        let next = failure.code != Code::InvalidInput;
+        Unwritable { verdict: Verdict { class: Class::Request, code: failure.code, next }, param: failure.param }
+    }
+}
+
+/// Prepares the call of a candidate. `limit` is the output limit that must be sent in place of the client's own.
+pub fn prepare<P: Ports>(
+    ports: &P,
+    generation: &Generation,
+    candidate: &Candidate,
+    limit: Option<u64>,
+) -> Result<Prepared, Unwritable> {
+    let unusable = || Unwritable::from(Failure::new(Code::ProviderUnavailable, "the offer cannot be asked"));
+    let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { return Err(unusable()) };
+    let family = family_of(generation.dialect, offer, provider).ok_or_else(unusable)?;
+    let is_pass = relay::is_pass(generation.dialect, family);
+    let (path, headers, body, dropped) = match is_pass {
+        true => pass(generation, candidate, offer, provider, family, limit),
+        false => translate(generation, candidate, offer, provider, family, limit)?,
+    };
+    if generation.request.provider.require_parameters && !dropped.is_empty() {
+        let param = dropped.into_iter().next();
+        let failure = Failure::new(Code::UnsupportedParameter, "the provider does not take a parameter");
+        return Err(Unwritable { param, ..failure.into() });
+    }
+    let url = url(ports, provider, family, &path).ok_or_else(unusable)?;
+    let headers = credential(ports, provider).into_iter().chain(headers).collect();
+    Ok(Prepared { call: Call { url, headers, body }, family, is_pass, dropped })
+}
+
+type Parts = (String, Vec<(String, String)>, Vec<u8>, Vec<String>);
+
+/// The client's bytes with only what must change.
+fn pass(
+    generation: &Generation,
+    candidate: &Candidate,
+    offer: &Offer,
+    provider: &Provider,
+    family: Family,
+    limit: Option<u64>,
+) -> Parts {
+    let request = &generation.request;
+    let fields = generation.dialect.gateway_fields();
+    let traits = candidate.model().traits(offer, provider);
+    let mut refused: Vec<&str> = Vec::new();
+    if traits.sampling_params == Some(false) {
+        let sampling = ["temperature", "top_p", "top_k", "min_p"];
+        refused.extend(sampling.into_iter().filter(|name| request.body.value(name).is_some_and(|v| v != "null")));
+    }
+    let gone: Vec<&str> = fields.iter().copied().chain(refused.iter().copied()).collect();
+    let (path, body) = match family {
+        Family::OpenAiResponses => {
+            ("/responses", edited(generation, &offer.upstream, &gone, "max_output_tokens", limit))
+        }
+        Family::Anthropic => ("/messages", edited(generation, &offer.upstream, &gone, "max_tokens", limit)),
+        _ => (openai_chat::PATH, openai_chat::request(request, &offer.upstream, &provider.quirks, &gone, limit)),
+    };
+    (path.to_owned(), Vec::new(), body, refused.into_iter().map(str::to_owned).collect())
+}
+
+fn edited(generation: &Generation, upstream: &str, gone: &[&str], limit_field: &str, limit: Option<u64>) -> Vec<u8> {
+    let body = &generation.request.body;
+    let mut edits = crate::json::ObjectEdits::new(&body.bytes, &body.members);
+    edits.set("model", &crate::json::write::quoted(upstream));
+    gone.iter().for_each(|field| edits.remove(field));
+    if let Some(limit) = limit {
+        edits.set(limit_field, &limit.to_string());
+    }
+    edits.finish()
+}
+
+fn translate(
+    generation: &Generation,
+    candidate: &Candidate,
+    offer: &Offer,
+    provider: &Provider,
+    family: Family,
+    limit: Option<u64>,
+) -> Result<Parts, Unwritable> {
+    let prompt = generation.dialect.prompt(&generation.request)?;
+    let traits = candidate.model().traits(offer, provider);
+    let target = Target {
+        upstream: &offer.upstream,
+        provider: &provider.id,
+        quirks: &provider.quirks,
+        traits: &traits,
+        limit: limit.or(generation.request.demand.max_output),
+        own_limit: Some(candidate.bound.output_tokens),
+    };
+    let written = family.write(&prompt, &target)?;
+    Ok((written.path, written.headers, written.body, written.dropped))
+}
+
+/// Base URL, path and the provider's own query.
+fn url<P: Ports>(ports: &P, provider: &Provider, family: Family, path: &str) -> Option<String> {
+    let lookup = |name: &str| ports.secret(name);
+    let base = provider.fill(provider.base_url_of(family.name()), &lookup).ok()?;
+    let mut url = format!("{}{path}", base.trim_end_matches('/'));
+    for (name, value) in &provider.query {
+        url.push(if url.contains('?') { '&' } else { '?' });
+        url.push_str(&format!("{name}={}", provider.fill(value, &lookup).ok()?));
+    }
+    Some(url)
+}
+
+fn credential<P: Ports>(ports: &P, provider: &Provider) -> Vec<(String, String)> {
+    let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+    let alternative = provider.alternative(&|name| ports.secret(name).is_some());
+    let (name, header, prefix) = match alternative {
+        Some(other) => (Some(other.key_env.as_str()), &other.header, &other.prefix),
+        None => (provider.key_env.as_deref(), &provider.auth.header, &provider.auth.prefix),
+    };
+    if let Some(secret) = name.and_then(|name| ports.secret(name)) {
+        headers.push((header.clone(), format!("{prefix}{secret}")));
+    }
+    headers.extend(provider.auth.extra_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    headers
+}

@@ -1,0 +1,182 @@
+//! What a generation costs by the way it ended, and its settlement.
+
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::activity::row::Row;
+use crate::attempt::machine::Machine;
+use crate::catalog::Situation;
+use crate::family::openai_chat;
+use crate::ledger::charge::{Receipt, receipt};
+use crate::ledger::ending::{Ending, Rule};
+use crate::money::{Nanos, Price};
+use crate::routing::plan::Candidate;
+use crate::serve::infer::Generation;
+use crate::serve::ports::Ports;
+use crate::time::Millis;
+use crate::usage::{Meter, Usage};
+use crate::workspace::{Admitted, Settlement};
+
+/// What the settlement needs to know.
+pub struct Closing {
+    /// As in the activity row.
+    pub status: u16,
+    /// As in the activity row.
+    pub code: Option<String>,
+    /// As in the activity row.
+    pub ending: Ending,
+    /// As in the activity row.
+    pub candidate: Option<usize>,
+    /// As in the activity row.
+    pub usage: Option<Usage>,
+    /// As in the activity row.
+    pub output_bytes: u64,
+    /// As in the activity row.
+    pub finish: Option<String>,
+    /// As in the activity row.
+    pub service_tier: Option<String>,
+    /// As in the activity row.
+    pub first_byte: Option<Millis>,
+    /// When the first upstream call began; `None` when there was none.
+    pub dispatched: Option<Millis>,
+}
+
+/// Says what usage costs at a candidate, as members for a usage object.
+pub fn price_of<'a, P: Ports>(
+    ports: &'a P,
+    generation: &'a Generation,
+    candidate: &'a Candidate,
+) -> impl Fn(&Usage) -> Option<String> + 'a {
+    move |usage| {
+        let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), ports.now())?;
+        Some(price_members(&receipt, &generation.snapshot))
+    }
+}
+
+/// The receipt for usage at a candidate.
+pub fn priced(usage: &Usage, candidate: &Candidate, tier: Option<&str>, now: Millis) -> Option<Receipt> {
+    let offer = candidate.offer()?;
+    let situation = Situation { prompt_tokens: usage.prompt_tokens(), service_tier: tier, now, ..Situation::default() };
+    receipt(usage, &offer.card, &situation).ok()
+}
+
+/// The members that an answer's usage gains: cost in dollars, its parts, and the snapshot that priced it.
+pub fn price_members(receipt: &Receipt, snapshot: &str) -> String {
+    let parts: Vec<String> = receipt
+        .lines
+        .iter()
+        .filter_map(|line| {
+            let nanos = i64::try_from(line.quantity).ok()?.checked_mul(line.price.0)?;
+            // Nano-dollars per million units times units is 10⁻¹⁵ dollars: printed exactly.
+            Some(format!("\"{}\":{}", line.meter.name(), Price(nanos).to_dollars(1)))
+        })
+        .collect();
+    let cost = receipt.total.to_dollars();
+    format!("\"cost\":{cost},\"cost_details\":{{{}}},\"price_snapshot\":\"{snapshot}\"", parts.join(","))
+}
+
+/// What a generation costs, and why.
+pub struct Charge {
+    /// What was used, where anything says so.
+    pub usage: Option<Usage>,
+    /// Whether that is an estimate.
+    pub is_estimated: bool,
+    /// What it costs.
+    pub receipt: Receipt,
+}
+
+/// Applies the table of endings.
+pub fn charge(
+    generation: &Generation,
+    candidate: &Candidate,
+    closing: &Closing,
+    admitted: &Admitted,
+    now: Millis,
+) -> Charge {
+    let nothing = |usage| Charge { usage, is_estimated: false, receipt: Receipt::default() };
+    if closing.ending.rule() == Rule::Nothing {
+        return nothing(closing.usage.clone());
+    }
+    let (usage, is_estimated) = match &closing.usage {
+        Some(usage) => (usage.clone(), false),
+        None => (estimate(generation, closing.output_bytes), true),
+    };
+    let tier = closing.service_tier.as_deref().or(generation.request.service_tier.as_deref());
+    let mut receipt = match priced(&usage, candidate, tier, now) {
+        Some(receipt) => receipt,
+        // Only an overflow gets here: offers without prices are no candidates. The hold was the true bound.
+        None => Receipt { total: admitted.held, ..Receipt::default() },
+    };
+    if closing.ending == Ending::ClientLeft {
+        receipt.total = receipt.total.min(admitted.held);
+    }
+    Charge { usage: Some(usage), is_estimated, receipt }
+}
+
+/// What was probably used, from what was sent and delivered: four bytes a token.
+fn estimate(generation: &Generation, output_bytes: u64) -> Usage {
+    Usage::default()
+        .with(Meter::InputTokens, generation.request.demand.prompt_tokens_likely())
+        .with(Meter::OutputTokens, output_bytes.div_ceil(4))
+}
+
+/// Books it: one settlement with its activity row.
+pub async fn settle<P: Ports>(
+    ports: &P,
+    generation: Generation,
+    admitted: Admitted,
+    machine: Machine,
+    closing: Closing,
+) {
+    let now = ports.now();
+    let attempts = machine.into_rows();
+    // A client that left before anybody answered: the candidate that was being asked is the one after the failed.
+    let place = closing
+        .candidate
+        .or_else(|| closing.dispatched.filter(|_| closing.ending == Ending::ClientLeft).map(|_| attempts.len()));
+    let candidate = place.and_then(|place| generation.plan.candidates.get(place));
+    let charge = match candidate {
+        Some(candidate) if closing.dispatched.is_some() => charge(&generation, candidate, &closing, &admitted, now),
+        _ => Charge { usage: None, is_estimated: false, receipt: Receipt::default() },
+    };
+    let provider = candidate.and_then(|candidate| candidate.provider());
+    let tokens =
+        charge.usage.as_ref().map_or(0, |usage| usage.prompt_tokens().saturating_add(usage.completion_tokens()));
+    let row = Row {
+        id: generation.id.as_str().to_owned(),
+        at: generation.arrived.0,
+        key: generation.policy.key.as_str().to_owned(),
+        model_asked: generation.request.models.first().cloned().unwrap_or_default(),
+        model: candidate.map(|candidate| candidate.model().id.clone()),
+        provider: provider.map(|provider| provider.id.clone()),
+        dialect: Some(generation.dialect.name().to_owned()),
+        stream: generation.request.stream,
+        status: closing.status,
+        code: closing.code,
+        ending: closing.ending,
+        finish_reason: closing.finish.as_deref().map(|word| openai_chat::finish_reason(word).to_owned()),
+        usage: charge.usage,
+        is_estimated: charge.is_estimated,
+        lines: charge.receipt.lines,
+        rules: charge.receipt.rules,
+        snapshot: Some(generation.snapshot.to_string()),
+        paid_by: "credits".to_owned(),
+        held_nanos: admitted.held.0,
+        attempts,
+        first_byte_ms: closing.first_byte.map(|at| at.since(generation.arrived)),
+        total_ms: now.since(generation.arrived),
+        gateway_ms: closing.dispatched.unwrap_or(now).since(generation.arrived),
+        session: generation.request.session.clone(),
+        user: generation.request.user.clone(),
+    };
+    let row = to_raw_value(&row).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    let settlement = Settlement {
+        id: generation.id.clone(),
+        key: generation.policy.key.clone(),
+        admitted: admitted.at,
+        held: admitted.held,
+        cost: charge.receipt.total.max(Nanos::ZERO),
+        tokens,
+        row,
+    };
+    ports.settle(&generation.policy.workspace, settlement).await;
+}
