@@ -47,7 +47,10 @@ fn no_string_in_the_source_is_a_provider() {
     for (path, text) in sources().iter().filter(|(path, _)| !path.starts_with("bin/")) {
         for line in code_of(text) {
             // D1 calls its account of a statement "meta".
-            let is_other = |id: &str| id == "meta" && path.starts_with("host/");
+            // A family may bear the name of the provider that made it.
+            let is_other = |id: &str| {
+                (id == "meta" && path.starts_with("host/")) || (path == "family/mod.rs" && line.contains(", Family::"))
+            };
             let hit = ids.iter().find(|id| line.contains(&format!("\"{id}\"")) && !is_other(id));
             assert!(hit.is_none(), "{path} names the provider {hit:?}: {line}");
         }

@@ -192,7 +192,7 @@ fn add_offers<'a>(
 ) {
     let mut seen = BTreeSet::new();
     for OfferSource { line, index, model, offer } in &provider.offers {
-        if !seen.insert((model, &offer.upstream, &offer.variant, &offer.regions)) {
+        if !seen.insert((model, &offer.upstream, &offer.kind, &offer.variant, &offer.regions)) {
             problems.push(
                 source.problem(*line, format!("offers[{index}]: {model} as {} is offered twice", offer.upstream)),
             );

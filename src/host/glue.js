@@ -186,7 +186,7 @@ const LEFT = Symbol("left");
 const FAILED = Symbol("failed");
 const ENDED = Symbol("ended");
 // How often the second branch is looked at, in milliseconds: often enough for time-outs, seldom enough to cost nothing.
-const LOOK_MS = 400;
+const LOOK_MS = 200;
 // How long after a break the news of the client's leaving may be late, in milliseconds.
 const NEWS_MS = 40;
 // A pipe may be interrupted as long as no more than this went through it: so much fits into the buffers between here and
