@@ -108,15 +108,7 @@ impl Price {
         if per == 1_000_000 {
             return Nanos(self.0).to_dollars();
         }
-        let scale: u64 = 1_000_000_000_000_000;
-        let magnitude = self.0.unsigned_abs();
-        let whole = magnitude.checked_div(scale).unwrap_or(0);
-        let part = magnitude.checked_rem(scale).unwrap_or(0);
-        if part == 0 {
-            return whole.to_string();
-        }
-        let digits = format!("{part:015}");
-        format!("{whole}.{}", digits.trim_end_matches('0'))
+        Unrounded(i128::from(self.0)).to_dollars()
     }
 
     /// The price times `basis_points` / 10,000, rounded up to a whole nano-dollar per million units.
@@ -136,6 +128,20 @@ impl Unrounded {
     pub fn with(self, quantity: u64, price: Price) -> Result<Unrounded, MoneyError> {
         let product = i128::from(quantity).checked_mul(i128::from(price.0)).ok_or(MoneyError::Overflow)?;
         self.0.checked_add(product).map(Unrounded).ok_or(MoneyError::Overflow)
+    }
+
+    /// Dollars as a decimal string, exactly; what is never rounded to an amount is never one.
+    pub fn to_dollars(self) -> String {
+        let scale = 1_000_000_000_000_000_u128;
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let magnitude = self.0.unsigned_abs();
+        let whole = magnitude.checked_div(scale).unwrap_or(0);
+        let part = magnitude.checked_rem(scale).unwrap_or(0);
+        if part == 0 {
+            return format!("{sign}{whole}");
+        }
+        let digits = format!("{part:015}");
+        format!("{sign}{whole}.{}", digits.trim_end_matches('0'))
     }
 
     /// The one rounding: up, to a whole nano-dollar.
@@ -222,6 +228,7 @@ mod tests {
         let sum = Unrounded::default().with(1, third).unwrap().with(1, third).unwrap();
         assert_eq!(sum.round_up(), Ok(Nanos(1)));
         assert_eq!(Unrounded::default().round_up(), Ok(Nanos(0)));
+        assert_eq!((third.to_dollars(1), sum.to_dollars()), ("0.000000000333333".into(), "0.000000000666666".into()));
         let exact = Unrounded::default().with(2_000_000, Price(7)).unwrap();
         assert_eq!(exact.round_up(), Ok(Nanos(14)));
     }
