@@ -67,18 +67,31 @@ pub(super) fn listing(sources: &[Source], entries: &BTreeMap<&str, ModelEntry>) 
     let about = about::read(sources);
     let mut words = Words::default();
     let mut values: BTreeMap<String, String> = BTreeMap::new();
+    let mut names: Vec<(String, &str)> =
+        entries.values().map(|one| (one.name.to_lowercase(), one.id.as_str())).collect();
+    names.sort_unstable();
+    let ranks: BTreeMap<&str, usize> = names.iter().enumerate().map(|(rank, (_, id))| (*id, rank)).collect();
     for entry in entries.values() {
-        add_model(entry, &about, &mut words, &mut values);
+        let rank = ranks.get(entry.id.as_str()).copied().unwrap_or_default();
+        add_model(entry, rank, &about, &mut words, &mut values);
     }
     add_providers(entries, &about, &mut words, &mut values);
     values.insert("words".into(), words.into_text());
     values
 }
 
-fn add_model(entry: &ModelEntry, about: &about::About, words: &mut Words, values: &mut BTreeMap<String, String>) {
+/// `rank` is its place among all models by name.
+fn add_model(
+    entry: &ModelEntry,
+    rank: usize,
+    about: &about::About,
+    words: &mut Words,
+    values: &mut BTreeMap<String, String>,
+) {
     let none = (about::Model::default(), about::Provider::default());
     let described = about.models.get(&entry.id).unwrap_or(&none.0);
-    let facets = words.noted(model_facets(entry, described, about));
+    let mut facets = words.noted(model_facets(entry, described, about));
+    facets.push(("rank", rank.to_string()));
     let model = line(&facets, "", &shown::model(entry, described));
     append(values, "list/models", &model);
     append(values, &format!("of/model/{}", entry.id), &model);

@@ -41,8 +41,8 @@ pub struct Item {
     pub priced_as: Meter,
     /// That price.
     pub price: Price,
-    /// Quantity × price.
-    pub cost: Unrounded,
+    /// Quantity × price in dollars, not rounded.
+    pub cost: String,
     /// The rules that made the price, by their place on the card.
     pub rules: Vec<usize>,
 }
@@ -150,7 +150,8 @@ impl Volume {
         for (meter, quantity) in self.usage.iter().chain(calls) {
             let (priced_as, price) = priced_as(&effective.prices, meter).ok_or(Unknown::Price(meter))?;
             sum = sum.with(quantity, price).map_err(|_| Unknown::Range)?;
-            let cost = Unrounded::default().with(quantity, price).map_err(|_| Unknown::Range)?;
+            let cost = Unrounded::default().with(quantity, price).and_then(Unrounded::to_dollars);
+            let cost = cost.map_err(|_| Unknown::Range)?;
             let rules = rules_of(card, &effective.applied, priced_as);
             items.push(Item { meter, quantity, priced_as, price, cost, rules });
         }
@@ -275,7 +276,7 @@ mod tests {
         );
         // (1010 × 2200 + 100 × 5500 + 10 × 7 700 000) / 10⁶ = 79.772
         assert_eq!((long.total, long.rules), (Nanos(80), vec![0, 1]));
-        assert_eq!(long.items[0].cost.to_dollars(), "0.0000000022");
+        assert_eq!(long.items[0].cost, "0.0000000022");
         let short = usage(11).at(&card, &Situation::default()).unwrap();
         assert_eq!((short.rules, short.items[0].price), (vec![], Price(1000)));
         let flex = usage(11).at(&card, &Situation { service_tier: Some("flex"), ..Situation::default() }).unwrap();

@@ -8,3 +8,4 @@
 pub mod estimate;
 pub mod filter;
 pub mod page;
+pub mod question;

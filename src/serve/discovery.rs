@@ -3,13 +3,12 @@
 //! A strong `ETag` names the snapshot and the question. Where an answer also holds what this isolate has seen of
 //! providers, the tag covers its bytes. A question that comes again with the tag is answered before any list is read.
 
+use std::borrow::Cow;
 use std::rc::Rc;
-
-use serde_json::json;
 
 use crate::catalog::{ModelName, Row, list_key, rows_key};
 use crate::discovery::filter::{self, Condition, Filter};
-use crate::discovery::page::{self, Health, Named, Page, Paging};
+use crate::discovery::page::{self, Health, Named, Order, Paging};
 use crate::error::{Code, Failure};
 use crate::health::board::Board;
 use crate::routing::plan::unknown_model;
@@ -122,16 +121,36 @@ impl<'a, P: Ports> Asked<'a, P> {
         Health { latency_ms, tokens_per_second: None }
     }
 
-    /// The rows for which every condition holds, in order, and the page of them.
-    pub fn page<'r>(
+    /// The rows for which every condition holds, in order.
+    pub fn matching<'r>(
         &self,
-        rows: impl Iterator<Item = Row<'r>>,
+        rows: &mut dyn Iterator<Item = Row<'r>>,
+        conditions: &[Condition],
+        order: Order,
+    ) -> Vec<Row<'r>> {
+        let rows = rows.filter(|row| conditions.iter().all(|c| c.holds(row))).collect();
+        page::sort(rows, order, &|row| self.health(row))
+    }
+
+    /// The same as a list of their objects, with their health where `is_seen`.
+    pub fn listed<'r>(
+        &self,
+        rows: &mut dyn Iterator<Item = Row<'r>>,
         conditions: &[Condition],
         paging: &Paging,
-    ) -> Result<Page<Row<'r>>, Failure> {
-        let mut rows: Vec<Row<'r>> = rows.filter(|row| conditions.iter().all(|c| c.holds(row))).collect();
-        page::sort(&mut rows, paging.order, &|row| self.health(row));
-        page::cut(rows, paging, |row| row.id())
+        is_seen: bool,
+    ) -> Result<String, Failure> {
+        let rows = self.matching(rows, conditions, paging.order);
+        let ids: Vec<&str> = rows.iter().map(|row| row.id()).collect();
+        let page = page::cut(&ids, paging)?;
+        let shown = |row: &Row<'r>| if is_seen { self.with_health(row).into() } else { Cow::Borrowed(row.json) };
+        let objects: Vec<Cow<'_, str>> = rows.get(page.range.clone()).unwrap_or_default().iter().map(shown).collect();
+        Ok(page::write(&ids, &page, &objects))
+    }
+
+    /// An offer's object with its health.
+    pub fn with_health(&self, row: &Row<'_>) -> String {
+        with_member(row.json, &health_json(self.health(row)))
     }
 }
 
@@ -139,32 +158,14 @@ fn no_catalog() -> Failure {
     Failure::new(Code::ProviderUnavailable, "no catalog of this release is published yet").retry_after(Some(5_000))
 }
 
-/// An offer's object with its health.
-pub fn with_health(row: &Row<'_>, health: Health) -> String {
-    let Health { latency_ms, tokens_per_second } = health;
-    with_members(row.json, &json!({"latency_ms": latency_ms, "throughput_tokens_per_second": tokens_per_second}))
+/// Health as members of an object.
+pub fn health_json(health: Health) -> String {
+    let shown = |number: Option<u64>| number.map_or_else(|| "null".to_owned(), |number| number.to_string());
+    let (latency, throughput) = (shown(health.latency_ms), shown(health.tokens_per_second));
+    format!(r#""latency_ms":{latency},"throughput_tokens_per_second":{throughput}"#)
 }
 
-/// A written object with the members of another one at its end.
-pub fn with_members(object: &str, more: &serde_json::Value) -> String {
-    let more = more.to_string();
-    let (open, rest) = (object.strip_suffix('}').unwrap_or(object), more.strip_prefix('{').unwrap_or(&more));
-    format!("{open},{rest}")
-}
-
-/// A page as a list in the form of the OpenAI API, with cursors. `more` are further members.
-pub fn list_json<T>(page: &Page<T>, id: impl Fn(&T) -> &str, object: impl Fn(&T) -> String) -> String {
-    let mut text = String::from(r#"{"object":"list","data":["#);
-    for (index, item) in page.items.iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        text.push_str(&object(item));
-    }
-    let (first, last) = (page.items.first().map(&id), page.items.last().map(&id));
-    let next = last.filter(|_| page.has_more);
-    let ends = json!({
-        "total": page.total, "has_more": page.has_more, "first_id": first, "last_id": last, "next_cursor": next,
-    });
-    with_members(&format!("{text}]}}"), &ends)
+/// A written object with one more member (or several) at its end.
+pub fn with_member(object: &str, member: &str) -> String {
+    format!("{},{member}}}", object.strip_suffix('}').unwrap_or(object))
 }

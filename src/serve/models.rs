@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::catalog::Row;
 use crate::discovery::{filter, page};
 use crate::error::{Code, Failure};
-use crate::serve::discovery::{Asked, list_json, with_health};
+use crate::serve::discovery::Asked;
 use crate::serve::ports::Ports;
 use crate::serve::query::path_value;
 use crate::serve::reply::Reply;
@@ -20,8 +20,8 @@ pub async fn list<P: Ports>(ports: &P, head: &Head) -> Result<Reply<P>, Failure>
     }
     let conditions = asked.conditions(&[filter::MODELS]).await?;
     let models = asked.list("list/models").await?;
-    let page = asked.page(Row::all(&models), &conditions, &paging)?;
-    Ok(asked.reply(list_json(&page, |row| row.id(), |row| row.json.to_owned()), false))
+    let list = asked.listed(&mut Row::all(&models), &conditions, &paging, false)?;
+    Ok(asked.reply(list, false))
 }
 
 /// `GET /v1/models/{id}`: its entry in that list, by id, alias or unique bare name.
@@ -41,8 +41,8 @@ pub async fn endpoints<P: Ports>(ports: &P, head: &Head, path: &str) -> Result<R
     let paging = asked.paging(page::OFFERS)?;
     let conditions = asked.conditions(&[filter::OFFERS]).await?;
     let rows = asked.model(&path_value(path)).await?;
-    let page = asked.page(Row::all(&rows).skip(1), &conditions, &paging)?;
-    Ok(asked.reply(list_json(&page, |row| row.id(), |row| with_health(row, asked.health(row))), true))
+    let list = asked.listed(&mut Row::all(&rows).skip(1), &conditions, &paging, true)?;
+    Ok(asked.reply(list, true))
 }
 
 /// `GET /v1/health`: ready when a catalog is published.

@@ -2,20 +2,18 @@
 
 use std::rc::Rc;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::catalog::{PriceCard, Row, Situation, facet};
-use crate::discovery::estimate::{Estimate, Volume};
+use crate::catalog::{PriceCard, Row, Situation};
+use crate::discovery::estimate::Estimate;
+use crate::discovery::question::{Of, Question};
 use crate::discovery::{filter, page};
 use crate::error::Failure;
 use crate::serve::admin::body;
-use crate::serve::discovery::{Asked, list_json};
-use crate::serve::ports::Ports;
+use crate::serve::discovery::Asked;
+use crate::serve::ports::{PortError, Ports};
 use crate::serve::reply::Reply;
 use crate::serve::{Head, fault};
-use crate::time::Millis;
 
 /// Rows of a page of prices where the query states no limit.
 const LIMIT_DEFAULT: usize = 100;
@@ -65,90 +63,23 @@ pub async fn list<P: Ports>(ports: &P, head: &Head) -> Result<Reply<P>, Failure>
     }
     let conditions = asked.conditions(&[filter::OFFERS]).await?;
     let offers = Offers::read(&asked, true).await?;
-    let page = asked.page(offers.rows(), &conditions, &paging)?;
-    Ok(asked.reply(list_json(&page, |row| row.id(), |row| row.json.to_owned()), false))
-}
-
-/// What an estimate is asked for.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question {
-    model: Option<String>,
-    family: Option<String>,
-    usage: Map<String, Value>,
-    region: Option<String>,
-    service_tier: Option<String>,
-    speed: Option<String>,
-    #[serde(default)]
-    provider: Preferences,
-    limit: Option<usize>,
-}
-
-/// The part of a request's `provider` object that decides who may serve; the rest has no bearing on a price.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Preferences {
-    only: Vec<String>,
-    ignore: Vec<String>,
-    regions: Vec<String>,
-    data_collection: Option<DataCollection>,
-    zdr: bool,
-}
-
-#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum DataCollection {
-    Allow,
-    Deny,
-}
-
-impl Question {
-    /// Why the offer is not eligible.
-    fn excludes(&self, row: &Row<'_>, now: Millis) -> Option<&'static str> {
-        let provider = row.value("provider").unwrap_or_default();
-        let names = |list: &[String]| list.iter().any(|id| id == provider);
-        let is_in = |region: &String| row.has(&facet("region", region));
-        let regions = &self.provider.regions;
-        let preferences = &self.provider;
-        let no_training = preferences.data_collection != Some(DataCollection::Deny) || row.has(&facet("trains", "no"));
-        let no_retention = !preferences.zdr || row.has(&facet("zero_retention", "default"));
-        [
-            (row.value("retires").is_some_and(|day| is_past(day, now)), "retired"),
-            (!preferences.only.is_empty() && !names(&preferences.only), "not_in_list"),
-            (names(&preferences.ignore), "ignored"),
-            (!no_training || !no_retention, "privacy"),
-            (self.region.as_ref().is_some_and(|region| !is_in(region)), "region"),
-            (!regions.is_empty() && !regions.iter().any(is_in), "region"),
-        ]
-        .into_iter()
-        .find_map(|(is, why)| is.then_some(why))
-    }
-}
-
-fn is_past(day: &str, now: Millis) -> bool {
-    Millis::from_rfc3339(&format!("{day}T00:00:00Z")).is_some_and(|end| now >= end)
+    let list = asked.listed(&mut *offers.rows(), &conditions, &paging, false)?;
+    Ok(asked.reply(list, false))
 }
 
 /// `POST /v1/pricing/estimate`: the eligible offers in order of cost, and apart from them those whose cost nobody knows
 /// and those that may not serve.
 pub async fn estimate<P: Ports>(ports: &P, head: &Head) -> Result<Reply<P>, Failure> {
-    let question: Question = body(ports).await?;
-    let volume = Volume::parse(&question.usage)?;
-    let limit = question.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=page::LIMIT_MAX).contains(&limit) {
-        return Err(Failure::invalid("limit", format!("must be a whole number between 1 and {}", page::LIMIT_MAX)));
-    }
+    let question = Question::parse(&body::<P, Map<String, Value>>(ports).await?)?;
     let asked = Asked::parse(ports, head).await?;
-    let rows = match (&question.model, &question.family) {
-        (Some(model), None) => asked.model(model).await.map_err(|failure| failure.about("model"))?,
-        (None, Some(family)) => {
+    let rows = match &question.of {
+        Of::Model(model) => asked.model(model).await.map_err(|failure| failure.about("model"))?,
+        Of::Family(family) => {
             let rows = asked.rows("family", family).await?;
             rows.ok_or_else(|| Failure::invalid("family", "the catalog has no such family; GET /v1/models shows them"))?
         }
-        _ => return Err(Failure::invalid("model", "either model or family is needed, and not both")),
     };
-    let words = asked.list("words").await?;
-    known(&question, &words)?;
+    question.check(&asked.list("words").await?)?;
     let situation = Situation {
         service_tier: question.service_tier.as_deref(),
         region: question.region.as_deref(),
@@ -156,96 +87,73 @@ pub async fn estimate<P: Ports>(ports: &P, head: &Head) -> Result<Reply<P>, Fail
         now: head.arrived,
         ..Situation::default()
     };
-    let (mut priced, mut unpriced, mut excluded) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut priced, mut costs) = (Vec::new(), Vec::new());
+    let (mut unpriced, mut excluded) = (Vec::new(), Vec::new());
     for row in Row::all(&rows).filter(|row| !row.card.is_empty()) {
         if let Some(rule) = question.excludes(&row, head.arrived) {
-            excluded.push(with(&row, json!({"rule": rule})));
+            excluded.push(format!(r#"{},"rule":"{rule}"}}"#, called(&row)));
             continue;
         }
-        let card: PriceCard = serde_json::from_str(row.card)
-            .map_err(|_| fault(ports, &crate::serve::ports::PortError("a price card is malformed".to_owned())))?;
-        match volume.at(&card, &situation) {
-            Ok(estimate) => priced.push((estimate, row, card)),
-            Err(unknown) => unpriced.push(with(&row, json!({"reason": unknown.reason()}))),
+        let card: PriceCard = serde_json::from_slice(row.card.as_bytes())
+            .map_err(|_| fault(ports, &PortError("a price card is malformed".to_owned())))?;
+        match question.volume.at(&card, &situation) {
+            Ok(estimate) => {
+                costs.push(u64::try_from(estimate.total.0).unwrap_or_default());
+                priced.push((row, estimate));
+            }
+            Err(unknown) => unpriced.push(format!(r#"{},"reason":{}}}"#, called(&row), json!(unknown.reason()))),
         }
     }
-    // The rows are in order of their ids, and the sort keeps that among equals.
-    priced.sort_by_key(|(estimate, _, _)| estimate.total);
-    let total = priced.len();
-    let data: Vec<Value> = priced.iter().take(limit).map(|(estimate, row, card)| shown(estimate, row, card)).collect();
-    let usage: Map<String, Value> =
-        volume.usage.iter().map(|(meter, quantity)| (meter.name().to_owned(), json!(quantity))).collect();
-    let answer = json!({
-        "object": "estimate", "currency": "USD", "price_snapshot": &*asked.snapshot,
-        "model": question.model, "family": question.family, "region": question.region,
-        "service_tier": question.service_tier, "usage": usage, "requests": volume.requests,
-        "prompt_tokens_per_request": volume.prompt_tokens(), "total": total, "has_more": total > data.len(),
-        "data": data, "unpriced": unpriced, "excluded": excluded,
-    });
-    Ok(Reply::json(200, &answer))
+    let order = page::ascending(costs).into_iter().take(question.limit);
+    let data: Vec<String> = order.filter_map(|at| priced.get(at)).map(|(row, estimate)| shown(row, estimate)).collect();
+    let usage: Vec<String> =
+        question.volume.usage.iter().map(|(meter, quantity)| format!(r#""{}":{quantity}"#, meter.name())).collect();
+    let text = format!(
+        r#"{{"object":"estimate","currency":"USD","price_snapshot":"{}","requests":{},"prompt_tokens_per_request":{},"usage":{{{}}},"total":{},"has_more":{},"data":[{}],"unpriced":[{}],"excluded":[{}]}}"#,
+        asked.snapshot,
+        question.volume.requests,
+        question.volume.prompt_tokens(),
+        usage.join(","),
+        priced.len(),
+        priced.len() > data.len(),
+        data.join(","),
+        unpriced.join(","),
+        excluded.join(","),
+    );
+    Ok(Reply::text(200, "application/json", text))
 }
 
-/// Refuses words that are nowhere in the catalog.
-fn known(question: &Question, words: &str) -> Result<(), Failure> {
-    let Preferences { only, ignore, regions, .. } = &question.provider;
-    let region: Vec<String> = question.region.iter().cloned().collect();
-    for (param, of, values) in [
-        ("region", "region", &region),
-        ("provider.regions", "region", regions),
-        ("provider.only", "provider", only),
-        ("provider.ignore", "provider", ignore),
-    ] {
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        filter::facets(param, of, &values, words)?;
-    }
-    Ok(())
+/// The begin of an object that says which offer it is about. Names of the catalog need no escaping.
+fn called(row: &Row<'_>) -> String {
+    let [id, provider, model] = ["id", "provider", "model"].map(|name| row.value(name).unwrap_or_default());
+    format!(r#"{{"id":"{id}","provider":"{provider}","model":"{model}""#)
 }
 
-/// What an offer is called, and more.
-fn with(row: &Row<'_>, more: Value) -> Value {
-    let mut shown = json!({
-        "id": row.id(), "provider": row.value("provider"), "model": row.value("model"),
-        "upstream": row.value("upstream"), "variant": row.value("variant"),
-    });
-    if let (Value::Object(all), Value::Object(more)) = (&mut shown, more) {
-        all.extend(more);
-    }
-    shown
-}
-
-fn shown(estimate: &Estimate, row: &Row<'_>, card: &PriceCard) -> Value {
-    #[derive(Deserialize)]
-    struct Rules<'a> {
-        #[serde(borrow)]
-        price_rules: Vec<&'a RawValue>,
-    }
-
-    let items: Vec<Value> = estimate
+/// An estimate with the whole offer, so that the rules it names by their place can be read there.
+fn shown(row: &Row<'_>, estimate: &Estimate) -> String {
+    let items: Vec<String> = estimate
         .items
         .iter()
         .map(|item| {
-            json!({
-                "meter": item.meter, "quantity": item.quantity, "priced_as": item.priced_as,
-                "price": {"usd": item.price.to_dollars(item.priced_as.per()), "per": item.priced_as.per()},
-                "cost": item.cost.to_dollars(), "rules": item.rules,
-            })
+            let per = item.priced_as.per();
+            format!(
+                r#"{{"meter":"{}","quantity":{},"priced_as":"{}","price":{{"usd":"{}","per":{per}}},"cost":"{}","rules":{:?}}}"#,
+                item.meter.name(),
+                item.quantity,
+                item.priced_as.name(),
+                item.price.to_dollars(per),
+                item.cost,
+                item.rules,
+            )
         })
         .collect();
-    let texts = serde_json::from_str::<Rules<'_>>(row.json).map(|rules| rules.price_rules).unwrap_or_default();
-    let rules: Vec<Value> = estimate
-        .rules
-        .iter()
-        .filter_map(|index| {
-            let rule: Value = serde_json::from_str(texts.get(*index)?.get()).ok()?;
-            Some(json!({"index": index, "rule": rule}))
-        })
-        .collect();
-    with(
-        row,
-        json!({
-            "cost": estimate.total.to_dollars(), "cost_nanos": estimate.total, "items": items, "rules": rules,
-            "regions": row.values("region").collect::<Vec<_>>(), "is_free": row.has(&facet("free", "yes")),
-            "priced_as_of": card.as_of, "disputed": card.disputed,
-        }),
+    format!(
+        r#"{},"cost":"{}","cost_nanos":{},"items":[{}],"rules":{:?},"offer":{}}}"#,
+        called(row),
+        estimate.total.to_dollars(),
+        estimate.total.0,
+        items.join(","),
+        estimate.rules,
+        row.json,
     )
 }

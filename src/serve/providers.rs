@@ -1,21 +1,19 @@
 //! Providers: who serves what a team needs, and everything about one of them.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde_json::json;
+use std::borrow::Cow;
 
 use crate::catalog::Row;
 use crate::discovery::filter::{self, Condition};
-use crate::discovery::page::{self, Health, Order, Paging};
+use crate::discovery::page::{self, Health, Order};
 use crate::error::{Code, Failure};
 use crate::serve::Head;
-use crate::serve::discovery::{Asked, list_json, with_health, with_members};
+use crate::serve::discovery::{Asked, health_json, with_member};
 use crate::serve::ports::Ports;
 use crate::serve::pricing::Offers;
 use crate::serve::query::path_value;
 use crate::serve::reply::Reply;
 
-/// Models of a provider that a list names; `matched.models` says how many there are.
+/// Models of a provider that a list names; `matched.model_count` says how many there are.
 const MODELS_MAX: usize = 50;
 
 /// A provider and those of its offers that match.
@@ -29,79 +27,84 @@ struct Match<'a> {
 pub async fn list<P: Ports>(ports: &P, head: &Head) -> Result<Reply<P>, Failure> {
     let asked = Asked::parse(ports, head).await?;
     let paging = asked.paging(page::OFFERS)?;
-    let about_provider = |name: &String| filter::PROVIDERS.iter().any(|(known, _)| known == name);
-    let text = asked.pairs.iter().any(|(name, _)| name == "q");
-    let of_offers = |name: &String| filter::OFFERS.iter().any(|(known, _)| known == name) && !about_provider(name);
+    let is_in = |table: &[filter::Filter], name: &str| table.iter().any(|(known, _)| *known == name);
+    let of_offers = |name: &str| is_in(filter::OFFERS, name) && !is_in(filter::PROVIDERS, name);
     let has_offers = paging.order != Order::Id || asked.pairs.iter().any(|(name, _)| of_offers(name));
     let conditions = asked.conditions(&[filter::OFFERS, filter::PROVIDERS]).await?;
+    // What a provider is called is asked of the provider, all else of its offers where they are read.
+    let (of_name, conditions): (Vec<Condition>, Vec<Condition>) =
+        conditions.into_iter().partition(|condition| !has_offers || matches!(condition, Condition::Text(_)));
     let providers = asked.list("list/providers").await?;
-    let (of_text, conditions): (Vec<Condition>, Vec<Condition>) =
-        conditions.into_iter().partition(|condition| text && matches!(condition, Condition::Text(_)));
+    let mut matches: Vec<Match<'_>> =
+        Row::all(&providers).map(|provider| Match { provider, offers: Vec::new() }).collect();
     let offers = if has_offers { Some(Offers::read(&asked, false).await?) } else { None };
-    let mut matches = Vec::new();
-    match &offers {
-        None => matches.extend(
-            Row::all(&providers)
-                .filter(|row| conditions.iter().all(|c| c.holds(row)))
-                .map(|provider| Match { provider, offers: Vec::new() }),
-        ),
-        Some(offers) => {
-            let all = Paging { limit: None, after: None, ..paging.clone() };
-            let mut by_provider: BTreeMap<&str, Vec<Row<'_>>> = BTreeMap::new();
-            let mut order = Vec::new();
-            for row in asked.page(offers.rows(), &conditions, &all)?.items {
-                let id = row.value("provider").unwrap_or_default();
-                let own = by_provider.entry(id).or_insert_with(|| {
-                    order.push(id);
-                    Vec::new()
-                });
-                own.push(row);
+    if let Some(offers) = &offers {
+        for row in asked.matching(&mut *offers.rows(), &conditions, paging.order) {
+            let id = row.value("provider").unwrap_or_default();
+            // The list of providers is in the order of their ids.
+            let place = matches.binary_search_by(|one| one.provider.id().cmp(id));
+            if let Some(one) = place.ok().and_then(|place| matches.get_mut(place)) {
+                one.offers.push(row);
             }
-            // Providers stand in the order of their best offers.
-            if paging.order == Order::Id {
-                order.sort_unstable();
-            }
-            let rows: BTreeMap<&str, Row<'_>> = Row::all(&providers).map(|row| (row.id(), row)).collect();
-            matches.extend(order.into_iter().filter_map(|id| {
-                Some(Match { provider: *rows.get(id)?, offers: by_provider.remove(id).unwrap_or_default() })
-            }));
         }
+        matches.retain(|one| !one.offers.is_empty());
     }
-    matches.retain(|one| of_text.iter().all(|condition| condition.holds(&one.provider)));
-    let page = page::cut(matches, &paging, |one| one.provider.id())?;
-    let text = list_json(&page, |one| one.provider.id(), |one| shown(&asked, one));
-    Ok(asked.reply(text, true))
+    matches.retain(|one| of_name.iter().all(|condition| condition.holds(&one.provider)));
+    let matches = in_order(&asked, matches, paging.order);
+    let ids: Vec<&str> = matches.iter().map(|one| one.provider.id()).collect();
+    let page = page::cut(&ids, &paging)?;
+    let on_page = matches.get(page.range.clone()).unwrap_or_default();
+    let objects: Vec<Cow<'_, str>> = on_page.iter().map(|one| shown(&asked, one)).collect();
+    Ok(asked.reply(page::write(&ids, &page, &objects), true))
 }
 
-fn shown<P: Ports>(asked: &Asked<'_, P>, one: &Match<'_>) -> String {
+/// Providers in the order of their best offers, which come first among their own.
+fn in_order<'a, P: Ports>(asked: &Asked<'_, P>, matches: Vec<Match<'a>>, order: Order) -> Vec<Match<'a>> {
+    if order == Order::Id {
+        return matches;
+    }
+    let best: Vec<Row<'a>> = matches.iter().filter_map(|one| one.offers.first().copied()).collect();
+    let mut matches: Vec<Option<Match<'a>>> = matches.into_iter().map(Some).collect();
+    let places = page::ascending(best.iter().map(|row| page::key(row, order, &|row| asked.health(row))).collect());
+    places.into_iter().filter_map(|place| matches.get_mut(place)?.take()).collect()
+}
+
+fn shown<'a, P: Ports>(asked: &Asked<'_, P>, one: &Match<'a>) -> Cow<'a, str> {
     if one.offers.is_empty() {
-        return one.provider.json.to_owned();
+        return one.provider.json.into();
     }
-    let models: BTreeSet<&str> = one.offers.iter().filter_map(|row| row.value("model")).collect();
-    let health: Vec<Health> = one.offers.iter().map(|row| asked.health(row)).collect();
-    let object = with_members(
-        one.provider.json,
-        &json!({
-            "latency_ms": health.iter().filter_map(|h| h.latency_ms).min(),
-            "throughput_tokens_per_second": health.iter().filter_map(|h| h.tokens_per_second).max(),
-            "matched": {
-                "offer_count": one.offers.len(), "model_count": models.len(),
-                "models": models.iter().take(MODELS_MAX).collect::<Vec<_>>(),
-            },
-        }),
+    let mut models: Vec<&str> = Vec::new();
+    let mut best = Health::default();
+    for row in &one.offers {
+        let health = asked.health(row);
+        best.latency_ms = [best.latency_ms, health.latency_ms].into_iter().flatten().min();
+        best.tokens_per_second = best.tokens_per_second.max(health.tokens_per_second);
+        let model = row.value("model").unwrap_or_default();
+        if !models.contains(&model) {
+            models.push(model);
+        }
+    }
+    let (offer_count, model_count) = (one.offers.len(), models.len());
+    models.truncate(MODELS_MAX);
+    let matched = format!(
+        r#"{},"matched":{{"offer_count":{offer_count},"model_count":{model_count},"models":{}}}"#,
+        health_json(best),
+        names(&models)
     );
+    let object = with_member(one.provider.json, &matched);
     // Where a model, a family or a provider was asked for, the rows hold the offers' objects.
-    let own: Vec<String> = one
-        .offers
-        .iter()
-        .zip(health)
-        .filter(|(row, _)| !row.json.is_empty())
-        .map(|(row, health)| with_health(row, health))
-        .collect();
+    let own = one.offers.iter().filter(|row| !row.json.is_empty()).map(|row| asked.with_health(row));
+    let own: Vec<String> = own.collect();
     if own.is_empty() {
-        return object;
+        object.into()
+    } else {
+        with_member(&object, &format!(r#""offers":[{}]"#, own.join(","))).into()
     }
-    format!("{},\"offers\":[{}]}}", object.strip_suffix('}').unwrap_or(&object), own.join(","))
+}
+
+/// Names of the catalog as a list; nothing in them needs to be escaped.
+fn names(names: &[&str]) -> String {
+    if names.is_empty() { "[]".to_owned() } else { format!(r#"["{}"]"#, names.join(r#"",""#)) }
 }
 
 /// `GET /v1/providers/{id}`: the provider with its offers, filtered and paged like any list of offers.
@@ -109,13 +112,12 @@ pub async fn one<P: Ports>(ports: &P, head: &Head, path: &str) -> Result<Reply<P
     let asked = Asked::parse(ports, head).await?;
     let paging = asked.paging(page::OFFERS)?;
     let conditions = asked.conditions(&[filter::OFFERS]).await?;
-    let id = path_value(path);
     let unknown = || Failure::new(Code::NotFound, "there is no provider of that id");
-    let rows = asked.rows("provider", &id).await?.ok_or_else(unknown)?;
+    let rows = asked.rows("provider", &path_value(path)).await?.ok_or_else(unknown)?;
     let provider = Row::all(&rows).next().ok_or_else(unknown)?;
-    let models: BTreeSet<&str> = Row::all(&rows).filter_map(|row| row.value("model")).collect();
-    let page = asked.page(Row::all(&rows).skip(1), &conditions, &paging)?;
-    let object = with_members(provider.json, &json!({ "models": models }));
-    let offers = list_json(&page, |row| row.id(), |row| with_health(row, asked.health(row)));
-    Ok(asked.reply(format!("{},\"offers\":{offers}}}", object.strip_suffix('}').unwrap_or(&object)), true))
+    let mut models: Vec<&str> = Row::all(&rows).filter_map(|row| row.value("model")).collect();
+    models.dedup();
+    let offers = asked.listed(&mut Row::all(&rows).skip(1), &conditions, &paging, true)?;
+    let more = format!(r#""models":{},"offers":{offers}"#, names(&models));
+    Ok(asked.reply(with_member(provider.json, &more), true))
 }
