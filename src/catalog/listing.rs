@@ -147,7 +147,7 @@ fn model_facets(entry: &ModelEntry, about: &about::Model, all: &about::About) ->
     facets.retain(|(name, value)| *name != "created" || value != "0");
     let kinds: BTreeSet<&str> =
         [entry.kind.as_str()].into_iter().chain(about.kinds.iter().map(String::as_str)).collect();
-    let context = entry.context.max(entry.offers.iter().filter_map(|offer| offer.context).max());
+    let context = entry.context.or_else(|| entry.offers.iter().filter_map(|offer| offer.context).max());
     let free = entry.offers.iter().any(|offer| offer.is_free);
     let statuses: BTreeSet<&str> = entry.offers.iter().map(status_of).collect();
     add_about(&mut facets, entry, about);

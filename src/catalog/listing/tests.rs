@@ -64,7 +64,7 @@ fn a_model_has_the_facets_of_its_offers_together() {
         ("free", "yes"),
         ("open_weights", "yes"),
         ("created", "1770076800"),
-        ("context", "5000"),
+        ("context", "1000"),
         // Free undercuts both others.
         ("prices", "0:0"),
         ("text", "one acme/one acme/uno acme labs"),
