@@ -67,6 +67,8 @@ pub enum Unknown {
     Tier(String),
     /// The sum is out of range.
     Range,
+    /// The price card cannot be read.
+    Card,
 }
 
 impl Unknown {
@@ -76,6 +78,7 @@ impl Unknown {
             Unknown::Price(meter) => format!("no price for {} is known", meter.name()),
             Unknown::Tier(tier) => format!("no price for {tier} is known"),
             Unknown::Range => "the sum is out of range".to_owned(),
+            Unknown::Card => "the price card cannot be read".to_owned(),
         }
     }
 }

@@ -234,13 +234,13 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         };
     }
     match endpoint.does {
-        Does::Models => models::list(ports_ref, head).await,
-        Does::Model => models::one(ports_ref, head, value(0)).await,
-        Does::ModelOffers => models::endpoints(ports_ref, head, value(0)).await,
-        Does::Providers => providers::list(ports_ref, head).await,
-        Does::Provider => providers::one(ports_ref, head, value(0)).await,
-        Does::Pricing => pricing::list(ports_ref, head).await,
-        Does::Estimate => pricing::estimate(ports_ref, head).await,
+        does @ (Does::Models
+        | Does::Model
+        | Does::ModelOffers
+        | Does::Providers
+        | Does::Provider
+        | Does::Pricing
+        | Does::Estimate) => discovery::answer(ports_ref, head, does, value(0)).await,
         Does::Health => models::health(ports_ref).await,
         Does::CreateWorkspace => admin::create_workspace(ports_ref).await,
         Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,

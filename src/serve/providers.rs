@@ -5,13 +5,8 @@ use std::borrow::Cow;
 use crate::catalog::Row;
 use crate::discovery::filter::{self, Condition};
 use crate::discovery::page::{self, Health, Order};
-use crate::error::{Code, Failure};
-use crate::serve::Head;
-use crate::serve::discovery::{Asked, health_json, with_member};
-use crate::serve::ports::Ports;
-use crate::serve::pricing::Offers;
-use crate::serve::query::path_value;
-use crate::serve::reply::Reply;
+use crate::error::Failure;
+use crate::serve::discovery::{Asked, From, Texts, health_json, with_member};
 
 /// Models of a provider that a list names; `matched.model_count` says how many there are.
 const MODELS_MAX: usize = 50;
@@ -22,24 +17,28 @@ struct Match<'a> {
     offers: Vec<Row<'a>>,
 }
 
-/// `GET /v1/providers`: those with at least one offer for which every filter holds. Filters that look at the provider
-/// alone are answered without its offers.
-pub async fn list<P: Ports>(ports: &P, head: &Head) -> Result<Reply<P>, Failure> {
-    let asked = Asked::parse(ports, head).await?;
-    let paging = asked.paging(page::OFFERS)?;
+/// Where the offers are that `GET /v1/providers` is about: nowhere, where every filter looks at the provider alone.
+pub fn rows_for<'a>(asked: &'a Asked<'_>) -> From<'a> {
     let is_in = |table: &[filter::Filter], name: &str| table.iter().any(|(known, _)| *known == name);
     let of_offers = |name: &str| is_in(filter::OFFERS, name) && !is_in(filter::PROVIDERS, name);
-    let has_offers = paging.order != Order::Id || asked.pairs.iter().any(|(name, _)| of_offers(name));
-    let conditions = asked.conditions(&[filter::OFFERS, filter::PROVIDERS]).await?;
-    // What a provider is called is asked of the provider, all else of its offers where they are read.
-    let (of_name, conditions): (Vec<Condition>, Vec<Condition>) =
-        conditions.into_iter().partition(|condition| !has_offers || matches!(condition, Condition::Text(_)));
-    let providers = asked.list("list/providers").await?;
+    match asked.pairs.iter().any(|(name, value)| of_offers(name) || (name == "sort" && value != "id")) {
+        true => asked.narrowest(),
+        false => From::List("list/providers"),
+    }
+}
+
+/// `GET /v1/providers`: those with at least one offer for which every filter holds.
+pub fn list(asked: &Asked<'_>, texts: &Texts) -> Result<String, Failure> {
+    let paging = asked.paging(page::OFFERS)?;
+    let conditions = asked.conditions(texts, &[filter::OFFERS, filter::PROVIDERS])?;
     let mut matches: Vec<Match<'_>> =
-        Row::all(&providers).map(|provider| Match { provider, offers: Vec::new() }).collect();
-    let offers = if has_offers { Some(Offers::read(&asked, false).await?) } else { None };
-    if let Some(offers) = &offers {
-        for row in asked.matching(&mut *offers.rows(), &conditions, paging.order) {
+        Row::all(&texts.beside).map(|provider| Match { provider, offers: Vec::new() }).collect();
+    // What a provider is called is asked of the provider, all else of its offers where they are read.
+    let has_offers = rows_for(asked) != From::List("list/providers");
+    let (of_provider, of_offers): (Vec<Condition>, Vec<Condition>) =
+        conditions.into_iter().partition(|condition| !has_offers || matches!(condition, Condition::Text(_)));
+    if has_offers {
+        for row in asked.matching(&mut *texts.offers(), &of_offers, paging.order) {
             let id = row.value("provider").unwrap_or_default();
             // The list of providers is in the order of their ids.
             let place = matches.binary_search_by(|one| one.provider.id().cmp(id));
@@ -47,19 +46,21 @@ pub async fn list<P: Ports>(ports: &P, head: &Head) -> Result<Reply<P>, Failure>
                 one.offers.push(row);
             }
         }
-        matches.retain(|one| !one.offers.is_empty());
     }
-    matches.retain(|one| of_name.iter().all(|condition| condition.holds(&one.provider)));
-    let matches = in_order(&asked, matches, paging.order);
+    let is_left = |one: &Match<'_>| {
+        (!has_offers || !one.offers.is_empty()) && of_provider.iter().all(|condition| condition.holds(&one.provider))
+    };
+    matches.retain(is_left);
+    let matches = in_order(asked, matches, paging.order);
     let ids: Vec<&str> = matches.iter().map(|one| one.provider.id()).collect();
     let page = page::cut(&ids, &paging)?;
     let on_page = matches.get(page.range.clone()).unwrap_or_default();
-    let objects: Vec<Cow<'_, str>> = on_page.iter().map(|one| shown(&asked, one)).collect();
-    Ok(asked.reply(page::write(&ids, &page, &objects), true))
+    let objects: Vec<Cow<'_, str>> = on_page.iter().map(|one| shown(asked, one)).collect();
+    Ok(page::write(&ids, &page, &objects))
 }
 
 /// Providers in the order of their best offers, which come first among their own.
-fn in_order<'a, P: Ports>(asked: &Asked<'_, P>, matches: Vec<Match<'a>>, order: Order) -> Vec<Match<'a>> {
+fn in_order<'a>(asked: &Asked<'_>, matches: Vec<Match<'a>>, order: Order) -> Vec<Match<'a>> {
     if order == Order::Id {
         return matches;
     }
@@ -69,7 +70,7 @@ fn in_order<'a, P: Ports>(asked: &Asked<'_, P>, matches: Vec<Match<'a>>, order: 
     places.into_iter().filter_map(|place| matches.get_mut(place)?.take()).collect()
 }
 
-fn shown<'a, P: Ports>(asked: &Asked<'_, P>, one: &Match<'a>) -> Cow<'a, str> {
+fn shown<'a>(asked: &Asked<'_>, one: &Match<'a>) -> Cow<'a, str> {
     if one.offers.is_empty() {
         return one.provider.json.into();
     }
@@ -108,16 +109,12 @@ fn names(names: &[&str]) -> String {
 }
 
 /// `GET /v1/providers/{id}`: the provider with its offers, filtered and paged like any list of offers.
-pub async fn one<P: Ports>(ports: &P, head: &Head, path: &str) -> Result<Reply<P>, Failure> {
-    let asked = Asked::parse(ports, head).await?;
+pub fn one(asked: &Asked<'_>, texts: &Texts) -> Result<String, Failure> {
     let paging = asked.paging(page::OFFERS)?;
-    let conditions = asked.conditions(&[filter::OFFERS]).await?;
-    let unknown = || Failure::new(Code::NotFound, "there is no provider of that id");
-    let rows = asked.rows("provider", &path_value(path)).await?.ok_or_else(unknown)?;
-    let provider = Row::all(&rows).next().ok_or_else(unknown)?;
-    let mut models: Vec<&str> = Row::all(&rows).filter_map(|row| row.value("model")).collect();
+    let conditions = asked.conditions(texts, &[filter::OFFERS])?;
+    let provider = Row::all(&texts.rows).next().map(|row| row.json).unwrap_or_default();
+    let mut models: Vec<&str> = texts.offers().filter_map(|row| row.value("model")).collect();
     models.dedup();
-    let offers = asked.listed(&mut Row::all(&rows).skip(1), &conditions, &paging, true)?;
-    let more = format!(r#""models":{},"offers":{offers}"#, names(&models));
-    Ok(asked.reply(with_member(provider.json, &more), true))
+    let offers = asked.listed(&mut *texts.offers(), &conditions, &paging, true)?;
+    Ok(with_member(provider, &format!(r#""models":{},"offers":{offers}"#, names(&models))))
 }
