@@ -137,8 +137,8 @@ pub enum Condition {
         /// Nanos per million completion tokens.
         completion: Option<i64>,
     },
-    /// These occur in its text.
-    Text(Vec<String>),
+    /// This occurs in its text.
+    Text(String),
 }
 
 impl Condition {
@@ -154,10 +154,7 @@ impl Condition {
                     keeps(own_prompt, *prompt) && keeps(own_completion, *completion)
                 })
             }
-            Condition::Text(words) => {
-                let text = row.value("text").unwrap_or_default();
-                words.iter().all(|word| text.contains(word.as_str()))
-            }
+            Condition::Text(word) => row.value("text").unwrap_or_default().contains(word.as_str()),
         }
     }
 }
@@ -175,44 +172,49 @@ pub fn parse(pairs: &[(String, String)], table: &[&[Filter]], words: &str) -> Re
         if PAGING.contains(&name.as_str()) || TOLERATED.contains(&name.as_str()) {
             continue;
         }
-        let known = table.iter().flat_map(|filters| filters.iter());
-        let Some((_, asks)) = known.clone().find(|(known, _)| known == name) else {
-            let known: Vec<&str> = known.map(|(name, _)| *name).chain(PAGING.iter().copied()).collect();
+        let mut known = table.iter().flat_map(|filters| filters.iter());
+        let Some((_, asks)) = known.find(|(known, _)| known == name) else {
+            let mut known = table.iter().flat_map(|filters| filters.iter()).map(|(name, _)| *name);
             return Err(Failure::invalid(
                 name,
-                format!("is no parameter of this list; known are {}", known.join(", ")),
+                format!("is no parameter of this list; known are {}", told(&mut known)),
             ));
         };
         if value.is_empty() {
             return Err(Failure::invalid(name, "is empty"));
         }
-        let values: Vec<&str> = value.split(',').collect();
-        if values.len() > VALUES_MAX {
+        if value.matches(',').count() >= VALUES_MAX {
             return Err(Failure::invalid(name, format!("has more than {VALUES_MAX} values")));
         }
         match *asks {
             Asks::Elsewhere => {}
-            Asks::AnyOf(of) => conditions.push(Condition::Any(facets(name, of, &values, words)?)),
-            Asks::AllOf(of) => {
-                let facets = facets(name, of, &values, words)?;
-                conditions.extend(facets.into_iter().map(|facet| Condition::Any(vec![facet])));
+            Asks::AnyOf(of) => {
+                let mut facets = Vec::new();
+                for value in value.split(',') {
+                    facets.push(known_facet(name, of, value, words)?);
+                }
+                conditions.push(Condition::Any(facets));
             }
-            Asks::Parameters => {
-                for value in values {
-                    let known = PARAMETERS.iter().find(|(parameter, _)| *parameter == value);
-                    let (_, needs) = known.ok_or_else(|| unknown(name, value, PARAMETERS.iter().map(|(p, _)| *p)))?;
-                    let needed = needs.map(|capability| Condition::Any(vec![facet("can", capability)]));
-                    conditions.extend([Condition::Any(vec![facet("kind", "chat")])].into_iter().chain(needed));
+            Asks::AllOf(of) => {
+                for value in value.split(',') {
+                    conditions.push(has(known_facet(name, of, value, words)?));
                 }
             }
-            Asks::YesNo(of) => {
-                let word = if is_yes(name, value)? { "yes" } else { "no" };
-                conditions.push(Condition::Any(vec![facet(of, word)]));
+            Asks::Parameters => {
+                conditions.push(has(facet("kind", "chat")));
+                for value in value.split(',') {
+                    let known = PARAMETERS.iter().find(|(parameter, _)| *parameter == value);
+                    let (_, needs) =
+                        known.ok_or_else(|| unknown(name, value, &mut PARAMETERS.iter().map(|(name, _)| *name)))?;
+                    if let Some(capability) = needs {
+                        conditions.push(has(facet("can", capability)));
+                    }
+                }
             }
+            Asks::YesNo(of) => conditions.push(has(facet(of, if is_yes(name, value)? { "yes" } else { "no" }))),
             Asks::ZeroRetention => {
                 let always = facet("zero_retention", "default");
-                let wanted = is_yes(name, value)?;
-                conditions.push(if wanted { Condition::Any(vec![always]) } else { Condition::Not(always) });
+                conditions.push(if is_yes(name, value)? { has(always) } else { Condition::Not(always) });
             }
             Asks::AtLeast(of) => conditions.push(Condition::Between(of, number(name, value)?, u64::MAX)),
             Asks::AtMost(of) => conditions.push(Condition::Between(of, 0, number(name, value)?)),
@@ -227,8 +229,9 @@ pub fn parse(pairs: &[(String, String)], table: &[&[Filter]], words: &str) -> Re
                 conditions.push(Condition::Between("created", last.seconds(), u64::MAX));
             }
             Asks::Text => {
-                let words = value.to_lowercase().split_whitespace().take(VALUES_MAX).map(str::to_owned).collect();
-                conditions.push(Condition::Text(words));
+                for word in value.split(' ').take(VALUES_MAX) {
+                    conditions.push(Condition::Text(word.to_lowercase()));
+                }
             }
         }
     }
@@ -238,25 +241,36 @@ pub fn parse(pairs: &[(String, String)], table: &[&[Filter]], words: &str) -> Re
     Ok(conditions)
 }
 
-/// The facets for words of a filter. A word that is nowhere in the catalog is refused: it is a slip, not a question.
-pub fn facets(name: &str, of: &'static str, values: &[&str], words: &str) -> Result<Vec<String>, Failure> {
-    let checked = |value: &&str| {
-        let facet = facet(of, value);
-        let is_known = words.contains(&facet);
-        is_known.then_some(facet).ok_or_else(|| {
-            let known = words.split('|').filter_map(|word| word.strip_prefix(of)?.strip_prefix('='));
-            unknown(name, value, known)
-        })
-    };
-    values.iter().map(checked).collect()
+fn has(facet: String) -> Condition {
+    Condition::Any(vec![facet])
 }
 
-fn unknown<'a>(name: &str, value: &str, known: impl Iterator<Item = &'a str>) -> Failure {
-    let known: Vec<&str> = known.take(TOLD_MAX + 1).collect();
-    let known = if known.len() > TOLD_MAX { String::new() } else { format!("; known are {}", known.join(", ")) };
+/// The facet for a word of a filter. A word that is nowhere in the catalog is refused: it is a slip, not a question.
+pub fn known_facet(name: &str, of: &'static str, value: &str, words: &str) -> Result<String, Failure> {
+    let facet = facet(of, value);
+    if words.contains(&facet) {
+        return Ok(facet);
+    }
+    Err(unknown(name, value, &mut words.split('|').filter_map(|word| word.strip_prefix(of)?.strip_prefix('='))))
+}
+
+fn unknown(name: &str, value: &str, known: &mut dyn Iterator<Item = &str>) -> Failure {
     // What the client wrote is told back only as far as it can be a word.
     let value: String = value.chars().filter(|c| !c.is_control()).take(64).collect();
-    Failure::invalid(name, format!("the catalog has no {value:?}{known}"))
+    Failure::invalid(name, format!("the catalog has no {value:?}; known are {}", told(known)))
+}
+
+/// Words for a message; of many the first.
+pub fn told(words: &mut dyn Iterator<Item = &str>) -> String {
+    let mut text = String::new();
+    for (count, word) in words.enumerate() {
+        if count == TOLD_MAX {
+            return text + ", …";
+        }
+        text.push_str(if count == 0 { "" } else { ", " });
+        text.push_str(word);
+    }
+    text
 }
 
 fn is_yes(name: &str, value: &str) -> Result<bool, Failure> {
@@ -326,7 +340,7 @@ mod tests {
         for condition in [
             Condition::Between("context", 0, u64::MAX),
             Condition::Prices { prompt: Some(i64::MAX), completion: None },
-            Condition::Text(vec!["x".into()]),
+            Condition::Text("x".into()),
         ] {
             assert!(!condition.holds(&unknown), "{condition:?}");
         }

@@ -3,9 +3,10 @@
 //! A cursor is the id of the last row seen: it reads well, and it goes on at the right place whatever the page size. In
 //! every order rows of equal rank stand by their place in the list, and what is not known stands last.
 
-use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::filter::told;
 use crate::catalog::Row;
 use crate::error::Failure;
 
@@ -81,8 +82,8 @@ pub fn parse(pairs: &[(String, String)], orders: &[Named]) -> Result<Paging, Fai
             "sort" => {
                 let known = orders.iter().find(|(known, _)| known == value);
                 paging.order = known.map(|(_, order)| *order).ok_or_else(|| {
-                    let known: Vec<&str> = orders.iter().map(|(name, _)| *name).collect();
-                    Failure::invalid(name, format!("must be one of {}", known.join(", ")))
+                    let known = told(&mut orders.iter().map(|(name, _)| *name));
+                    Failure::invalid(name, format!("must be one of {known}"))
                 })?;
             }
             "limit" => {
@@ -103,8 +104,11 @@ pub fn sort<'a>(rows: Vec<Row<'a>>, order: Order, health: &dyn Fn(&Row<'_>) -> H
     if order == Order::Id {
         return rows;
     }
-    let places = ascending(rows.iter().map(|row| key(row, order, health)).collect());
-    places.into_iter().filter_map(|place| rows.get(place).copied()).collect()
+    let mut places = Places::default();
+    rows.iter().for_each(|row| places.add(key(row, order, health)));
+    let mut sorted = Vec::with_capacity(rows.len());
+    places.each(&mut |place| sorted.extend(rows.get(place)));
+    sorted
 }
 
 /// What an order compares: the lowest first.
@@ -121,11 +125,23 @@ pub fn key(row: &Row<'_>, order: Order, health: &dyn Fn(&Row<'_>) -> Health) -> 
     }
 }
 
-/// The places of keys, the lowest key first and equal ones as they stand. By a heap: as quick as it must be, and a
-/// tenth of the code of a sort.
-pub fn ascending(keys: Vec<u64>) -> Vec<usize> {
-    let places: BinaryHeap<(u64, usize)> = keys.into_iter().enumerate().map(|(place, key)| (key, place)).collect();
-    places.into_sorted_vec().into_iter().map(|(_, place)| place).collect()
+/// The places of keys, the lowest key first and equal ones as they came. A heap: as quick as it must be, and a tenth of
+/// the code of a sort.
+#[derive(Debug, Default)]
+pub struct Places(BinaryHeap<Reverse<(u64, usize)>>);
+
+impl Places {
+    /// One more key.
+    pub fn add(&mut self, key: u64) {
+        self.0.push(Reverse((key, self.0.len())));
+    }
+
+    /// Each place, in the order of the keys.
+    pub fn each(mut self, visit: &mut dyn FnMut(usize)) {
+        while let Some(Reverse((_, place))) = self.0.pop() {
+            visit(place);
+        }
+    }
 }
 
 /// Higher numbers first, and all of them before what is not known.
@@ -166,19 +182,27 @@ pub fn cut(ids: &[&str], paging: &Paging) -> Result<Page, Failure> {
     Ok(Page { range: start..end, total: ids.len() })
 }
 
-/// A page as a list of the OpenAI API, with cursors. `ids` are those of the whole list, `objects` those of the page. An
-/// id is a name of the catalog's: nothing in it needs to be escaped.
-pub fn write(ids: &[&str], page: &Page, objects: &[Cow<'_, str>]) -> String {
-    let has_more = page.range.end < page.total;
-    let on_page = ids.get(page.range.clone()).unwrap_or_default();
-    let quoted = |id: Option<&&str>| id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
-    let last = quoted(on_page.last());
+/// A page as a list of the OpenAI API, with cursors; `object` adds the object at a place of the list. An id is a name of
+/// the catalog's: nothing in it needs to be escaped.
+pub fn write(ids: &[&str], page: &Page, object: &mut dyn FnMut(usize, &mut String)) -> String {
+    let mut text = String::from(r#"{"object":"list","data":["#);
+    let (start, end) = (page.range.start, page.range.end);
+    for place in page.range.clone() {
+        if place > start {
+            text.push(',');
+        }
+        object(place, &mut text);
+    }
+    let quoted = |place: Option<usize>| {
+        let id = place.filter(|place| page.range.contains(place)).and_then(|place| ids.get(place));
+        id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""))
+    };
+    let has_more = end < page.total;
+    let (first, last) = (quoted(Some(start)), quoted(end.checked_sub(1)));
     let next = if has_more { last.as_str() } else { "null" };
-    format!(
-        r#"{{"object":"list","data":[{}],"total":{},"has_more":{has_more},"first_id":{},"last_id":{last},"next_cursor":{next}}}"#,
-        objects.join(","),
-        page.total,
-        quoted(on_page.first()),
+    let total = page.total;
+    text + &format!(
+        r#"],"total":{total},"has_more":{has_more},"first_id":{first},"last_id":{last},"next_cursor":{next}}}"#
     )
 }
 
@@ -238,9 +262,10 @@ mod tests {
     fn a_page_is_a_list_with_cursors() {
         let ids = ["a", "b", "c"];
         let written = |range: std::ops::Range<usize>| {
-            let objects: Vec<Cow<'_, str>> =
-                ids[range.clone()].iter().map(|id| format!(r#"{{"id":"{id}"}}"#).into()).collect();
-            serde_json::from_str::<serde_json::Value>(&write(&ids, &Page { range, total: 3 }, &objects)).unwrap()
+            let page = Page { range, total: 3 };
+            let written =
+                write(&ids, &page, &mut |place, text| text.push_str(&format!(r#"{{"id":"{}"}}"#, ids[place])));
+            serde_json::from_str::<serde_json::Value>(&written).unwrap()
         };
         assert_eq!(
             written(0..2),

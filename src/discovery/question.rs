@@ -99,15 +99,17 @@ impl Question {
 
     /// Refuses words that are nowhere in the catalog.
     pub fn check(&self, words: &str) -> Result<(), Failure> {
-        let region: Vec<String> = self.region.iter().cloned().collect();
+        if let Some(region) = &self.region {
+            filter::known_facet("region", "region", region, words)?;
+        }
         for (param, of, values) in [
-            ("region", "region", &region),
             ("provider.regions", "region", &self.regions),
             ("provider.only", "provider", &self.only),
             ("provider.ignore", "provider", &self.ignore),
         ] {
-            let values: Vec<&str> = values.iter().map(String::as_str).collect();
-            filter::facets(param, of, &values, words)?;
+            for value in values {
+                filter::known_facet(param, of, value, words)?;
+            }
         }
         Ok(())
     }
@@ -137,9 +139,10 @@ fn is_past(day: &str, now: Millis) -> bool {
 
 fn only_known(object: &Map<String, Value>, known: &[&str], root: &str) -> Result<(), Failure> {
     match object.keys().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => {
-            Err(Failure::invalid(format!("{root}{name}"), format!("is not known; known are {}", known.join(", "))))
-        }
+        Some(name) => Err(Failure::invalid(
+            format!("{root}{name}"),
+            format!("is not known; known are {}", filter::told(&mut known.iter().copied())),
+        )),
         None => Ok(()),
     }
 }
@@ -154,9 +157,12 @@ fn text(object: &Map<String, Value>, name: &str) -> Result<Option<String>, Failu
 
 fn texts(object: &Map<String, Value>, name: &str) -> Result<Vec<String>, Failure> {
     let Some(value) = object.get(name) else { return Ok(Vec::new()) };
-    let texts: Option<Vec<String>> =
-        value.as_array().and_then(|list| list.iter().map(|text| text.as_str().map(str::to_owned)).collect());
-    texts.ok_or_else(|| Failure::invalid(name, "must be a list of texts"))
+    let wrong = || Failure::invalid(name, "must be a list of texts");
+    let mut texts = Vec::new();
+    for text in value.as_array().ok_or_else(wrong)? {
+        texts.push(text.as_str().ok_or_else(wrong)?.to_owned());
+    }
+    Ok(texts)
 }
 
 fn object<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Map<String, Value>>, Failure> {

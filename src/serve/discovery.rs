@@ -4,7 +4,6 @@
 //! providers, the tag covers its bytes. A question that comes again with its tag is answered before anything is read.
 //! What an answer says is decided without waiting, in `models`, `providers` and `pricing`.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -39,11 +38,11 @@ pub struct Asked<'a> {
 
 /// Where the rows in question are.
 #[derive(Debug, PartialEq, Eq)]
-pub enum From<'a> {
+pub enum Rows<'a> {
     /// A list of the snapshot.
     List(&'static str),
     /// The rows of a family or a provider.
-    Rows(&'static str, &'a str),
+    Of(&'static str, &'a str),
     /// The rows of a model by its id, an alias or its unique bare name.
     Model(&'a str),
 }
@@ -72,16 +71,16 @@ pub async fn answer<P: Ports>(ports: &P, head: &Head, does: Does, path: &str) ->
     }
     let id = path_value(path);
     let (from, beside) = match (does, &question) {
-        (_, Some(Question { of: Of::Model(model), .. })) => (From::Model(model), None),
-        (_, Some(Question { of: Of::Family(family), .. })) => (From::Rows("family", family), None),
-        (Does::Model | Does::ModelOffers, _) => (From::Model(&id), None),
-        (Does::Provider, _) => (From::Rows("provider", &id), None),
+        (_, Some(Question { of: Of::Model(model), .. })) => (Rows::Model(model), None),
+        (_, Some(Question { of: Of::Family(family), .. })) => (Rows::Of("family", family), None),
+        (Does::Model | Does::ModelOffers, _) => (Rows::Model(&id), None),
+        (Does::Provider, _) => (Rows::Of("provider", &id), None),
         (Does::Providers, _) => (providers::rows_for(&asked), Some("list/providers")),
         (Does::Pricing, _) => match asked.narrowest() {
-            From::List(list) => (From::List(list), Some("list/prices")),
+            Rows::List(list) => (Rows::List(list), Some("list/prices")),
             from => (from, None),
         },
-        _ => (From::List("list/models"), None),
+        _ => (Rows::List("list/models"), None),
     };
     let words = (does != Does::Model).then_some("words");
     let texts = Texts {
@@ -121,11 +120,11 @@ async fn read<P: Ports>(ports: &P, snapshot: &str, list: Option<&str>) -> Result
 }
 
 /// The rows in question. Those of a model take one read for its id, two more for another name of it.
-async fn read_rows<P: Ports>(ports: &P, snapshot: &str, from: &From<'_>, does: Does) -> Result<Rc<str>, Failure> {
+async fn read_rows<P: Ports>(ports: &P, snapshot: &str, from: &Rows<'_>, does: Does) -> Result<Rc<str>, Failure> {
     let (of, id) = match from {
-        From::List(list) => return read(ports, snapshot, Some(list)).await,
-        From::Rows(of, id) => (*of, (*id).to_owned()),
-        From::Model(asked) => ("model", model_of(asked).ok_or_else(|| unknown(from, does))?),
+        Rows::List(list) => return read(ports, snapshot, Some(list)).await,
+        Rows::Of(of, id) => (*of, (*id).to_owned()),
+        Rows::Model(asked) => ("model", model_of(asked).ok_or_else(|| unknown(from, does))?),
     };
     let mut key = rows_key(snapshot, of, &id);
     let mut tries_left = 1;
@@ -148,13 +147,13 @@ fn model_of(asked: &str) -> Option<String> {
 }
 
 /// The refusal for rows that are not there: about the path where the path names them, else about the parameter.
-fn unknown(from: &From<'_>, does: Does) -> Failure {
+fn unknown(from: &Rows<'_>, does: Does) -> Failure {
     match from {
-        From::Model(asked) if matches!(does, Does::Model | Does::ModelOffers) => unknown_model(asked),
-        From::Model(asked) => unknown_model(asked).about("model"),
+        Rows::Model(asked) if matches!(does, Does::Model | Does::ModelOffers) => unknown_model(asked),
+        Rows::Model(asked) => unknown_model(asked).about("model"),
         _ if does == Does::Provider => Failure::new(Code::NotFound, "there is no provider of that id"),
-        From::Rows(of, _) => Failure::invalid(*of, "the catalog has none of that name"),
-        From::List(_) => no_catalog(),
+        Rows::Of(of, _) => Failure::invalid(*of, "the catalog has none of that name"),
+        Rows::List(_) => no_catalog(),
     }
 }
 
@@ -169,13 +168,13 @@ impl Asked<'_> {
     }
 
     /// The narrowest rows that hold every offer the query can mean.
-    pub fn narrowest(&self) -> From<'_> {
+    pub fn narrowest(&self) -> Rows<'_> {
         let one = |name: &str| self.value(name).filter(|value| !value.is_empty() && !value.contains(','));
         match (self.value("model"), one("family"), one("provider")) {
-            (Some(model), _, _) => From::Model(model),
-            (None, Some(family), _) => From::Rows("family", family),
-            (None, None, Some(provider)) => From::Rows("provider", provider),
-            (None, None, None) => From::List("list/offers"),
+            (Some(model), _, _) => Rows::Model(model),
+            (None, Some(family), _) => Rows::Of("family", family),
+            (None, None, Some(provider)) => Rows::Of("provider", provider),
+            (None, None, None) => Rows::List("list/offers"),
         }
     }
 
@@ -237,9 +236,11 @@ impl Asked<'_> {
         let rows = self.matching(rows, conditions, paging.order);
         let ids: Vec<&str> = rows.iter().map(|row| row.id()).collect();
         let page = page::cut(&ids, paging)?;
-        let shown = |row: &Row<'r>| if is_seen { self.with_health(row).into() } else { Cow::Borrowed(row.json) };
-        let objects: Vec<Cow<'_, str>> = rows.get(page.range.clone()).unwrap_or_default().iter().map(shown).collect();
-        Ok(page::write(&ids, &page, &objects))
+        Ok(page::write(&ids, &page, &mut |place, text| match rows.get(place) {
+            Some(row) if is_seen => text.push_str(&self.with_health(row)),
+            Some(row) => text.push_str(row.json),
+            None => {}
+        }))
     }
 
     /// An offer's object with its health.

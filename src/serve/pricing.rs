@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::catalog::{PriceCard, Row, Situation};
 use crate::discovery::estimate::{Estimate, Unknown};
+use crate::discovery::filter;
+use crate::discovery::page::{self, Places};
 use crate::discovery::question::Question;
-use crate::discovery::{filter, page};
 use crate::error::Failure;
 use crate::serve::discovery::{Asked, Texts};
 use crate::time::Millis;
@@ -37,38 +38,51 @@ pub fn estimate(asked: &Asked<'_>, texts: &Texts, question: &Question, now: Mill
         now,
         ..Situation::default()
     };
-    let (mut priced, mut costs) = (Vec::new(), Vec::new());
-    let (mut unpriced, mut excluded) = (Vec::new(), Vec::new());
+    let (mut priced, mut costs) = (Vec::new(), Places::default());
+    let (mut data, mut unpriced, mut excluded) = (String::new(), String::new(), String::new());
     for row in texts.offers() {
         if let Some(rule) = question.excludes(&row, now) {
-            excluded.push(format!(r#"{},"rule":"{rule}"}}"#, called(&row)));
+            add(&mut excluded, &format!(r#"{},"rule":"{rule}"}}"#, called(&row)));
             continue;
         }
         let card = serde_json::from_slice::<PriceCard>(row.card.as_bytes()).map_err(|_| Unknown::Card);
         match card.and_then(|card| question.volume.at(&card, &situation)) {
             Ok(estimate) => {
-                costs.push(u64::try_from(estimate.total.0).unwrap_or_default());
+                costs.add(u64::try_from(estimate.total.0).unwrap_or_default());
                 priced.push((row, estimate));
             }
-            Err(unknown) => unpriced.push(format!(r#"{},"reason":{}}}"#, called(&row), Value::from(unknown.reason()))),
+            Err(unknown) => {
+                add(&mut unpriced, &format!(r#"{},"reason":{}}}"#, called(&row), Value::from(unknown.reason())));
+            }
         }
     }
-    let order = page::ascending(costs).into_iter().take(question.limit);
-    let data: Vec<String> = order.filter_map(|at| priced.get(at)).map(|(row, estimate)| shown(row, estimate)).collect();
-    let usage: Vec<String> =
-        question.volume.usage.iter().map(|(meter, quantity)| format!(r#""{}":{quantity}"#, meter.name())).collect();
+    let mut left = question.limit;
+    costs.each(&mut |place| {
+        if let (Some((row, estimate)), true) = (priced.get(place), left > 0) {
+            add(&mut data, &shown(row, estimate));
+            left -= 1;
+        }
+    });
+    let mut usage = String::new();
+    for (meter, quantity) in question.volume.usage.iter() {
+        add(&mut usage, &format!(r#""{}":{quantity}"#, meter.name()));
+    }
     Ok(format!(
-        r#"{{"object":"estimate","currency":"USD","price_snapshot":"{}","requests":{},"prompt_tokens_per_request":{},"usage":{{{}}},"total":{},"has_more":{},"data":[{}],"unpriced":[{}],"excluded":[{}]}}"#,
+        r#"{{"object":"estimate","currency":"USD","price_snapshot":"{}","requests":{},"prompt_tokens_per_request":{},"usage":{{{usage}}},"total":{},"has_more":{},"data":[{data}],"unpriced":[{unpriced}],"excluded":[{excluded}]}}"#,
         asked.snapshot,
         question.volume.requests,
         question.volume.prompt_tokens(),
-        usage.join(","),
         priced.len(),
-        priced.len() > data.len(),
-        data.join(","),
-        unpriced.join(","),
-        excluded.join(","),
+        priced.len() > question.limit,
     ))
+}
+
+/// Adds an element or a member to the text of a list or an object.
+fn add(list: &mut String, one: &str) {
+    if !list.is_empty() {
+        list.push(',');
+    }
+    list.push_str(one);
 }
 
 /// The begin of an object that says which offer it is about. Names of the catalog need no escaping.
@@ -79,28 +93,23 @@ fn called(row: &Row<'_>) -> String {
 
 /// An estimate with the whole offer, so that the rules it names by their place can be read there.
 fn shown(row: &Row<'_>, estimate: &Estimate) -> String {
-    let items: Vec<String> = estimate
-        .items
-        .iter()
-        .map(|item| {
-            let per = item.priced_as.per();
-            format!(
-                r#"{{"meter":"{}","quantity":{},"priced_as":"{}","price":{{"usd":"{}","per":{per}}},"cost":"{}","rules":{:?}}}"#,
-                item.meter.name(),
-                item.quantity,
-                item.priced_as.name(),
-                item.price.to_dollars(per),
-                item.cost,
-                item.rules,
-            )
-        })
-        .collect();
+    let mut items = String::new();
+    for item in &estimate.items {
+        let (meter, priced_as, per) = (item.meter.name(), item.priced_as.name(), item.priced_as.per());
+        let item = format!(
+            r#"{{"meter":"{meter}","quantity":{},"priced_as":"{priced_as}","price":{{"usd":"{}","per":{per}}},"cost":"{}","rules":{:?}}}"#,
+            item.quantity,
+            item.price.to_dollars(per),
+            item.cost,
+            item.rules,
+        );
+        add(&mut items, &item);
+    }
     format!(
-        r#"{},"cost":"{}","cost_nanos":{},"items":[{}],"rules":{:?},"offer":{}}}"#,
+        r#"{},"cost":"{}","cost_nanos":{},"items":[{items}],"rules":{:?},"offer":{}}}"#,
         called(row),
         estimate.total.to_dollars(),
         estimate.total.0,
-        items.join(","),
         estimate.rules,
         row.json,
     )

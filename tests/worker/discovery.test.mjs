@@ -131,6 +131,7 @@ describe('models', () => {
     (prompt === undefined || perMillion(offer, 'input_tokens') <= prompt) && (completion === undefined || perMillion(offer, 'output_tokens') <= completion));
   const FILTERS = [
     ['organisation=anthropic,openai', ({ organisation }) => ['anthropic', 'openai'].includes(organisation.id)],
+    ['organisation=anthropic&organisation=openai', ({ organisation }) => ['anthropic', 'openai'].includes(organisation.id)],
     ['provider=groq', ({ id }) => offersOf(id).some(({ provider }) => provider.id === 'groq')],
     ['family=claude-opus', ({ family }) => family === 'claude-opus'],
     ['kind=chat', ({ kind = 'chat', kinds = [] }) => kind === 'chat' || kinds.includes('chat')],
