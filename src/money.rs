@@ -138,6 +138,21 @@ impl Unrounded {
         self.0.checked_add(product).map(Unrounded).ok_or(MoneyError::Overflow)
     }
 
+    /// Dollars as a decimal string, exactly.
+    pub fn to_dollars(self) -> Result<String, MoneyError> {
+        let nanos = self.0.checked_div_euclid(UNITS_PER_PRICE).ok_or(MoneyError::Overflow)?;
+        let rest = self.0.checked_rem_euclid(UNITS_PER_PRICE).ok_or(MoneyError::Overflow)?;
+        let (nanos, rest) = (i64::try_from(nanos), u32::try_from(rest));
+        let (Ok(nanos), Ok(rest)) = (nanos, rest) else { return Err(MoneyError::Overflow) };
+        let whole = nanos.checked_div(NANOS_PER_DOLLAR).unwrap_or(0);
+        let part = nanos.checked_rem(NANOS_PER_DOLLAR).unwrap_or(0);
+        if nanos < 0 {
+            return Err(MoneyError::Negative);
+        }
+        let digits = format!("{whole}.{part:09}{rest:06}");
+        Ok(digits.trim_end_matches('0').trim_end_matches('.').to_owned())
+    }
+
     /// The one rounding: up, to a whole nano-dollar.
     pub fn round_up(self) -> Result<Nanos, MoneyError> {
         let nanos = div_up(self.0, UNITS_PER_PRICE)?;
@@ -222,6 +237,9 @@ mod tests {
         let sum = Unrounded::default().with(1, third).unwrap().with(1, third).unwrap();
         assert_eq!(sum.round_up(), Ok(Nanos(1)));
         assert_eq!(Unrounded::default().round_up(), Ok(Nanos(0)));
+        assert_eq!(sum.to_dollars(), Ok("0.000000000666666".into()));
+        assert_eq!(Unrounded::default().to_dollars(), Ok("0".into()));
+        assert_eq!(Unrounded::default().with(3_000_000, Price(4_000_000_000)).unwrap().to_dollars(), Ok("12".into()));
         let exact = Unrounded::default().with(2_000_000, Price(7)).unwrap();
         assert_eq!(exact.round_up(), Ok(Nanos(14)));
     }

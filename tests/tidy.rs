@@ -90,7 +90,7 @@ fn the_layers_point_upwards_only() {
         &["money", "usage", "id", "time", "error"],
         &["json", "sse", "text", "dialect", "family"],
         &["catalog"],
-        &["access", "activity", "attempt", "health", "ledger", "limits", "relay", "routing", "workspace"],
+        &["access", "activity", "attempt", "discovery", "health", "ledger", "limits", "relay", "routing", "workspace"],
         &["serve"],
         &["host"],
     ];

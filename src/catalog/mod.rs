@@ -10,6 +10,7 @@
 #![deny(clippy::arithmetic_side_effects)]
 
 mod card;
+mod listing;
 mod model;
 mod naming;
 mod offer;
@@ -19,6 +20,7 @@ mod source;
 mod traits;
 
 pub use card::{Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
+pub use listing::{PARAMETERS, Row, facet, list_key, rows_key};
 pub use model::{Malformed, ModelEntry};
 pub use naming::{ModelName, NAME_BYTES_MAX, NamingError, PRESET_BYTES_MAX, Suffix};
 pub use offer::Offer;

@@ -10,6 +10,7 @@ use std::fmt;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::listing::{list_key, listing};
 use super::model::ModelEntry;
 use super::source::{ModelSource, OfferSource, ProviderSource, parse_models, parse_provider};
 use super::{manifest_key, model_key, models_key};
@@ -76,6 +77,8 @@ pub struct Snapshot {
     pub as_of: String,
     /// The rendered list of models.
     models: String,
+    /// What discovery answers from, by its key below the snapshot's.
+    listing: BTreeMap<String, String>,
     /// What each name resolves to.
     entries: BTreeMap<String, String>,
 }
@@ -89,6 +92,7 @@ impl Snapshot {
             self.entries.iter().map(|(name, entry)| (model_key(&self.id, name), entry.clone())).collect();
         pairs.push((manifest_key(&self.id), json(&manifest)));
         pairs.push((models_key(&self.id), self.models.clone()));
+        pairs.extend(self.listing.iter().map(|(key, value)| (list_key(&self.id, key), value.clone())));
         pairs.sort();
         pairs
     }
@@ -119,7 +123,7 @@ pub fn compile(sources: &[Source]) -> Result<Snapshot, Vec<Problem>> {
     if entries.is_empty() && problems.is_empty() {
         problems.push(Problem { path: "catalog".into(), line: None, message: "no file holds an offer".into() });
     }
-    if problems.is_empty() { Ok(render(&models, &names, &entries)) } else { Err(problems) }
+    if problems.is_empty() { Ok(render(sources, &models, &names, &entries)) } else { Err(problems) }
 }
 
 type Providers<'a> = BTreeMap<String, (&'a Source, ProviderSource)>;
@@ -228,7 +232,12 @@ fn describe(source: &ModelSource) -> ModelEntry {
     }
 }
 
-fn render(models: &Models<'_>, names: &BTreeMap<&str, &str>, entries: &BTreeMap<&str, ModelEntry>) -> Snapshot {
+fn render(
+    sources: &[Source],
+    models: &Models<'_>,
+    names: &BTreeMap<&str, &str>,
+    entries: &BTreeMap<&str, ModelEntry>,
+) -> Snapshot {
     let mut rendered: BTreeMap<String, String> = BTreeMap::new();
     for (id, entry) in entries {
         let value = json(entry);
@@ -244,13 +253,15 @@ fn render(models: &Models<'_>, names: &BTreeMap<&str, &str>, entries: &BTreeMap<
         }
     }
     let listed = json(&List { object: "list", data: entries.values().map(Listed::new).collect() });
+    let listing = listing(sources, entries);
     let offers = || entries.values().flat_map(|entry| &entry.offers);
     let providers: BTreeSet<&str> = offers().map(|offer| offer.provider.as_str()).collect();
     Snapshot {
-        id: content_id(&listed, &rendered),
+        id: content_id(&listed, &rendered, &listing),
         counts: Counts { models: entries.len(), offers: offers().count(), providers: providers.len() },
         as_of: offers().map(|offer| offer.card.as_of.as_str()).max().unwrap_or_default().to_owned(),
         models: listed,
+        listing,
         entries: rendered,
     }
 }
@@ -267,12 +278,16 @@ fn bare_names<'a>(ids: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, &'a s
 }
 
 /// The hash over all pairs but the manifest, which holds the id itself. No key or value holds a line end.
-fn content_id(models: &str, entries: &BTreeMap<String, String>) -> String {
+fn content_id(models: &str, entries: &BTreeMap<String, String>, listing: &BTreeMap<String, String>) -> String {
     let mut hash = Sha256::new();
     for (name, entry) in entries {
         hash.update(format!("model/{name}\n{entry}\n"));
     }
     hash.update(format!("models\n{models}\n"));
+    // A list holds line ends: its length says where it stops.
+    for (key, list) in listing {
+        hash.update(format!("{key} {}\n{list}\n", list.len()));
+    }
     let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     digits.chars().take(ID_DIGITS).collect()
 }

@@ -36,7 +36,7 @@ use crate::money::{Nanos, Price};
 use crate::usage::Meter;
 
 /// What a model or an offer can be for.
-const KINDS: &[&str] =
+pub(super) const KINDS: &[&str] =
     &["chat", "embedding", "image", "speech", "transcription", "video", "rerank", "moderation", "realtime", "ocr"];
 
 /// The content of a provider's file.

@@ -16,6 +16,8 @@ const ABSENT_MS: u64 = 5_000;
 const STALE_FACTOR: u64 = 10;
 /// Entries of one kind; more, and the kind is forgotten as a whole.
 const ENTRIES_MAX: usize = 2_000;
+/// Lists of the catalog; each may be some megabytes.
+const LISTS_MAX: usize = 6;
 
 /// How a remembered fact may be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,6 +88,23 @@ pub struct Isolate {
     pub snapshot: Facts<str16::Id>,
     /// Models by snapshot and name.
     pub models: Facts<ModelEntry>,
+    /// Lists of snapshots by their keys, the last ones read.
+    lists: Vec<(String, Rc<str>)>,
+}
+
+impl Isolate {
+    /// A list that was read before.
+    pub fn list(&self, key: &str) -> Option<Rc<str>> {
+        self.lists.iter().find(|(known, _)| known == key).map(|(_, list)| Rc::clone(list))
+    }
+
+    /// Remembers a list, and forgets the oldest of too many.
+    pub fn remember_list(&mut self, key: &str, list: &Rc<str>) {
+        if self.lists.len() >= LISTS_MAX {
+            self.lists.remove(0);
+        }
+        self.lists.push((key.to_owned(), Rc::clone(list)));
+    }
 }
 
 /// A snapshot id.

@@ -46,6 +46,7 @@ pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) ->
         content_type: text(4),
         timeout_ms: text(5),
         session: text(6),
+        if_none_match: text(8),
     };
     let reply = handle(world, head).await;
     let headers = glue::flat(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));

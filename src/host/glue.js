@@ -3,7 +3,7 @@
 // Lists of strings cross as one: a separator that no header, method or URL can hold.
 const SEPARATOR = "\0";
 
-// method, url, authorization, x-api-key, content-type, x-gateway-timeout-ms, x-session-id, content-length; what is absent is empty.
+// method, url, authorization, x-api-key, content-type, x-gateway-timeout-ms, x-session-id, content-length, if-none-match; what is absent is empty.
 export function head(request) {
   const h = request.headers;
   const get = (name) => h.get(name) ?? "";
@@ -16,6 +16,7 @@ export function head(request) {
     get("x-gateway-timeout-ms"),
     get("x-session-id"),
     get("content-length"),
+    get("if-none-match"),
   ].join(SEPARATOR);
 }
 

@@ -339,6 +339,17 @@ impl Ports for World {
         kv_get(self.binding("KV"), key).await
     }
 
+    async fn list_text(&self, key: &str) -> Result<Option<Rc<str>>, PortError> {
+        if let Some(list) = cache::with(|isolate| isolate.list(key)) {
+            return Ok(Some(list));
+        }
+        let list: Option<Rc<str>> = kv_get(self.binding("KV"), key).await?.map(Rc::from);
+        if let Some(list) = &list {
+            cache::with(|isolate| isolate.remember_list(key, list));
+        }
+        Ok(list)
+    }
+
     async fn kv_put(&self, key: &str, value: &str) -> Result<(), PortError> {
         let namespace = self.binding("KV");
         let put = async {

@@ -72,10 +72,15 @@ const fn wider(meter: Meter) -> Option<Meter> {
 
 /// The price that `meter` is charged at: its own, or that of the meter it is a part of.
 pub fn price_of(prices: &BTreeMap<Meter, Price>, meter: Meter) -> Option<Price> {
+    priced_as(prices, meter).map(|(_, price)| price)
+}
+
+/// The same, and the meter whose price it is.
+pub fn priced_as(prices: &BTreeMap<Meter, Price>, meter: Meter) -> Option<(Meter, Price)> {
     let mut at = Some(meter);
     while let Some(meter) = at {
         if let Some(price) = prices.get(&meter) {
-            return Some(*price);
+            return Some((meter, *price));
         }
         at = wider(meter);
     }

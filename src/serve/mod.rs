@@ -6,10 +6,13 @@ pub mod admin;
 pub mod attempts;
 pub mod call;
 pub mod deliver;
+pub mod discovery;
 pub mod infer;
 pub mod keys;
 pub mod models;
 pub mod ports;
+pub mod pricing;
+pub mod providers;
 pub mod query;
 pub mod reply;
 pub mod settlement;
@@ -48,6 +51,8 @@ pub struct Head {
     pub timeout_ms: Option<String>,
     /// `x-session-id`.
     pub session: Option<String>,
+    /// `if-none-match`.
+    pub if_none_match: Option<String>,
 }
 
 /// Who may call an endpoint.
@@ -80,6 +85,11 @@ pub enum Does {
     CountTokens,
     Models,
     Model,
+    ModelOffers,
+    Providers,
+    Provider,
+    Pricing,
+    Estimate,
     Health,
     OwnKey,
     OwnCredits,
@@ -100,7 +110,8 @@ pub enum Does {
     Counters,
 }
 
-/// One endpoint. `{name}` in a path stands for one segment, `{name*}` for the rest.
+/// One endpoint. `{name}` in a path stands for one segment, `{name*}` for as many as there are before what follows it.
+/// Of two rows that fit the first one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     /// The method.
@@ -126,7 +137,12 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/v1/messages", Caller::Key, Cost::Paid, Does::Messages),
     endpoint("POST", "/v1/messages/count_tokens", Caller::Key, Cost::Free, Does::CountTokens),
     endpoint("GET", "/v1/models", Caller::Anyone, Cost::Free, Does::Models),
+    endpoint("GET", "/v1/models/{id*}/endpoints", Caller::Anyone, Cost::Free, Does::ModelOffers),
     endpoint("GET", "/v1/models/{id*}", Caller::Anyone, Cost::Free, Does::Model),
+    endpoint("GET", "/v1/providers", Caller::Anyone, Cost::Free, Does::Providers),
+    endpoint("GET", "/v1/providers/{id}", Caller::Anyone, Cost::Free, Does::Provider),
+    endpoint("GET", "/v1/pricing", Caller::Anyone, Cost::Free, Does::Pricing),
+    endpoint("POST", "/v1/pricing/estimate", Caller::Anyone, Cost::Free, Does::Estimate),
     endpoint("GET", "/v1/health", Caller::Anyone, Cost::Free, Does::Health),
     endpoint("GET", "/v1/key", Caller::Key, Cost::Free, Does::OwnKey),
     endpoint("GET", "/v1/credits", Caller::Key, Cost::Free, Does::OwnCredits),
@@ -155,10 +171,10 @@ fn captures<'p>(pattern: &str, path: &'p str) -> Option<Vec<&'p str>> {
     for segment in pattern.split('/').skip(1) {
         rest = rest.strip_prefix('/')?;
         if segment.starts_with('{') && segment.ends_with("*}") {
-            return (!rest.is_empty()).then(|| {
-                found.push(rest);
-                found
-            });
+            let (_, after) = pattern.split_once("*}")?;
+            let value = rest.strip_suffix(after).filter(|value| !value.is_empty())?;
+            found.push(value);
+            return Some(found);
         }
         let end = rest.find('/').unwrap_or(rest.len());
         let (value, after) = rest.split_at(end);
@@ -236,8 +252,13 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         };
     }
     match endpoint.does {
-        Does::Models => models::list(ports_ref).await,
-        Does::Model => models::one(ports_ref, value(0)).await,
+        does @ (Does::Models
+        | Does::Model
+        | Does::ModelOffers
+        | Does::Providers
+        | Does::Provider
+        | Does::Pricing
+        | Does::Estimate) => discovery::answer(ports_ref, head, does, value(0)).await,
         Does::Health => models::health(ports_ref).await,
         Does::CreateWorkspace => admin::create_workspace(ports_ref).await,
         Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,
@@ -309,6 +330,8 @@ mod tests {
         let found = |method: &str, path: &str| find(method, path).map(|(e, values)| (e.does, values.join("|")));
         assert_eq!(found("GET", "/v1/models"), Ok((Does::Models, String::new())));
         assert_eq!(found("GET", "/v1/models/org/name"), Ok((Does::Model, "org/name".to_owned())));
+        assert_eq!(found("GET", "/v1/models/org/name/endpoints"), Ok((Does::ModelOffers, "org/name".to_owned())));
+        assert_eq!(found("GET", "/v1/models/endpoints"), Ok((Does::Model, "endpoints".to_owned())));
         assert_eq!(found("PATCH", "/v1/admin/workspaces/w/keys/k"), Ok((Does::ChangeKey, "w|k".to_owned())));
         for path in ["/", "", "/v1", "/v1/models/", "/v1/chat", "/v1/key/", "/v1/admin/workspaces//keys"] {
             assert_eq!(found("GET", path).map_err(|f| f.code), Err(Code::NotFound), "{path}");

@@ -222,6 +222,8 @@ pub trait Ports: 'static {
     fn count_request(&self);
     /// Reads from KV.
     fn kv_get(&self, key: &str) -> impl Future<Output = Result<Option<String>, PortError>>;
+    /// A list of a snapshot, from the isolate where it was read before: it never changes.
+    fn list_text(&self, key: &str) -> impl Future<Output = Result<Option<Rc<str>>, PortError>>;
     /// Writes to KV.
     fn kv_put(&self, key: &str, value: &str) -> impl Future<Output = Result<(), PortError>>;
     /// Runs a statement on D1; rows as JSON objects.

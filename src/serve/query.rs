@@ -12,6 +12,24 @@ pub fn value(query: &str, name: &str) -> Option<String> {
     })
 }
 
+/// Every parameter, decoded. Values of one that is there several times, also as `name[]`, are joined by commas.
+pub fn pairs(query: &str) -> Vec<(String, String)> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (mut name, value) = (decoded(name), decoded(value));
+        name.truncate(name.trim_end_matches("[]").len());
+        match pairs.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, values)) => {
+                values.push(',');
+                values.push_str(&value);
+            }
+            None => pairs.push((name, value)),
+        }
+    }
+    pairs
+}
+
 fn decoded(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
@@ -41,6 +59,8 @@ mod tests {
     fn values_are_found_and_decoded() {
         assert_eq!(value("a=1&b=x%20y+z", "b").as_deref(), Some("x y z"));
         assert_eq!(value("a=1", "b"), None);
+        let parts = |query| pairs(query).into_iter().map(|(name, value)| format!("{name}:{value}")).collect::<Vec<_>>();
+        assert_eq!(parts("a=1&b=x%20y+z&&c&a=2&a%5B%5D=3"), ["a:1,2,3", "b:x y z", "c:"]);
         assert_eq!((limit("", 20, 100), limit("limit=5", 20, 100)), (Ok(20), Ok(5)));
         for query in ["limit=0", "limit=101", "limit=x", "limit=-1"] {
             assert_eq!(limit(query, 20, 100).unwrap_err().param.as_deref(), Some("limit"), "{query}");

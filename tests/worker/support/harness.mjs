@@ -41,8 +41,8 @@ async function catalogCommand() {
   return built;
 }
 
-/** Compiles a catalog `{providers: […], models: […]}` as its files would be written; returns `{snapshot, pairs}`. */
-export async function compileCatalog({ providers, models }) {
+/** Compiles a catalog `{providers: […], models: […]}` as its files would be written, with folders `beside` it; returns `{snapshot, pairs}`. */
+export async function compileCatalog({ providers, models }, beside = []) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-catalog-'));
   try {
     const write = (file, value) => {
@@ -55,7 +55,7 @@ export async function compileCatalog({ providers, models }) {
       write(`models/${organisation}.json`, { organisation: { id: organisation }, models: own });
     }
     const out = path.join(folder, 'snapshot.out');
-    await run(await catalogCommand(), ['compile', '--out', out, folder], { maxBuffer: 1 << 26 });
+    await run(await catalogCommand(), ['compile', '--out', out, folder, ...beside], { maxBuffer: 1 << 26 });
     return JSON.parse(fs.readFileSync(out, 'utf8'));
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
@@ -122,14 +122,14 @@ function modules() {
  *
  * `vars`: Worker variables; `secrets`: replaces secrets (null leaves one out); `providers`: names of scripted providers;
  * `scenes`: how many scenes the file may ask for; `extra`: more of the catalog, see `catalogOf`; `persist`: a folder that outlives it;
- * `upstreams` and `migrate: false`: for a second start on the same folder.
+ * `beside`: further catalog folders; `upstreams` and `migrate: false`: for a second start on the same folder.
  */
-export async function startGateway({ vars = {}, secrets = {}, providers = ['p1', 'p2', 'p3'], scenes = 60, extra = {}, persist, upstreams, migrate = true } = {}) {
+export async function startGateway({ vars = {}, secrets = {}, providers = ['p1', 'p2', 'p3'], scenes = 60, extra = {}, beside = [], persist, upstreams, migrate = true } = {}) {
   const own = upstreams ?? Object.fromEntries(await Promise.all(providers.map(async (name) => [name, await Upstream.start(name)])));
   const gateway = new Gateway(own, upstreams === undefined);
   try {
     const more = typeof extra === 'function' ? await extra(own) : extra;
-    const catalog = await compileCatalog(catalogOf(own, scenes, more));
+    const catalog = await compileCatalog(catalogOf(own, scenes, more), beside);
     await gateway.start({ vars, secrets, persist, catalog, migrate });
   } catch (error) {
     await gateway.release();
