@@ -26,7 +26,7 @@ use super::source::KINDS;
 use super::{ModelEntry, Offer, Provider};
 use crate::usage::Meter;
 
-pub use row::{Row, facet};
+pub use row::{Row, facet, with_member};
 
 /// The key of a list of `snapshot`.
 pub fn list_key(snapshot: &str, list: &str) -> String {
@@ -92,7 +92,7 @@ fn add_model(
     let described = about.models.get(&entry.id).unwrap_or(&none.0);
     let mut facets = words.noted(model_facets(entry, described, about));
     facets.push(("rank", rank.to_string()));
-    let model = line(&facets, "", &shown::model(entry, described));
+    let model = line(&facets, "", &shown::model(entry, described), "");
     append(values, "list/models", &model);
     append(values, &format!("of/model/{}", entry.id), &model);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -106,15 +106,17 @@ fn add_model(
         };
         let facets = words.noted(offer_facets(&id, entry, offer, provider, described));
         let card = serde_json::to_string(&offer.card).unwrap_or_default();
+        let json = shown::offer(&id, entry, offer, provider);
         let of_provider = about.providers.get(&offer.provider).unwrap_or(&none.1);
-        let show = |much| shown::offer(&id, entry, offer, provider, of_provider, much);
-        append(values, "list/offers", &line(&facets, "", ""));
-        append(values, "list/prices", &format!("{}\n", show(shown::Much::Brief)));
-        append(values, &format!("of/model/{}", entry.id), &line(&facets, &card, &show(shown::Much::WithPolicy)));
+        let more = shown::more_of_offer(entry, offer, of_provider);
+        let policy = shown::policy(provider, of_provider);
+        append(values, "list/offers", &line(&facets, "", "", ""));
+        append(values, "list/prices", &format!("{json}\n"));
+        append(values, &format!("of/model/{}", entry.id), &line(&facets, &card, &json, &format!("{more},{policy}")));
         if let Some(family) = &described.family {
-            append(values, &format!("of/family/{family}"), &line(&facets, &card, &show(shown::Much::Brief)));
+            append(values, &format!("of/family/{family}"), &line(&facets, &card, &json, ""));
         }
-        append(values, &format!("of/provider/{}", offer.provider), &line(&facets, "", &show(shown::Much::Full)));
+        append(values, &format!("of/provider/{}", offer.provider), &line(&facets, "", &json, &more));
     }
 }
 
@@ -130,13 +132,13 @@ fn add_providers(
     let none = about::Provider::default();
     for (id, provider) in providers {
         let own = entries.values().flat_map(|entry| entry.offers.iter().map(move |offer| (entry, offer)));
-        let own = own.filter(|(_, offer)| offer.provider == id);
+        let own: Vec<(&ModelEntry, &Offer)> = own.filter(|(_, offer)| offer.provider == id).collect();
         let facets = words.noted(provider_facets(provider));
-        let shown = shown::provider(provider, about.providers.get(id).unwrap_or(&none), own);
-        let row = line(&facets, "", &shown);
-        append(values, "list/providers", &row);
+        let about = about.providers.get(id).unwrap_or(&none);
+        let json = shown::provider(provider, about, &own);
+        append(values, "list/providers", &line(&facets, "", &json, ""));
         let rows = values.entry(format!("of/provider/{id}")).or_default();
-        rows.insert_str(0, &row);
+        rows.insert_str(0, &line(&facets, "", &json, &shown::more_of_provider(provider, about, &own)));
     }
 }
 
@@ -282,12 +284,12 @@ fn best_prices<'a>(offers: impl Iterator<Item = &'a Offer>) -> String {
         .join(";")
 }
 
-fn line(facets: &Facets, card: &str, json: &str) -> String {
+fn line(facets: &Facets, card: &str, json: &str, more: &str) -> String {
     let mut text = String::from("|");
     for (name, value) in facets {
         let _ = write!(text, "{name}={}|", row::clean(value));
     }
-    format!("{text}\t{card}\t{json}\n")
+    format!("{text}\t{card}\t{json}\t{more}\n")
 }
 
 fn append(values: &mut BTreeMap<String, String>, key: &str, line: &str) {

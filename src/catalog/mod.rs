@@ -20,7 +20,7 @@ mod source;
 mod traits;
 
 pub use card::{Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
-pub use listing::{PARAMETERS, Row, facet, list_key, rows_key};
+pub use listing::{PARAMETERS, Row, facet, list_key, rows_key, with_member};
 pub use model::{Malformed, ModelEntry};
 pub use naming::{ModelName, NAME_BYTES_MAX, NamingError, PRESET_BYTES_MAX, Suffix};
 pub use offer::Offer;

@@ -291,7 +291,7 @@ mod tests {
 
     const WORDS: &str = "|can=tools|can=vision|kind=chat|kind=image|organisation=acme|organisation=bolt|region=eu|";
     const ROW: &str = "|id=acme/one|organisation=acme|kind=chat|can=tools|can=sampling_params|created=172800|context=8192\
-        |prices=10:90;50:20;:5|open_weights=yes|zero_retention=on_request|retention_days=30|text=one acme/one|\t\t{}";
+        |prices=10:90;50:20;:5|open_weights=yes|zero_retention=on_request|retention_days=30|text=one acme/one|\t\t{}\t";
 
     fn check(query: &[(&str, &str)]) -> Result<bool, Option<String>> {
         let pairs: Vec<(String, String)> = query.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -336,7 +336,7 @@ mod tests {
     fn what_is_unknown_satisfies_nothing() {
         // The row says nothing about its provider's training, region or country.
         assert_eq!(check(&[("region", "eu")]), Ok(false));
-        let unknown = Row::all("|id=x|\t\t{}").next().unwrap();
+        let unknown = Row::all("|id=x|\t\t{}\t").next().unwrap();
         for condition in [
             Condition::Between("context", 0, u64::MAX),
             Condition::Prices { prompt: Some(i64::MAX), completion: None },

@@ -210,8 +210,8 @@ pub fn write(ids: &[&str], page: &Page, object: &mut dyn FnMut(usize, &mut Strin
 mod tests {
     use super::*;
 
-    const LIST: &str = "|id=a|created=5|prices=10:20|rank=2|\t\t{}\n|id=b|context=9|prices=5:|rank=0|\t\t{}\n\
-        |id=c|created=7|context=10|prices=1:2;0:9|rank=1|\t\t{}\n";
+    const LIST: &str = "|id=a|created=5|prices=10:20|rank=2|\t\t{}\t\n|id=b|context=9|prices=5:|rank=0|\t\t{}\t\n\
+        |id=c|created=7|context=10|prices=1:2;0:9|rank=1|\t\t{}\t\n";
 
     fn pairs(query: &[(&str, &str)]) -> Vec<(String, String)> {
         query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

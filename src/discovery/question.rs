@@ -11,7 +11,7 @@ use crate::time::Millis;
 /// Offers of an answer where the question states no limit.
 const LIMIT_DEFAULT: usize = 100;
 /// Members of a question.
-const MEMBERS: &[&str] = &["model", "family", "usage", "region", "service_tier", "speed", "provider", "limit"];
+const MEMBERS: &[&str] = &["model", "family", "usage", "region", "service_tier", "speed", "provider", "free", "limit"];
 /// The part of a request's `provider` object that decides who may serve; the rest has no bearing on a price.
 const PREFERENCES: &[&str] = &["only", "ignore", "regions", "data_collection", "zdr"];
 
@@ -44,6 +44,7 @@ pub struct Question {
     regions: Vec<String>,
     no_training: bool,
     no_retention: bool,
+    no_free: bool,
 }
 
 impl Question {
@@ -82,6 +83,11 @@ impl Question {
             None => false,
             Some(zdr) => zdr.as_bool().ok_or_else(|| Failure::invalid("provider.zdr", "must be true or false"))?,
         };
+        // What is free has limits that a volume soon meets.
+        let no_free = match body.get("free") {
+            None => false,
+            Some(free) => !free.as_bool().ok_or_else(|| Failure::invalid("free", "must be true or false"))?,
+        };
         Ok(Question {
             of,
             volume: Volume::parse(usage)?,
@@ -94,6 +100,7 @@ impl Question {
             regions: texts(provider, "regions").map_err(within)?,
             no_training,
             no_retention,
+            no_free,
         })
     }
 
@@ -123,6 +130,7 @@ impl Question {
             (row.value("retires").is_some_and(|day| is_past(day, now)), "retired"),
             (!self.only.is_empty() && !names(&self.only), "not_in_list"),
             (names(&self.ignore), "ignored"),
+            (self.no_free && row.has(&facet("free", "yes")), "free"),
             (self.no_training && !row.has(&facet("trains", "no")), "privacy"),
             (self.no_retention && !row.has(&facet("zero_retention", "default")), "privacy"),
             (self.region.as_ref().is_some_and(|region| !is_in(region)), "region"),
@@ -189,9 +197,10 @@ mod tests {
 
     #[test]
     fn an_offer_that_may_not_serve_is_told_with_the_rule() {
-        let row =
-            Row::all("|provider=p|region=eu|trains=opt_out|zero_retention=on_request|retires=2026-11-25|\t{}\t{}")
-                .next();
+        let row = Row::all(
+            "|provider=p|region=eu|trains=opt_out|zero_retention=on_request|free=yes|retires=2026-11-25|\t{}\t{}\t",
+        )
+        .next();
         let row = row.unwrap();
         let before = Millis::from_rfc3339("2026-11-24T23:59:59Z").unwrap();
         for (more, rule) in [
@@ -200,6 +209,8 @@ mod tests {
             (json!({"provider": {"data_collection": "allow", "zdr": false}}), None),
             (json!({"provider": {"only": ["q"]}}), Some("not_in_list")),
             (json!({"provider": {"ignore": ["p"]}}), Some("ignored")),
+            (json!({"free": false}), Some("free")),
+            (json!({"free": true}), None),
             (json!({"provider": {"data_collection": "deny"}}), Some("privacy")),
             (json!({"provider": {"zdr": true}}), Some("privacy")),
             (json!({"provider": {"regions": ["us"]}}), Some("region")),
@@ -221,6 +232,7 @@ mod tests {
             (json!({"usage": []}), "usage"),
             (json!({"usage": {"words": 1}}), "usage.words"),
             (json!({"region": ["eu"]}), "region"),
+            (json!({"free": "no"}), "free"),
             (json!({"limit": 0}), "limit"),
             (json!({"limit": 1001}), "limit"),
             (json!({"tokens": 1}), "tokens"),

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use crate::catalog::{ModelName, Row, list_key, rows_key};
+use crate::catalog::{ModelName, Row, list_key, rows_key, with_member};
 use crate::discovery::filter::{self, Condition, Filter};
 use crate::discovery::page::{self, Health, Named, Order, Paging};
 use crate::discovery::question::{Of, Question};
@@ -225,27 +225,27 @@ impl Asked<'_> {
         page::sort(rows, order, &|row| self.health(row))
     }
 
-    /// The same as a list of their objects, with their health where `is_seen`.
+    /// The same as a list of their objects; with everything and their health where `is_full`.
     pub fn listed<'r>(
         &self,
         rows: &mut dyn Iterator<Item = Row<'r>>,
         conditions: &[Condition],
         paging: &Paging,
-        is_seen: bool,
+        is_full: bool,
     ) -> Result<String, Failure> {
         let rows = self.matching(rows, conditions, paging.order);
         let ids: Vec<&str> = rows.iter().map(|row| row.id()).collect();
         let page = page::cut(&ids, paging)?;
         Ok(page::write(&ids, &page, &mut |place, text| match rows.get(place) {
-            Some(row) if is_seen => text.push_str(&self.with_health(row)),
+            Some(row) if is_full => text.push_str(&self.with_health(row, &row.full())),
             Some(row) => text.push_str(row.json),
             None => {}
         }))
     }
 
     /// An offer's object with its health.
-    pub fn with_health(&self, row: &Row<'_>) -> String {
-        with_member(row.json, &health_json(self.health(row)))
+    pub fn with_health(&self, row: &Row<'_>, object: &str) -> String {
+        with_member(object, &health_json(self.health(row)))
     }
 }
 
@@ -262,9 +262,4 @@ pub fn health_json(health: Health) -> String {
     let shown = |number: Option<u64>| number.map_or_else(|| "null".to_owned(), |number| number.to_string());
     let (latency, throughput) = (shown(health.latency_ms), shown(health.tokens_per_second));
     format!(r#""latency_ms":{latency},"throughput_tokens_per_second":{throughput}"#)
-}
-
-/// A written object with one more member (or several) at its end.
-pub fn with_member(object: &str, member: &str) -> String {
-    format!("{},{member}}}", object.strip_suffix('}').unwrap_or(object))
 }

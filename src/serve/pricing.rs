@@ -68,7 +68,7 @@ pub fn estimate(asked: &Asked<'_>, texts: &Texts, question: &Question, now: Mill
         add(&mut usage, &format!(r#""{}":{quantity}"#, meter.name()));
     }
     Ok(format!(
-        r#"{{"object":"estimate","currency":"USD","price_snapshot":"{}","requests":{},"prompt_tokens_per_request":{},"usage":{{{usage}}},"total":{},"has_more":{},"data":[{data}],"unpriced":[{unpriced}],"excluded":[{excluded}]}}"#,
+        r#"{{"object":"estimate","currency":"USD","price_snapshot":"{}","requests":{},"prompt_tokens_per_request":{},"usage":{{{usage}}},"offer_count":{},"has_more":{},"data":[{data}],"unpriced":[{unpriced}],"excluded":[{excluded}]}}"#,
         asked.snapshot,
         question.volume.requests,
         question.volume.prompt_tokens(),

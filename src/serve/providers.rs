@@ -1,10 +1,10 @@
 //! Providers: who serves what a team needs, and everything about one of them.
 
-use crate::catalog::Row;
+use crate::catalog::{Row, with_member};
 use crate::discovery::filter::{self, Condition};
 use crate::discovery::page::{self, Health, Order};
 use crate::error::Failure;
-use crate::serve::discovery::{Asked, Rows, Texts, health_json, with_member};
+use crate::serve::discovery::{Asked, Rows, Texts, health_json};
 
 /// Models of a provider that a list names; `matched.model_count` says how many there are.
 const MODELS_MAX: usize = 50;
@@ -94,7 +94,7 @@ fn shown(asked: &Asked<'_>, one: &Match<'_>) -> String {
         // Where a model, a family or a provider was asked for, the rows hold the offers' objects.
         if !row.json.is_empty() {
             own.push(if own.is_empty() { '[' } else { ',' });
-            own.push_str(&asked.with_health(row));
+            own.push_str(&asked.with_health(row, row.json));
         }
     }
     let (offer_count, model_count) = (one.offers.len(), models.len());
@@ -115,9 +115,9 @@ fn names(names: &[&str]) -> String {
 pub fn one(asked: &Asked<'_>, texts: &Texts) -> Result<String, Failure> {
     let paging = asked.paging(page::OFFERS)?;
     let conditions = asked.conditions(texts, &[filter::OFFERS])?;
-    let provider = Row::all(&texts.rows).next().map(|row| row.json).unwrap_or_default();
+    let provider = Row::all(&texts.rows).next().map(|row| row.full()).unwrap_or_default();
     let mut models: Vec<&str> = texts.offers().filter_map(|row| row.value("model")).collect();
     models.dedup();
     let offers = asked.listed(&mut *texts.offers(), &conditions, &paging, true)?;
-    Ok(with_member(provider, &format!(r#""models":{},"offers":{offers}"#, names(&models))))
+    Ok(with_member(&provider, &format!(r#""models":{},"offers":{offers}"#, names(&models))))
 }

@@ -62,6 +62,8 @@ pub(super) struct Policy {
 pub(super) struct Offer {
     model: String,
     upstream: String,
+    #[serde(default = "chat")]
+    kind: String,
     variant: Option<String>,
     #[serde(default)]
     regions: Vec<String>,
@@ -72,12 +74,16 @@ pub(super) struct Offer {
     pub sources: Vec<String>,
 }
 
+fn chat() -> String {
+    "chat".to_owned()
+}
+
 impl Provider {
     /// What the file says of an offer.
     pub fn offer(&self, model: &str, offer: &super::super::Offer) -> Option<&Offer> {
         self.offers.iter().find(|stated| {
-            (stated.model.as_str(), &stated.upstream, &stated.variant, &stated.regions)
-                == (model, &offer.upstream, &offer.variant, &offer.regions)
+            (stated.model.as_str(), &stated.upstream, &stated.kind, &stated.variant, &stated.regions)
+                == (model, &offer.upstream, &offer.kind, &offer.variant, &offer.regions)
         })
     }
 }

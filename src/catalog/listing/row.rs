@@ -1,10 +1,11 @@
 //! One line of a published list: what can be asked of it, and what is shown of it.
 //!
 //! ```text
-//! row    = facets TAB card TAB json
+//! row    = facets TAB card TAB json TAB more
 //! facets = "|" (name "=" value "|")*        a name may be there several times
 //! card   = the offer's price card as the path reads it, where the row is an offer of which a price can be asked
-//! json   = the object that the answer holds, as it is
+//! json   = the object that a list shows, as it is
+//! more   = the members that the page of one thing adds to that object, without braces
 //! ```
 //!
 //! A list of a thousand models is answered by comparing bytes: nothing is parsed but what a reply must compute with.
@@ -16,8 +17,9 @@ pub struct Row<'a> {
     facets: &'a str,
     /// The price card, or nothing.
     pub card: &'a str,
-    /// The object for the answer.
+    /// The object for a list.
     pub json: &'a str,
+    more: &'a str,
 }
 
 impl<'a> Row<'a> {
@@ -25,8 +27,9 @@ impl<'a> Row<'a> {
     pub fn all(list: &'a str) -> impl Iterator<Item = Row<'a>> {
         list.lines().filter_map(|line| {
             let (facets, rest) = line.split_once('\t')?;
-            let (card, json) = rest.split_once('\t')?;
-            Some(Row { facets, card, json })
+            let (card, rest) = rest.split_once('\t')?;
+            let (json, more) = rest.split_once('\t')?;
+            Some(Row { facets, card, json, more })
         })
     }
 
@@ -34,6 +37,11 @@ impl<'a> Row<'a> {
     #[must_use]
     pub fn with_json(self, json: &'a str) -> Row<'a> {
         Row { json, ..self }
+    }
+
+    /// The object with everything.
+    pub fn full(&self) -> String {
+        if self.more.is_empty() { self.json.to_owned() } else { with_member(self.json, self.more) }
     }
 
     /// Whether it has the facet that [`facet`] wrote.
@@ -63,6 +71,11 @@ impl<'a> Row<'a> {
     }
 }
 
+/// A written object with one more member (or several) at its end.
+pub fn with_member(object: &str, member: &str) -> String {
+    format!("{},{member}}}", object.strip_suffix('}').unwrap_or(object))
+}
+
 /// A facet as it stands in a row, its borders included.
 pub fn facet(name: &str, value: &str) -> String {
     format!("|{name}={}|", clean(value))
@@ -79,10 +92,15 @@ mod tests {
 
     #[test]
     fn rows_are_read_back() {
-        let list = "|id=a/b|kind=chat|context=8192|region=eu|region=us|\t{\"p\":1}\t{\"id\":\"a/b\"}\nno row\n";
+        let list =
+            "|id=a/b|kind=chat|context=8192|region=eu|region=us|\t{\"p\":1}\t{\"id\":\"a/b\"}\t\"docs\":null\nno row\n";
         let rows: Vec<Row<'_>> = Row::all(list).collect();
         let [row] = rows.as_slice() else { panic!("{rows:?}") };
         assert_eq!((row.id(), row.card, row.json), ("a/b", r#"{"p":1}"#, r#"{"id":"a/b"}"#));
+        assert_eq!(
+            (row.full().as_str(), row.with_json("{\"x\":1}").json),
+            (r#"{"id":"a/b","docs":null}"#, "{\"x\":1}")
+        );
         assert!(row.has(&facet("region", "us")) && !row.has(&facet("region", "u")) && !row.has(&facet("egion", "us")));
         assert_eq!((row.number("context"), row.number("kind"), row.value("con")), (Some(8192), None, None));
         assert_eq!(row.values("region").collect::<Vec<_>>(), ["eu", "us"]);

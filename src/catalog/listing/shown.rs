@@ -140,19 +140,15 @@ struct ShownOffer<'a> {
     status: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retires: Option<&'a str>,
-    #[serde(flatten)]
-    full: Option<FullOffer<'a>>,
 }
 
-/// What the page of one model or provider adds to an offer.
+/// What the pages of one model and one provider add to an offer.
 #[derive(Serialize)]
-struct FullOffer<'a> {
+struct MoreOfOffer<'a> {
     also_named: &'a [String],
     supported_parameters: BTreeSet<&'static str>,
     limits: Limits,
     price_sources: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data_policy: Option<ShownPolicy<'a>>,
 }
 
 #[derive(Serialize)]
@@ -161,35 +157,7 @@ struct Limits {
     tokens_per_minute: Option<u64>,
 }
 
-/// How much of an offer is shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Much {
-    /// What a list of prices needs.
-    Brief,
-    /// All of it, its provider apart.
-    Full,
-    /// All of it.
-    WithPolicy,
-}
-
-pub(super) fn offer(
-    id: &str,
-    entry: &ModelEntry,
-    offer: &Offer,
-    provider: &Provider,
-    about: &about::Provider,
-    much: Much,
-) -> String {
-    let stated = about.offer(&entry.id, offer);
-    let capabilities = capabilities_of(entry, offer);
-    let limit = |name: &str| stated.and_then(|stated| stated.limits.as_ref()?.get(name).copied());
-    let full = (much != Much::Brief).then(|| FullOffer {
-        also_named: stated.map(|stated| stated.also.as_slice()).unwrap_or_default(),
-        supported_parameters: parameters_of(&offer.kind, &capabilities),
-        limits: Limits { requests_per_minute: limit("rpm"), tokens_per_minute: limit("tpm") },
-        price_sources: stated.map(|stated| stated.sources.as_slice()).unwrap_or_default(),
-        data_policy: policy(provider, about).filter(|_| much == Much::WithPolicy),
-    });
+pub(super) fn offer(id: &str, entry: &ModelEntry, offer: &Offer, provider: &Provider) -> String {
     json(&ShownOffer {
         id,
         object: "offer",
@@ -201,7 +169,7 @@ pub(super) fn offer(
         regions: regions_of(offer, provider),
         context_length: offer.context.or(entry.context),
         max_output_tokens: offer.max_output.or(entry.max_output),
-        capabilities,
+        capabilities: capabilities_of(entry, offer),
         pricing: pricing(&offer.card.prices),
         price_rules: rules(&offer.card),
         priced_as_of: Some(offer.card.as_of.as_str()).filter(|date| !date.is_empty()),
@@ -209,7 +177,17 @@ pub(super) fn offer(
         is_free: offer.is_free,
         status: super::status_of(offer),
         retires: offer.retires.as_deref(),
-        full,
+    })
+}
+
+pub(super) fn more_of_offer(entry: &ModelEntry, offer: &Offer, about: &about::Provider) -> String {
+    let stated = about.offer(&entry.id, offer);
+    let limit = |name: &str| stated.and_then(|stated| stated.limits.as_ref()?.get(name).copied());
+    members(&MoreOfOffer {
+        also_named: stated.map(|stated| stated.also.as_slice()).unwrap_or_default(),
+        supported_parameters: parameters_of(&offer.kind, &capabilities_of(entry, offer)),
+        limits: Limits { requests_per_minute: limit("rpm"), tokens_per_minute: limit("tpm") },
+        price_sources: stated.map(|stated| stated.sources.as_slice()).unwrap_or_default(),
     })
 }
 
@@ -222,7 +200,12 @@ struct ShownPolicy<'a> {
     checked: Option<&'a str>,
 }
 
-fn policy<'a>(provider: &Provider, about: &'a about::Provider) -> Option<ShownPolicy<'a>> {
+/// The policy as a member of an offer.
+pub(super) fn policy(provider: &Provider, about: &about::Provider) -> String {
+    format!(r#""data_policy":{}"#, json(&policy_of(provider, about)))
+}
+
+fn policy_of<'a>(provider: &Provider, about: &'a about::Provider) -> Option<ShownPolicy<'a>> {
     provider.data_policy.as_ref().map(|policy| ShownPolicy {
         trains_on_api_data: policy.trains_on_api_data,
         retention_days: policy.retention_days,
@@ -239,15 +222,20 @@ struct ShownProvider<'a> {
     name: &'a str,
     role: Option<&'a str>,
     country: Option<&'a str>,
-    docs: Option<&'a str>,
-    pricing_page: Option<&'a str>,
-    api_families: &'a [String],
-    endpoints: &'a [String],
     regions: &'a [String],
     data_policy: Option<ShownPolicy<'a>>,
     model_count: usize,
     offer_count: usize,
     free_offer_count: usize,
+}
+
+/// What the page of one provider adds.
+#[derive(Serialize)]
+struct MoreOfProvider<'a> {
+    docs: Option<&'a str>,
+    pricing_page: Option<&'a str>,
+    api_families: &'a [String],
+    endpoints: &'a [String],
     features: Features<'a>,
     priced_as_of: Option<&'a str>,
 }
@@ -263,13 +251,29 @@ struct Features<'a> {
     context_length_max: Option<u64>,
 }
 
-pub(super) fn provider<'a>(
+pub(super) fn provider(provider: &Provider, about: &about::Provider, offers: &[(&ModelEntry, &Offer)]) -> String {
+    let models: BTreeSet<&str> = offers.iter().map(|(entry, _)| entry.id.as_str()).collect();
+    json(&ShownProvider {
+        id: &provider.id,
+        object: "provider",
+        name: &provider.name,
+        role: about.role.as_deref(),
+        country: provider.country.as_deref(),
+        regions: &provider.regions,
+        data_policy: policy_of(provider, about),
+        model_count: models.len(),
+        offer_count: offers.len(),
+        free_offer_count: offers.iter().filter(|(_, offer)| offer.is_free).count(),
+    })
+}
+
+pub(super) fn more_of_provider(
     provider: &Provider,
     about: &about::Provider,
-    offers: impl Iterator<Item = (&'a ModelEntry, &'a Offer)> + Clone,
+    offers: &[(&ModelEntry, &Offer)],
 ) -> String {
     let mut features = Features::default();
-    for (entry, offer) in offers.clone() {
+    for (entry, offer) in offers {
         let kind = features.kinds.entry(&offer.kind).or_default();
         *kind = kind.saturating_add(1);
         features.input_modalities.extend(entry.input.iter().map(String::as_str));
@@ -280,25 +284,21 @@ pub(super) fn provider<'a>(
             *count = count.saturating_add(1);
         }
     }
-    let models: BTreeSet<&str> = offers.clone().map(|(entry, _)| entry.id.as_str()).collect();
-    json(&ShownProvider {
-        id: &provider.id,
-        object: "provider",
-        name: &provider.name,
-        role: about.role.as_deref(),
-        country: provider.country.as_deref(),
+    let dates = offers.iter().map(|(_, offer)| offer.card.as_of.as_str());
+    members(&MoreOfProvider {
         docs: about.docs.as_deref(),
         pricing_page: about.pricing_page.as_deref(),
         api_families: &provider.families,
         endpoints: &about.endpoints,
-        regions: &provider.regions,
-        data_policy: policy(provider, about),
-        model_count: models.len(),
-        offer_count: offers.clone().count(),
-        free_offer_count: offers.clone().filter(|(_, offer)| offer.is_free).count(),
         features,
-        priced_as_of: offers.map(|(_, offer)| offer.card.as_of.as_str()).max().filter(|date| !date.is_empty()),
+        priced_as_of: dates.max().filter(|date| !date.is_empty()),
     })
+}
+
+/// The members of an object without its braces.
+fn members<T: Serialize>(value: &T) -> String {
+    let object = json(value);
+    object.strip_prefix('{').and_then(|object| object.strip_suffix('}')).unwrap_or_default().to_owned()
 }
 
 /// Compact JSON. Our own types with string keys always have one.

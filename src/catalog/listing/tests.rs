@@ -156,15 +156,17 @@ fn rows_of_one_thing_begin_with_it() {
     let offer = Row::all(&rows).nth(1).unwrap();
     let card: super::super::PriceCard = serde_json::from_str(offer.card).unwrap();
     assert_eq!((card.rules.len(), card.disputed), (2, true));
-    let shown: Value = serde_json::from_str(offer.json).unwrap();
+    let shown: Value = serde_json::from_str(&offer.full()).unwrap();
     assert_eq!(shown["data_policy"]["policy_page"], "https://p.example");
     assert_eq!(
         (&shown["limits"]["requests_per_minute"], &shown["limits"]["tokens_per_minute"]),
         (&json!(60), &json!(null))
     );
     assert_eq!((&shown["also_named"], &shown["price_sources"]), (&json!(["one-0"]), &json!(["list"])));
-    let provider: Value =
-        serde_json::from_str(Row::all(&value(&snapshot, "of/provider/p")).next().unwrap().json).unwrap();
+    let rows = value(&snapshot, "of/provider/p");
+    let row = Row::all(&rows).next().unwrap();
+    let provider: Value = serde_json::from_str(&row.full()).unwrap();
+    assert!(row.json.contains(r#""data_policy":{"#) && !row.json.contains("features"), "a list shows less");
     for (path, expected) in [
         ("/role", json!("host")),
         ("/model_count", json!(2)),
