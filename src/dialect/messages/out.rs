@@ -1,0 +1,290 @@
+//! Messages answers, whole and streamed, out of the typed form.
+
+use crate::dialect::{Amend, Voice};
+use crate::json::view::Node;
+use crate::json::write::Writer;
+use crate::text::event::{Event, Finish};
+use crate::text::issuer;
+use crate::text::reply::{Block, Reply};
+use crate::usage::{Meter, Usage};
+
+/// One event: its name in both places.
+pub(super) fn event(name: &str, data: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\ndata: ");
+    out.extend_from_slice(data.as_bytes());
+    out.extend_from_slice(b"\n\n");
+}
+
+fn id(voice: &Voice) -> String {
+    format!("msg_{}", voice.request_id)
+}
+
+/// Usage as Anthropic counts: the input is what was neither read from the cache nor written to it.
+fn usage(usage: &Usage, price: Option<&str>) -> String {
+    let q = |meter: Meter| usage.quantity(meter);
+    let sum = |meters: &[Meter]| meters.iter().fold(0u64, |sum, meter| sum.saturating_add(q(*meter)));
+    let read = sum(&[Meter::CacheReadTokens, Meter::CacheReadAudioTokens, Meter::CacheReadImageTokens]);
+    let short = sum(&[Meter::CacheWriteTokens, Meter::CacheWriteAudioTokens]);
+    let long = sum(&[Meter::CacheWrite1hTokens, Meter::CacheWrite12hTokens]);
+    let written = short.saturating_add(long);
+    let mut w = Writer::object();
+    w.count("input_tokens", usage.prompt_tokens().saturating_sub(read).saturating_sub(written));
+    w.count("cache_creation_input_tokens", written).count("cache_read_input_tokens", read);
+    w.object_at("cache_creation").count("ephemeral_5m_input_tokens", short);
+    w.count("ephemeral_1h_input_tokens", long).end_object();
+    w.count("output_tokens", usage.completion_tokens());
+    w.object_at("output_tokens_details").count("thinking_tokens", q(Meter::ReasoningTokens)).end_object();
+    let mut text = w.close();
+    if let Some(price) = price {
+        text.pop();
+        text.push(',');
+        text.push_str(price);
+        text.push('}');
+    }
+    text
+}
+
+fn stop_reason(finish: Finish, stop_sequence: Option<&str>) -> &'static str {
+    match finish {
+        Finish::Stop if stop_sequence.is_some() => "stop_sequence",
+        Finish::Stop => "end_turn",
+        Finish::Length => "max_tokens",
+        Finish::ToolCalls => "tool_use",
+        Finish::ContentFilter => "refusal",
+    }
+}
+
+/// Arguments as the object the dialect wants. Text that is none is kept in one member, so that nothing is lost.
+fn input(arguments: &str) -> String {
+    match Node::parse(arguments) {
+        _ if arguments.trim().is_empty() => "{}".to_owned(),
+        Some(node) if node.is_object() => node.raw().to_owned(),
+        _ => Writer::object().text("input", arguments).clone().close(),
+    }
+}
+
+/// A value that must come back, with its issuer's name where it is not Anthropic's own.
+fn marked(value: &str, issuer: Option<&str>) -> String {
+    issuer::marked(issuer.unwrap_or("unknown"), value, Some(issuer::CLAUDE))
+}
+
+/// A whole answer.
+pub fn write(reply: &Reply, voice: &Voice, price: Option<&str>) -> Vec<u8> {
+    let mut w = Writer::object();
+    w.text("id", &id(voice)).text("type", "message").text("role", "assistant").text("model", &voice.model);
+    w.array_at("content");
+    let choice = reply.choices.first();
+    for block in choice.map(|choice| choice.blocks.as_slice()).unwrap_or_default() {
+        match block {
+            Block::Text(text) | Block::Refusal(text) => {
+                w.begin_object().text("type", "text").text("text", text).value("citations", "null").end_object();
+            }
+            Block::Reasoning { text, signature, sealed, issuer, .. } => {
+                let issuer = issuer.as_deref();
+                if !text.is_empty() || signature.is_some() {
+                    let signature = signature.as_deref().map(|value| marked(value, issuer)).unwrap_or_default();
+                    w.begin_object().text("type", "thinking").text("thinking", text).text("signature", &signature);
+                    w.end_object();
+                }
+                if let Some(data) = sealed {
+                    w.begin_object().text("type", "redacted_thinking").text("data", &marked(data, issuer)).end_object();
+                }
+            }
+            Block::Call { id, name, arguments, .. } => {
+                w.begin_object().text("type", "tool_use").text("id", id).text("name", name);
+                w.value("input", &input(arguments)).end_object();
+            }
+            Block::Audio(_) | Block::Image(_) => {}
+        }
+    }
+    w.end_array();
+    let has_calls = choice.is_some_and(|choice| choice.has_calls());
+    let finish =
+        choice.and_then(|choice| choice.finish).unwrap_or(if has_calls { Finish::ToolCalls } else { Finish::Stop });
+    let stop_sequence = choice.and_then(|choice| choice.stop_sequence.as_deref());
+    w.text("stop_reason", stop_reason(finish, stop_sequence));
+    match stop_sequence {
+        Some(text) => w.text("stop_sequence", text),
+        None => w.value("stop_sequence", "null"),
+    };
+    w.value("usage", &usage(&reply.usage.clone().unwrap_or_default(), price));
+    w.close().into_bytes()
+}
+
+/// The kind of block that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Text,
+    Thinking,
+    Call(u32),
+}
+
+/// Writes a stream. One choice only: the dialect has no others.
+#[derive(Debug)]
+pub struct Encoder {
+    voice: Voice,
+    started: bool,
+    open: Option<Open>,
+    index: u64,
+    finish: Option<(Finish, Option<String>)>,
+    /// Arguments of calls that came while another call was open: blocks stand one after the other here.
+    waiting: Vec<(u32, String, String, String)>,
+}
+
+impl Encoder {
+    /// For one answer.
+    pub fn new(voice: Voice) -> Encoder {
+        Encoder { voice, started: false, open: None, index: 0, finish: None, waiting: Vec::new() }
+    }
+
+    fn start(&mut self, out: &mut Vec<u8>) {
+        if self.started {
+            return;
+        }
+        self.started = true;
+        let mut w = Writer::object();
+        w.text("type", "message_start").object_at("message");
+        w.text("id", &id(&self.voice))
+            .text("type", "message")
+            .text("role", "assistant")
+            .text("model", &self.voice.model);
+        w.value("content", "[]").value("stop_reason", "null").value("stop_sequence", "null");
+        w.value("usage", &usage(&Usage::default(), None)).end_object();
+        event("message_start", &w.close(), out);
+        event("ping", r#"{"type":"ping"}"#, out);
+    }
+
+    fn close(&mut self, out: &mut Vec<u8>) {
+        if self.open.take().is_none() {
+            return;
+        }
+        let mut w = Writer::object();
+        w.text("type", "content_block_stop").count("index", self.index);
+        event("content_block_stop", &w.close(), out);
+        self.index = self.index.saturating_add(1);
+    }
+
+    fn open(&mut self, kind: Open, block: &str, out: &mut Vec<u8>) {
+        self.start(out);
+        if self.open == Some(kind) {
+            return;
+        }
+        self.close(out);
+        self.open = Some(kind);
+        let mut w = Writer::object();
+        w.text("type", "content_block_start").count("index", self.index).value("content_block", block);
+        event("content_block_start", &w.close(), out);
+    }
+
+    fn delta(&self, kind: &str, member: &str, text: &str, out: &mut Vec<u8>) {
+        let mut w = Writer::object();
+        w.text("type", "content_block_delta").count("index", self.index);
+        w.object_at("delta").text("type", kind).text(member, text).end_object();
+        event("content_block_delta", &w.close(), out);
+    }
+
+    fn call(&mut self, call: u32, id: &str, name: &str, out: &mut Vec<u8>) {
+        let mut w = Writer::object();
+        w.text("type", "tool_use").text("id", id).text("name", name).value("input", "{}");
+        self.open(Open::Call(call), &w.close(), out);
+    }
+
+    /// One event.
+    pub fn push(&mut self, what: &Event, out: &mut Vec<u8>) {
+        if what.choice().is_some_and(|choice| choice > 0) {
+            return;
+        }
+        match what {
+            Event::Start { .. } => self.start(out),
+            Event::Text { text, .. } | Event::Refusal { text, .. } => {
+                if !text.is_empty() {
+                    self.flush(out);
+                    self.open(Open::Text, r#"{"type":"text","text":""}"#, out);
+                    self.delta("text_delta", "text", text, out);
+                }
+            }
+            Event::Reasoning { text, .. } => {
+                self.flush(out);
+                self.open(Open::Thinking, r#"{"type":"thinking","thinking":"","signature":""}"#, out);
+                self.delta("thinking_delta", "thinking", text, out);
+            }
+            Event::ReasoningEnd { signature, sealed, issuer, .. } => {
+                if let Some(value) = signature {
+                    self.flush(out);
+                    self.open(Open::Thinking, r#"{"type":"thinking","thinking":"","signature":""}"#, out);
+                    self.delta("signature_delta", "signature", &marked(value, issuer.as_deref()), out);
+                }
+                if self.open == Some(Open::Thinking) {
+                    self.close(out);
+                }
+                if let Some(data) = sealed {
+                    self.start(out);
+                    self.close(out);
+                    let mut w = Writer::object();
+                    w.text("type", "redacted_thinking").text("data", &marked(data, issuer.as_deref()));
+                    self.open(Open::Thinking, &w.close(), out);
+                    self.close(out);
+                }
+            }
+            Event::CallStart { call, id, name, .. } => match self.open {
+                Some(Open::Call(_)) => self.waiting.push((*call, id.clone(), name.clone(), String::new())),
+                _ => self.call(*call, id, name, out),
+            },
+            Event::CallDelta { call, arguments, .. } => {
+                if self.open == Some(Open::Call(*call)) {
+                    self.delta("input_json_delta", "partial_json", arguments, out);
+                } else if let Some(waiting) = self.waiting.iter_mut().find(|(known, ..)| known == call) {
+                    waiting.3.push_str(arguments);
+                }
+            }
+            Event::CallEnd { call, .. } => {
+                if self.open == Some(Open::Call(*call)) {
+                    self.close(out);
+                    // The next one in line goes on in the open.
+                    if !self.waiting.is_empty() {
+                        let (call, id, name, arguments) = self.waiting.remove(0);
+                        self.call(call, &id, &name, out);
+                        if !arguments.is_empty() {
+                            self.delta("input_json_delta", "partial_json", &arguments, out);
+                        }
+                    }
+                }
+            }
+            Event::Finish { reason, stop_sequence, .. } => self.finish = Some((*reason, stop_sequence.clone())),
+            Event::Annotation { .. } | Event::Audio { .. } | Event::Image { .. } => {}
+            Event::Usage(_) | Event::ServiceTier(_) | Event::Fault(_) | Event::Malformed | Event::Done => {}
+        }
+    }
+
+    /// Calls that still wait, each as a block of its own.
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        for (call, id, name, arguments) in std::mem::take(&mut self.waiting) {
+            self.call(call, &id, &name, out);
+            if !arguments.is_empty() {
+                self.delta("input_json_delta", "partial_json", &arguments, out);
+            }
+        }
+    }
+
+    /// The regular end.
+    pub fn finish(&mut self, counted: Option<&Usage>, amend: Amend<'_>, out: &mut Vec<u8>) {
+        self.start(out);
+        self.flush(out);
+        self.close(out);
+        let (finish, stop_sequence) = self.finish.take().unwrap_or((Finish::Stop, None));
+        let mut w = Writer::object();
+        w.text("type", "message_delta").object_at("delta");
+        w.text("stop_reason", stop_reason(finish, stop_sequence.as_deref()));
+        match &stop_sequence {
+            Some(text) => w.text("stop_sequence", text),
+            None => w.value("stop_sequence", "null"),
+        };
+        w.end_object();
+        let none = Usage::default();
+        w.value("usage", &usage(counted.unwrap_or(&none), counted.and_then(amend).as_deref()));
+        event("message_delta", &w.close(), out);
+        super::end_mark(out);
+    }
+}
