@@ -1,39 +1,12 @@
-//! The Gemini family.
+//! The Gemini family: at the Gemini API and through Vertex AI.
+//!
+//! Wire: Gemini API reference, `models.generateContent` and `models.streamGenerateContent` (with `alt=sse`).
 
-use crate::error::Failure;
-use crate::family::target::{Target, Written, cannot};
-use crate::text::event::Event;
-use crate::text::prompt::Prompt;
+mod decode;
+mod write;
 
-/// Where the family is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Host {
-    /// At its maker's own API.
-    Own,
-    /// Through Vertex AI.
-    Vertex,
-}
+pub use decode::Decoder;
+pub use write::{Host, write};
 
-/// Writes a request.
-pub fn write(_prompt: &Prompt<'_>, _target: &Target<'_>, _host: Host) -> Result<Written, Failure> {
-    Err(cannot("messages", "this request"))
-}
-
-/// Decodes answers.
-#[derive(Debug, Default)]
-pub struct Decoder {}
-
-impl Decoder {
-    /// One frame of a stream.
-    pub fn frame(&mut self, _data: &str, out: &mut Vec<Event>) {
-        out.push(Event::Malformed);
-    }
-
-    /// A whole answer.
-    pub fn whole(&mut self, _text: &str, out: &mut Vec<Event>) {
-        out.push(Event::Malformed);
-    }
-
-    /// The stream ended in good order.
-    pub fn finish(&mut self, _out: &mut Vec<Event>) {}
-}
+#[cfg(test)]
+mod tests;

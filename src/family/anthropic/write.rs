@@ -95,7 +95,7 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>, host: Host) -> Result<Wri
         Host::Own => "/messages".to_owned(),
         Host::Vertex => {
             let verb = if prompt.stream { "streamRawPredict" } else { "rawPredict" };
-            format!("/publishers/{}/models/{}:{verb}", concat!("anthro", "pic"), target.upstream)
+            format!("/publishers/anthropic/models/{}:{verb}", target.upstream)
         }
     };
     Ok(Written { path, headers: Vec::new(), body: w.close().into_bytes(), dropped: lost })

@@ -1,0 +1,199 @@
+//! Gemini answers as events. Each frame of a stream is a whole answer with the new parts; usage adds up by itself.
+
+use crate::family::fault::{self, Fault};
+use crate::json::view::Node;
+use crate::json::write::Writer;
+use crate::text::event::{Event, Finish};
+use crate::text::issuer;
+use crate::text::prompt::ToolKind;
+use crate::usage::{Meter, Usage};
+
+/// Decodes answers.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    started: bool,
+    /// Calls so far, by choice.
+    calls: Vec<(u32, u32)>,
+    has_content: bool,
+    finished: bool,
+}
+
+impl Decoder {
+    /// One frame of a stream.
+    pub fn frame(&mut self, data: &str, out: &mut Vec<Event>) {
+        if data.trim().is_empty() {
+            return;
+        }
+        match Node::parse(data) {
+            Some(node) => self.object(node, out),
+            None => out.push(Event::Malformed),
+        }
+    }
+
+    /// The stream ended in good order.
+    pub fn finish(&mut self, out: &mut Vec<Event>) {
+        if self.finished {
+            out.push(Event::Done);
+        }
+    }
+
+    /// A whole answer.
+    pub fn whole(&mut self, text: &str, out: &mut Vec<Event>) {
+        self.frame(text, out);
+        if out.is_empty() {
+            out.push(Event::Malformed);
+        }
+        self.finish(out);
+    }
+
+    fn object(&mut self, node: Node<'_>, out: &mut Vec<Event>) {
+        // Errors of a stream may come inside an array of one.
+        let node = node.items().next().unwrap_or(node);
+        if node.get("error").is_some() {
+            let fault = serde_json::from_str(node.raw()).ok().and_then(|value| fault::from_value(&value));
+            out.push(Event::Fault(fault.unwrap_or_default()));
+            return;
+        }
+        let candidates = node.get("candidates");
+        let blocked = node.at(&["promptFeedback", "blockReason"]).is_some();
+        if candidates.is_none() && !blocked && node.get("usageMetadata").is_none() {
+            out.push(Event::Malformed);
+            return;
+        }
+        if !self.started {
+            self.started = true;
+            out.push(Event::Start {
+                id: node.text_at("responseId").map(Into::into),
+                model: node.text_at("modelVersion").map(Into::into),
+            });
+        }
+        if let Some(usage) = node.get("usageMetadata") {
+            out.push(Event::Usage(usage_of(usage)));
+        }
+        for candidate in candidates.map(Node::items).into_iter().flatten() {
+            self.candidate(candidate, out);
+        }
+        if candidates.is_none() && blocked {
+            self.finished = true;
+            out.push(Event::Finish { choice: 0, reason: Finish::ContentFilter, stop_sequence: None });
+        }
+    }
+
+    fn candidate(&mut self, node: Node<'_>, out: &mut Vec<Event>) {
+        let choice = node.u64_at("index").and_then(|index| u32::try_from(index).ok()).unwrap_or(0);
+        for part in node.at(&["content", "parts"]).map(Node::items).into_iter().flatten() {
+            self.part(part, choice, out);
+        }
+        for chunk in node.at(&["groundingMetadata", "groundingChunks"]).map(Node::items).into_iter().flatten() {
+            if let Some(web) = chunk.get("web").filter(|web| web.get("uri").is_some()) {
+                let mut w = Writer::object();
+                w.text("type", "url_citation").object_at("url_citation").text("url", &web.string_at("uri"));
+                w.text("title", &web.string_at("title")).count("start_index", 0).count("end_index", 0).end_object();
+                out.push(Event::Annotation { choice, json: w.close() });
+            }
+        }
+        let Some(word) = node.text_at("finishReason").filter(|word| !word.is_empty()) else { return };
+        let has_calls = self.calls.iter().any(|(known, _)| *known == choice);
+        let reason = match word.as_ref() {
+            "STOP" if has_calls => Finish::ToolCalls,
+            "STOP" => Finish::Stop,
+            "MAX_TOKENS" => Finish::Length,
+            "SAFETY"
+            | "RECITATION"
+            | "BLOCKLIST"
+            | "PROHIBITED_CONTENT"
+            | "SPII"
+            | "IMAGE_SAFETY"
+            | "IMAGE_PROHIBITED_CONTENT"
+            | "IMAGE_RECITATION"
+            | "MODEL_ARMOR"
+            | "LANGUAGE" => Finish::ContentFilter,
+            // Its own failure, of which nothing was seen: somebody else may do better.
+            word if !self.has_content => {
+                out.push(Event::Fault(Fault { code: word.to_lowercase(), ..Fault::default() }));
+                return;
+            }
+            _ => Finish::Stop,
+        };
+        self.finished = true;
+        out.push(Event::Finish { choice, reason, stop_sequence: None });
+    }
+
+    fn part(&mut self, part: Node<'_>, choice: u32, out: &mut Vec<Event>) {
+        let signature = part.text_at("thoughtSignature").map(|text| text.into_owned());
+        if let Some(call) = part.get("functionCall") {
+            let number =
+                u32::try_from(self.calls.iter().filter(|(known, _)| *known == choice).count()).unwrap_or(u32::MAX);
+            self.calls.push((choice, number));
+            self.has_content = true;
+            let id = call.text_at("id").filter(|id| !id.is_empty());
+            let id = id.map_or_else(|| format!("call_{choice}_{number}"), Into::into);
+            let signature = signature.map(|value| (issuer::GEMINI.to_owned(), value));
+            let (name, kind) = (call.string_at("name"), ToolKind::Function);
+            out.push(Event::CallStart { choice, call: number, id, name, kind, signature });
+            let arguments = call.get("args").map_or("{}", Node::raw).to_owned();
+            out.push(Event::CallDelta { choice, call: number, arguments });
+            out.push(Event::CallEnd { choice, call: number });
+            return;
+        }
+        if let Some(text) = part.text_at("text").filter(|text| !text.is_empty()) {
+            self.has_content = true;
+            let text = text.into_owned();
+            out.push(match part.bool_at("thought") {
+                Some(true) => Event::Reasoning { choice, text },
+                _ => Event::Text { choice, text, logprobs: None },
+            });
+        }
+        for (key, member) in [("executableCode", "code"), ("codeExecutionResult", "output")] {
+            if let Some(text) = part.get(key).and_then(|inner| inner.text_at(member)) {
+                self.has_content = true;
+                out.push(Event::Text { choice, text: text.into_owned(), logprobs: None });
+            }
+        }
+        if let Some(media) = part.get("inlineData") {
+            self.has_content = true;
+            let (kind, data) = (media.string_at("mimeType"), media.string_at("data"));
+            out.push(match kind.starts_with("audio/") {
+                true => Event::Audio { choice, json: Writer::object().text("data", &data).clone().close() },
+                false => Event::Image { choice, url: format!("data:{kind};base64,{data}") },
+            });
+        }
+        if let Some(value) = signature {
+            let issuer = Some(issuer::GEMINI.to_owned());
+            out.push(Event::ReasoningEnd { choice, signature: Some(value), sealed: None, id: None, issuer });
+        }
+    }
+}
+
+/// Cached tokens are inside the prompt, thoughts are outside the answer; other modalities stand in the details.
+fn usage_of(node: Node<'_>) -> Usage {
+    let count = |key: &str| node.u64_at(key).unwrap_or(0);
+    let detail = |list: &str, kind: &str| -> u64 {
+        let items = node.get(list).map(Node::items).into_iter().flatten();
+        let of_kind = items.filter(|item| item.text_at("modality").is_some_and(|modality| modality == kind));
+        of_kind.filter_map(|item| item.u64_at("tokenCount")).fold(0, u64::saturating_add)
+    };
+    let prompt = count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount"));
+    let cached = count("cachedContentTokenCount").min(prompt);
+    let cached_audio = detail("cacheTokensDetails", "AUDIO").min(cached);
+    let cached_image = detail("cacheTokensDetails", "IMAGE").min(cached.saturating_sub(cached_audio));
+    let fresh = prompt.saturating_sub(cached);
+    let audio = detail("promptTokensDetails", "AUDIO").saturating_sub(cached_audio).min(fresh);
+    let image = detail("promptTokensDetails", "IMAGE").saturating_sub(cached_image).min(fresh.saturating_sub(audio));
+    let video = detail("promptTokensDetails", "VIDEO").min(fresh.saturating_sub(audio).saturating_sub(image));
+    let out = count("candidatesTokenCount");
+    let out_audio = detail("candidatesTokensDetails", "AUDIO").min(out);
+    let out_image = detail("candidatesTokensDetails", "IMAGE").min(out.saturating_sub(out_audio));
+    Usage::default()
+        .with(Meter::InputTokens, fresh.saturating_sub(audio).saturating_sub(image).saturating_sub(video))
+        .with(Meter::CacheReadTokens, cached.saturating_sub(cached_audio).saturating_sub(cached_image))
+        .with(Meter::CacheReadAudioTokens, cached_audio)
+        .with(Meter::CacheReadImageTokens, cached_image)
+        .with(Meter::InputAudioTokens, audio)
+        .with(Meter::InputImageTokens, image)
+        .with(Meter::InputVideoTokens, video)
+        .with(Meter::OutputTokens, out.saturating_sub(out_audio).saturating_sub(out_image))
+        .with(Meter::OutputAudioTokens, out_audio)
+        .with(Meter::OutputImageTokens, out_image)
+        .with(Meter::ReasoningTokens, count("thoughtsTokenCount"))
+}
