@@ -1,31 +1,13 @@
 //! The OpenAI Responses family.
+//!
+//! Wire: OpenAI API reference, `POST /v1/responses` and its streaming events. Calls are stateless: nothing is stored
+//! there, and reasoning travels sealed with the conversation.
 
-use crate::error::Failure;
-use crate::family::target::{Target, Written, cannot};
-use crate::text::event::Event;
-use crate::text::prompt::Prompt;
+mod decode;
+mod write;
 
-/// Writes a request.
-pub fn write(_prompt: &Prompt<'_>, _target: &Target<'_>) -> Result<Written, Failure> {
-    Err(cannot("messages", "this request"))
-}
-/// Decodes answers.
-#[derive(Debug, Default)]
-pub struct Decoder {}
+pub use decode::Decoder;
+pub use write::write;
 
-impl Decoder {
-    /// For a provider's answer.
-    pub fn new(_provider: &str) -> Decoder {
-        Decoder::default()
-    }
-
-    /// One frame of a stream.
-    pub fn frame(&mut self, _data: &str, out: &mut Vec<Event>) {
-        out.push(Event::Malformed);
-    }
-
-    /// A whole answer.
-    pub fn whole(&mut self, _text: &str, out: &mut Vec<Event>) {
-        out.push(Event::Malformed);
-    }
-}
+#[cfg(test)]
+mod tests;
