@@ -1,0 +1,124 @@
+// Providers that speak the families' real shapes, on loopback: one answer of text, one with two tool calls at once, one with
+// reasoning, each plain and streamed, chosen by the prompt's last words. Usage is always 11 tokens in (4 of them cached) and 7 out.
+import http from 'node:http';
+
+export const CALLS = [
+  { id: 'call_one1', name: 'weather', args: '{"city":"Bern","deg": 1.50}' },
+  { id: 'call_two2', name: 'time', args: '{}' },
+];
+export const TEXT = ['Hello ', 'from ', 'upstream 🦀.'];
+export const THOUGHT = 'Let me see.';
+
+const sse = (events, named) => events.map((data) => `${named ? `event: ${data.type}\n` : ''}data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`).join('');
+
+// ── OpenAI chat ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const chatUsage = { prompt_tokens: 11, completion_tokens: 7, total_tokens: 18, prompt_tokens_details: { cached_tokens: 4 } };
+const chatCalls = CALLS.map(({ id, name, args }) => ({ id, type: 'function', function: { name, arguments: args } }));
+function chat({ tools, reasons, stream }) {
+  const head = { id: 'chatcmpl-up', created: 1, model: 'up' };
+  const finish_reason = tools ? 'tool_calls' : 'stop';
+  const message = { role: 'assistant', content: tools ? null : TEXT.join(''), ...(tools ? { tool_calls: chatCalls } : {}), ...(reasons ? { reasoning_content: THOUGHT } : {}) };
+  if (!stream) return { ...head, object: 'chat.completion', choices: [{ index: 0, message, finish_reason }], usage: chatUsage };
+  const chunk = (delta, finish_reason = null) => ({ ...head, object: 'chat.completion.chunk', choices: [{ index: 0, delta, finish_reason }] });
+  const said = tools
+    ? chatCalls.flatMap((call, index) => [
+        chunk({ tool_calls: [{ index, id: call.id, type: 'function', function: { name: call.function.name, arguments: '' } }] }),
+        ...[...call.function.arguments].map((arguments_) => chunk({ tool_calls: [{ index, function: { arguments: arguments_ } }] })),
+      ])
+    : TEXT.map((content) => chunk({ content }));
+  return sse([chunk({ role: 'assistant', content: '' }), ...(reasons ? [chunk({ reasoning_content: THOUGHT })] : []), ...said, chunk({}, finish_reason), { ...head, object: 'chat.completion.chunk', choices: [], usage: chatUsage }, '[DONE]']);
+}
+
+// ── Anthropic Messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function messages({ tools, reasons, stream }) {
+  const usage = { input_tokens: 7, cache_read_input_tokens: 4, cache_creation_input_tokens: 0, output_tokens: 7 };
+  const content = [
+    ...(reasons ? [{ type: 'thinking', thinking: THOUGHT, signature: 'SIG' }] : []),
+    ...(tools ? CALLS.map(({ id, name, args }) => ({ type: 'tool_use', id, name, input: JSON.parse(args) })) : [{ type: 'text', text: TEXT.join('') }]),
+  ];
+  const stop_reason = tools ? 'tool_use' : 'end_turn';
+  const head = { id: 'msg_up', type: 'message', role: 'assistant', model: 'up', stop_sequence: null };
+  // The numbers of the arguments as they are, not as JavaScript would print them.
+  if (!stream) return JSON.stringify({ ...head, content, stop_reason, usage }).replace('"deg":1.5', '"deg": 1.50');
+  const blocks = content.flatMap((block, index) => {
+    const [open, deltas] =
+      block.type === 'thinking' ? [{ type: 'thinking', thinking: '', signature: '' }, [{ type: 'thinking_delta', thinking: THOUGHT }, { type: 'signature_delta', signature: 'SIG' }]]
+      : block.type === 'text' ? [{ type: 'text', text: '' }, TEXT.map((text) => ({ type: 'text_delta', text }))]
+      : [{ ...block, input: {} }, CALLS.find(({ id }) => id === block.id).args === '{}' ? [] : [...CALLS[0].args].map((partial_json) => ({ type: 'input_json_delta', partial_json }))];
+    return [{ type: 'content_block_start', index, content_block: open }, ...deltas.map((delta) => ({ type: 'content_block_delta', index, delta })), { type: 'content_block_stop', index }];
+  });
+  return sse([
+    { type: 'message_start', message: { ...head, content: [], stop_reason: null, usage: { ...usage, output_tokens: 1 } } }, { type: 'ping' }, ...blocks,
+    { type: 'message_delta', delta: { stop_reason, stop_sequence: null }, usage: { output_tokens: 7 } }, { type: 'message_stop' },
+  ], true);
+}
+
+// ── Gemini ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function gemini({ tools, reasons, stream }) {
+  const thought = reasons ? [{ text: THOUGHT, thought: true }] : [];
+  const said = tools ? CALLS.map(({ id, name, args }) => ({ functionCall: { id, name, args: JSON.parse(args) } })) : TEXT.map((text) => ({ text }));
+  const usageMetadata = { promptTokenCount: 11, cachedContentTokenCount: 4, candidatesTokenCount: 7, totalTokenCount: 18 };
+  const frame = (parts, finishReason) => ({ candidates: [{ content: { role: 'model', parts }, index: 0, ...(finishReason ? { finishReason } : {}) }], usageMetadata, modelVersion: 'up', responseId: 'r' });
+  const exact = (text) => text.replaceAll('"deg":1.5', '"deg": 1.50');
+  if (!stream) return exact(JSON.stringify(frame([...thought, ...said], 'STOP')));
+  return exact([...thought, ...said].map((part) => `data: ${JSON.stringify(frame([part]))}\r\n\r\n`).join('') + `data: ${JSON.stringify(frame([{ text: '' }], 'STOP'))}\r\n\r\n`);
+}
+
+// ── OpenAI Responses ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function responses({ tools, reasons, stream }) {
+  const output = [
+    ...(reasons ? [{ type: 'reasoning', id: 'rs_1', summary: [{ type: 'summary_text', text: THOUGHT }], encrypted_content: 'ENC' }] : []),
+    ...(tools
+      ? CALLS.map(({ id, name, args }, i) => ({ type: 'function_call', id: `fc_${i}`, call_id: id, name, arguments: args, status: 'completed' }))
+      : [{ type: 'message', id: 'msg_1', role: 'assistant', status: 'completed', content: [{ type: 'output_text', text: TEXT.join(''), annotations: [] }] }]),
+  ];
+  const response = { id: 'resp_up', object: 'response', created_at: 1, status: 'completed', model: 'up', output, usage: { input_tokens: 11, input_tokens_details: { cached_tokens: 4 }, output_tokens: 7, output_tokens_details: { reasoning_tokens: 0 }, total_tokens: 18 } };
+  if (!stream) return response;
+  const items = output.flatMap((item, output_index) => [
+    { type: 'response.output_item.added', output_index, item: item.type === 'function_call' ? { ...item, arguments: '' } : { ...item, content: [], summary: [] } },
+    ...(item.type === 'message' ? TEXT.map((delta) => ({ type: 'response.output_text.delta', item_id: item.id, output_index, content_index: 0, delta }))
+      : item.type === 'reasoning' ? [{ type: 'response.reasoning_summary_text.delta', item_id: item.id, output_index, summary_index: 0, delta: THOUGHT }]
+      : [...item.arguments].map((delta) => ({ type: 'response.function_call_arguments.delta', item_id: item.id, output_index, delta }))),
+    { type: 'response.output_item.done', output_index, item },
+  ]);
+  const open = { ...response, status: 'in_progress', output: [], usage: null };
+  return sse([{ type: 'response.created', response: open }, ...items, { type: 'response.completed', response }].map((event, sequence_number) => ({ ...event, sequence_number })), true);
+}
+
+/** Families by name: which path ends mean them, and what they say. */
+export const FAMILIES = {
+  'openai-chat': { path: /\/chat\/completions$/, say: chat },
+  mistral: { path: /\/chat\/completions$/, say: chat },
+  'anthropic-messages': { path: /\/messages$/, say: messages },
+  gemini: { path: /:(stream)?[gG]enerateContent/, say: gemini },
+  'openai-responses': { path: /\/responses$/, say: responses },
+};
+
+/** A server for all of them, each below `/{family}`; keeps the last request of each model. */
+export async function startFamilies() {
+  const asked = new Map();
+  const server = http.createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const body = JSON.parse(Buffer.concat(chunks).toString());
+    const [, family] = request.url.split('/');
+    const { path, say } = FAMILIES[family] ?? {};
+    if (!path?.test(request.url.split('?')[0])) return response.writeHead(404).end('{}');
+    const stream = body.stream === true || request.url.includes('streamGenerateContent');
+    const text = JSON.stringify(body);
+    asked.set(family, { body, url: request.url, headers: request.headers });
+    if (text.includes('fail with 429')) {
+      response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '7' });
+      return response.end(JSON.stringify({ type: 'error', error: { type: 'rate_limit_error', message: 'slow down', code: 429, status: 'RESOURCE_EXHAUSTED' } }));
+    }
+    const said = say({ tools: text.includes('use tools'), reasons: text.includes('think first'), stream });
+    response.writeHead(200, { 'content-type': stream ? 'text/event-stream' : 'application/json' });
+    response.end(typeof said === 'string' ? said : JSON.stringify(said));
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { url: `http://127.0.0.1:${server.address().port}`, asked, close: () => new Promise((resolve) => { server.closeAllConnections(); server.close(resolve); }) };
+}
