@@ -80,8 +80,17 @@ function responses({ tools, reasons, stream }) {
   if (!stream) return response;
   const items = output.flatMap((item, output_index) => [
     { type: 'response.output_item.added', output_index, item: item.type === 'function_call' ? { ...item, arguments: '' } : { ...item, content: [], summary: [] } },
-    ...(item.type === 'message' ? TEXT.map((delta) => ({ type: 'response.output_text.delta', item_id: item.id, output_index, content_index: 0, delta }))
-      : item.type === 'reasoning' ? [{ type: 'response.reasoning_summary_text.delta', item_id: item.id, output_index, summary_index: 0, delta: THOUGHT }]
+    ...(item.type === 'message'
+      ? [
+          { type: 'response.content_part.added', item_id: item.id, output_index, content_index: 0, part: { type: 'output_text', text: '', annotations: [] } },
+          ...TEXT.map((delta) => ({ type: 'response.output_text.delta', item_id: item.id, output_index, content_index: 0, delta })),
+          { type: 'response.content_part.done', item_id: item.id, output_index, content_index: 0, part: item.content[0] },
+        ]
+      : item.type === 'reasoning'
+      ? [
+          { type: 'response.reasoning_summary_part.added', item_id: item.id, output_index, summary_index: 0, part: { type: 'summary_text', text: '' } },
+          { type: 'response.reasoning_summary_text.delta', item_id: item.id, output_index, summary_index: 0, delta: THOUGHT },
+        ]
       : [...item.arguments].map((delta) => ({ type: 'response.function_call_arguments.delta', item_id: item.id, output_index, delta }))),
     { type: 'response.output_item.done', output_index, item },
   ]);
