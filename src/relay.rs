@@ -8,11 +8,10 @@
 use crate::attempt::classify::{self, Breakage, Verdict};
 use crate::dialect::{Dialect, Encoder, Voice};
 use crate::error::Failure;
-use crate::family::event_stream::EventFrames;
 use crate::family::fault::Fault;
 use crate::family::openai_chat::{self, Told};
 use crate::family::quirk::Quirk;
-use crate::family::{Decoder, Family, Framing};
+use crate::family::{Decoder, Family};
 use crate::ledger::ending::Ending;
 use crate::sse::{Frame, Frames, write_data};
 use crate::text::event::Event;
@@ -99,17 +98,10 @@ enum Mode {
     Translate { decoder: Decoder, encoder: Encoder },
 }
 
-/// The stream, cut into frames.
-#[derive(Debug)]
-enum Cut {
-    Sse(Frames),
-    Aws(EventFrames),
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Relay {
-    cut: Cut,
+    frames: Frames,
     mode: Mode,
     seen: Seen,
     broken: bool,
@@ -120,26 +112,22 @@ pub struct Relay {
 impl Relay {
     /// For one answer of a provider with these quirks, chat on both sides.
     pub fn new(quirks: Vec<Quirk>, view: UsageView) -> Relay {
-        Relay::of(Cut::Sse(Frames::default()), Mode::Chat { quirks, view })
+        Relay::of(Mode::Chat { quirks, view })
     }
 
     /// For one answer of a provider that speaks the client's dialect.
     pub fn pass(dialect: Dialect, family: Family, quirks: &[Quirk], provider: &str) -> Relay {
-        Relay::of(Cut::Sse(Frames::default()), Mode::Pass { decoder: Decoder::new(family, quirks, provider), dialect })
+        Relay::of(Mode::Pass { decoder: Decoder::new(family, quirks, provider), dialect })
     }
 
     /// For one answer that is translated.
     pub fn translate(dialect: Dialect, family: Family, quirks: &[Quirk], provider: &str, voice: Voice) -> Relay {
-        let cut = match family.framing() {
-            Framing::Sse => Cut::Sse(Frames::default()),
-            Framing::AwsEventStream => Cut::Aws(EventFrames::default()),
-        };
         let (decoder, encoder) = (Decoder::new(family, quirks, provider), Encoder::new(dialect, voice));
-        Relay::of(cut, Mode::Translate { decoder, encoder })
+        Relay::of(Mode::Translate { decoder, encoder })
     }
 
-    fn of(cut: Cut, mode: Mode) -> Relay {
-        Relay { cut, mode, seen: Seen::default(), broken: false, events: Vec::new() }
+    fn of(mode: Mode) -> Relay {
+        Relay { frames: Frames::default(), mode, seen: Seen::default(), broken: false, events: Vec::new() }
     }
 
     /// What has been gathered.
@@ -154,10 +142,7 @@ impl Relay {
 
     /// Whether no frame is unfinished: a comment may stand here. Translated frames go out whole.
     pub fn is_at_border(&self) -> bool {
-        match (&self.mode, &self.cut) {
-            (Mode::Translate { .. }, _) | (_, Cut::Aws(_)) => true,
-            (_, Cut::Sse(frames)) => frames.pending().is_empty(),
-        }
+        matches!(self.mode, Mode::Translate { .. }) || self.frames.pending().is_empty()
     }
 
     /// Whether the price goes into what the client gets of usage while the stream runs.
@@ -172,16 +157,9 @@ impl Relay {
 
     /// Takes a chunk; appends what the client gets to `out` (native use passes none).
     pub fn push(&mut self, bytes: &[u8], mut out: Option<&mut Vec<u8>>, amend: Amend<'_>) {
-        let Relay { cut, mode, seen, broken, events } = self;
-        let is_broken = match cut {
-            Cut::Sse(frames) => {
-                frames.push(bytes, |frame| take(frame, mode, events, seen, out.as_deref_mut(), amend)).is_err()
-            }
-            Cut::Aws(frames) => frames
-                .push(bytes, &mut |kind, data| decode(kind, data, mode, events, seen, out.as_deref_mut()))
-                .is_err(),
-        };
-        *broken |= is_broken;
+        let Relay { frames, mode, seen, broken, events } = self;
+        let result = frames.push(bytes, |frame| take(frame, mode, events, seen, out.as_deref_mut(), amend));
+        *broken |= result.is_err();
     }
 
     /// A whole answer in place of a stream, by a host that did not stream although asked to.
@@ -195,27 +173,22 @@ impl Relay {
 
     /// The end: how it was, and (in `out`) what the client still has to get. `request_id` goes into an error event.
     pub fn finish(mut self, stop: Stop, native: bool, request_id: &str, out: &mut Vec<u8>, amend: Amend<'_>) -> End {
-        let cut = std::mem::replace(&mut self.cut, Cut::Sse(Frames::default()));
+        let pending = std::mem::take(&mut self.frames);
         let Relay { mode, seen, broken, events, .. } = &mut self;
         let is_translated = matches!(mode, Mode::Translate { .. });
-        match cut {
-            Cut::Aws(frames) => *broken |= stop == Stop::Eof && !frames.is_at_border(),
-            Cut::Sse(pending) => {
-                let had_pending = !pending.pending().is_empty();
-                let before = out.len();
-                // Only an orderly end can have meant its last bytes as an event.
-                if stop == Stop::Eof {
-                    let last = pending.finish(|frame| {
-                        let target = if native { None } else { Some(&mut *out) };
-                        take(frame, mode, events, seen, target, amend);
-                    });
-                    *broken |= last.is_err();
-                }
-                // A last event without its blank line gets one, wherever its bytes went.
-                if had_pending && !is_translated && (native || out.len() > before) {
-                    out.extend_from_slice(b"\n\n");
-                }
-            }
+        let had_pending = !pending.pending().is_empty();
+        let before = out.len();
+        // Only an orderly end can have meant its last bytes as an event.
+        if stop == Stop::Eof {
+            let last = pending.finish(|frame| {
+                let target = if native { None } else { Some(&mut *out) };
+                take(frame, mode, events, seen, target, amend);
+            });
+            *broken |= last.is_err();
+        }
+        // A last event without its blank line gets one, wherever its bytes went.
+        if had_pending && !is_translated && (native || out.len() > before) {
+            out.extend_from_slice(b"\n\n");
         }
         if let (Mode::Translate { decoder, encoder }, Stop::Eof) = (mode, stop) {
             decoder.finish(events);
@@ -291,7 +264,7 @@ fn take(
                 return;
             }
             if let Some(data) = frame.data {
-                decoder.frame("", data, events);
+                decoder.frame(data, events);
                 spread(events, None, seen, None);
             }
             if let Some(out) = out.filter(|_| seen.fault.is_none()) {
@@ -300,26 +273,19 @@ fn take(
         }
         Mode::Translate { .. } => {
             if let Some(data) = frame.data {
-                decode("", data, mode, events, seen, out);
+                decode(data, mode, events, seen, out);
             }
         }
     }
 }
 
 /// Decodes one frame and encodes what it tells.
-fn decode(
-    kind: &str,
-    data: &str,
-    mode: &mut Mode,
-    events: &mut Vec<Event>,
-    seen: &mut Seen,
-    out: Option<&mut Vec<u8>>,
-) {
+fn decode(data: &str, mode: &mut Mode, events: &mut Vec<Event>, seen: &mut Seen, out: Option<&mut Vec<u8>>) {
     if seen.is_done || seen.fault.is_some() {
         return;
     }
     if let Mode::Translate { decoder, encoder } = mode {
-        decoder.frame(kind, data, events);
+        decoder.frame(data, events);
         spread(events, Some(encoder), seen, out);
     }
 }

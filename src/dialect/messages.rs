@@ -149,10 +149,8 @@ fn blocks(content: Node<'_>, path: &str, counted: &mut Counted) -> Result<(), Fa
             None => Err(Failure::invalid(format!("{path}.{key}"), "is missing")),
         };
         match kind.as_ref() {
-            "text" => {
-                if !need("text")?.is_string() {
-                    return Err(Failure::invalid(format!("{path}.text"), "must be a string"));
-                }
+            "text" if !need("text")?.is_string() => {
+                return Err(Failure::invalid(format!("{path}.text"), "must be a string"));
             }
             "image" => {
                 counted.images = counted.images.saturating_add(1);

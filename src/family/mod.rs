@@ -4,9 +4,6 @@
 //! ([`Decoder`]). This file is the table; it knows no wire.
 
 pub mod anthropic;
-pub mod cohere;
-pub mod converse;
-pub mod event_stream;
 pub mod fault;
 pub mod gemini;
 pub mod mistral;
@@ -42,19 +39,6 @@ pub enum Family {
     Gemini,
     /// The same through Vertex AI.
     VertexGemini,
-    /// Cohere v2 chat.
-    Cohere,
-    /// Bedrock Converse.
-    Converse,
-}
-
-/// How a stream is cut into frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// Server-sent events.
-    Sse,
-    /// The AWS event stream.
-    AwsEventStream,
 }
 
 const NAMES: &[(&str, Family)] = &[
@@ -66,8 +50,6 @@ const NAMES: &[(&str, Family)] = &[
     ("vertex-anthropic", Family::VertexAnthropic),
     ("gemini", Family::Gemini),
     ("vertex-gemini", Family::VertexGemini),
-    ("cohere-v2", Family::Cohere),
-    ("bedrock-converse", Family::Converse),
 ];
 
 impl Family {
@@ -81,14 +63,6 @@ impl Family {
         NAMES.iter().find(|(_, family)| *family == self).map_or("", |(name, _)| name)
     }
 
-    /// How its streams are cut.
-    pub const fn framing(self) -> Framing {
-        match self {
-            Family::Converse => Framing::AwsEventStream,
-            _ => Framing::Sse,
-        }
-    }
-
     /// Writes a request. Fails where the prompt holds something the family has no words for.
     pub fn write(self, prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failure> {
         match self {
@@ -99,8 +73,6 @@ impl Family {
             Family::VertexAnthropic => anthropic::write(prompt, target, anthropic::Host::Vertex),
             Family::Gemini => gemini::write(prompt, target, gemini::Host::Own),
             Family::VertexGemini => gemini::write(prompt, target, gemini::Host::Vertex),
-            Family::Cohere => cohere::write(prompt, target),
-            Family::Converse => converse::write(prompt, target),
         }
     }
 }
@@ -117,10 +89,6 @@ pub enum Decoder {
     Anthropic(anthropic::Decoder),
     /// Gemini.
     Gemini(gemini::Decoder),
-    /// Cohere.
-    Cohere(cohere::Decoder),
-    /// Bedrock Converse.
-    Converse(converse::Decoder),
 }
 
 impl Decoder {
@@ -133,20 +101,16 @@ impl Decoder {
             Family::OpenAiResponses => Decoder::Responses(openai_responses::Decoder::new(provider)),
             Family::Anthropic | Family::VertexAnthropic => Decoder::Anthropic(anthropic::Decoder::default()),
             Family::Gemini | Family::VertexGemini => Decoder::Gemini(gemini::Decoder::default()),
-            Family::Cohere => Decoder::Cohere(cohere::Decoder::default()),
-            Family::Converse => Decoder::Converse(converse::Decoder::default()),
         }
     }
 
-    /// One frame of a stream: its data, and its type where the framing (not the data) says it.
-    pub fn frame(&mut self, kind: &str, data: &str, out: &mut Vec<Event>) {
+    /// One frame of a stream.
+    pub fn frame(&mut self, data: &str, out: &mut Vec<Event>) {
         match self {
             Decoder::Chat(decoder) => decoder.frame(data, out),
             Decoder::Responses(decoder) => decoder.frame(data, out),
             Decoder::Anthropic(decoder) => decoder.frame(data, out),
             Decoder::Gemini(decoder) => decoder.frame(data, out),
-            Decoder::Cohere(decoder) => decoder.frame(data, out),
-            Decoder::Converse(decoder) => decoder.frame(kind, data, out),
         }
     }
 
@@ -154,7 +118,7 @@ impl Decoder {
     pub fn finish(&mut self, out: &mut Vec<Event>) {
         match self {
             Decoder::Chat(decoder) => decoder.finish(out),
-            Decoder::Responses(_) | Decoder::Anthropic(_) | Decoder::Cohere(_) | Decoder::Converse(_) => {}
+            Decoder::Responses(_) | Decoder::Anthropic(_) => {}
             Decoder::Gemini(decoder) => decoder.finish(out),
         }
     }
@@ -167,8 +131,6 @@ impl Decoder {
             Decoder::Responses(decoder) => decoder.whole(text, out),
             Decoder::Anthropic(decoder) => decoder.whole(text, out),
             Decoder::Gemini(decoder) => decoder.whole(text, out),
-            Decoder::Cohere(decoder) => decoder.whole(text, out),
-            Decoder::Converse(decoder) => decoder.whole(text, out),
         }
     }
 }
