@@ -4,6 +4,7 @@
 //! ([`Decoder`]). This file is the table; it knows no wire.
 
 pub mod anthropic;
+pub mod cohere;
 pub mod fault;
 pub mod gemini;
 pub mod mistral;
@@ -39,6 +40,8 @@ pub enum Family {
     Gemini,
     /// The same through Vertex AI.
     VertexGemini,
+    /// Cohere v2 chat.
+    Cohere,
 }
 
 const NAMES: &[(&str, Family)] = &[
@@ -50,6 +53,7 @@ const NAMES: &[(&str, Family)] = &[
     ("vertex-anthropic", Family::VertexAnthropic),
     ("gemini", Family::Gemini),
     ("vertex-gemini", Family::VertexGemini),
+    ("cohere-v2", Family::Cohere),
 ];
 
 impl Family {
@@ -73,6 +77,7 @@ impl Family {
             Family::VertexAnthropic => anthropic::write(prompt, target, anthropic::Host::Vertex),
             Family::Gemini => gemini::write(prompt, target, gemini::Host::Own),
             Family::VertexGemini => gemini::write(prompt, target, gemini::Host::Vertex),
+            Family::Cohere => cohere::write(prompt, target),
         }
     }
 }
@@ -89,6 +94,8 @@ pub enum Decoder {
     Anthropic(anthropic::Decoder),
     /// Gemini.
     Gemini(gemini::Decoder),
+    /// Cohere.
+    Cohere(cohere::Decoder),
 }
 
 impl Decoder {
@@ -101,6 +108,7 @@ impl Decoder {
             Family::OpenAiResponses => Decoder::Responses(openai_responses::Decoder::new(provider)),
             Family::Anthropic | Family::VertexAnthropic => Decoder::Anthropic(anthropic::Decoder::default()),
             Family::Gemini | Family::VertexGemini => Decoder::Gemini(gemini::Decoder::default()),
+            Family::Cohere => Decoder::Cohere(cohere::Decoder::default()),
         }
     }
 
@@ -111,6 +119,7 @@ impl Decoder {
             Decoder::Responses(decoder) => decoder.frame(data, out),
             Decoder::Anthropic(decoder) => decoder.frame(data, out),
             Decoder::Gemini(decoder) => decoder.frame(data, out),
+            Decoder::Cohere(decoder) => decoder.frame(data, out),
         }
     }
 
@@ -118,7 +127,7 @@ impl Decoder {
     pub fn finish(&mut self, out: &mut Vec<Event>) {
         match self {
             Decoder::Chat(decoder) => decoder.finish(out),
-            Decoder::Responses(_) | Decoder::Anthropic(_) => {}
+            Decoder::Responses(_) | Decoder::Anthropic(_) | Decoder::Cohere(_) => {}
             Decoder::Gemini(decoder) => decoder.finish(out),
         }
     }
@@ -131,6 +140,7 @@ impl Decoder {
             Decoder::Responses(decoder) => decoder.whole(text, out),
             Decoder::Anthropic(decoder) => decoder.whole(text, out),
             Decoder::Gemini(decoder) => decoder.whole(text, out),
+            Decoder::Cohere(decoder) => decoder.whole(text, out),
         }
     }
 }

@@ -98,12 +98,37 @@ function responses({ tools, reasons, stream }) {
   return sse([{ type: 'response.created', response: open }, ...items, { type: 'response.completed', response }].map((event, sequence_number) => ({ ...event, sequence_number })), true);
 }
 
+// ── Cohere ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function cohere({ tools, reasons, stream }) {
+  const usage = { billed_units: { input_tokens: 11, output_tokens: 7 }, tokens: { input_tokens: 80, output_tokens: 7 }, cached_tokens: 4 };
+  const content = [...(reasons ? [{ type: 'thinking', thinking: THOUGHT }] : []), ...(tools ? [] : [{ type: 'text', text: TEXT.join('') }])];
+  const finish_reason = tools ? 'TOOL_CALL' : 'COMPLETE';
+  if (!stream) return { id: 'c', finish_reason, message: { role: 'assistant', content, ...(tools ? { tool_calls: chatCalls } : {}) }, usage };
+  const delta = (type, message, index = 0) => ({ type, index, delta: { message } });
+  return sse([
+    { type: 'message-start', id: 'c', delta: { message: { role: 'assistant' } } },
+    ...content.flatMap((block, index) => [
+      delta('content-start', { content: { type: block.type, [block.type]: '' } }, index),
+      ...(block.type === 'text' ? TEXT : [THOUGHT]).map((text) => delta('content-delta', { content: { [block.type]: text } }, index)),
+      { type: 'content-end', index },
+    ]),
+    ...(tools ? chatCalls : []).flatMap((call, index) => [
+      delta('tool-call-start', { tool_calls: { ...call, function: { name: call.function.name, arguments: '' } } }, index),
+      ...[...call.function.arguments].map((piece) => delta('tool-call-delta', { tool_calls: { function: { arguments: piece } } }, index)),
+      { type: 'tool-call-end', index },
+    ]),
+    { type: 'message-end', delta: { finish_reason, usage } },
+  ], true);
+}
+
 /** Families by name: which path ends mean them, and what they say. */
 export const FAMILIES = {
   'openai-chat': { path: /\/chat\/completions$/, say: chat },
   mistral: { path: /\/chat\/completions$/, say: chat },
   'anthropic-messages': { path: /\/messages$/, say: messages },
   gemini: { path: /:(stream)?[gG]enerateContent/, say: gemini },
+  'cohere-v2': { path: /\/chat$/, say: cohere },
   'openai-responses': { path: /\/responses$/, say: responses },
 };
 
