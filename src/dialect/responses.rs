@@ -204,3 +204,6 @@ fn inline_chars(source: &Source<'_>) -> u64 {
         Source::Url(_) | Source::Id(_) | Source::Text(_) => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;
