@@ -7,6 +7,7 @@ use crate::access::policy::Policy;
 use crate::catalog::{ModelEntry, Offer, Provider, Scheme, Training, ZeroRetention};
 use crate::dialect::Dialect;
 use crate::family::Family;
+use crate::family::quirk::Quirk;
 use crate::money::Price;
 use crate::relay::is_pass;
 use crate::text::request::{DataCollection, Need, Request};
@@ -94,6 +95,10 @@ pub fn check(
     plain(Rule::Unsupported, !supported)
         .or_else(|| plain(Rule::Retired, offer.retires.as_deref().is_some_and(|date| is_past(date, c.now))))
         .or_else(|| plain(Rule::NoPrice, !has_prices(offer)))
+        .or_else(|| {
+            let tier = unpriced_tier(c.request, offer, provider)?;
+            Some((Rule::NoPrice, Some(format!("service_tier {tier}"))))
+        })
         .or_else(|| provider.missing(c.has_secret).map(|name| (Rule::NoCredential, Some(format!("{name} is not set")))))
         .or_else(|| plain(Rule::Pinned, c.pinned.is_some_and(|pinned| pinned != provider.id)))
         .or_else(|| plain(Rule::ModelNotAllowed, !c.policy.may_call(&model.id)))
@@ -145,6 +150,19 @@ fn is_past(date: &str, now: Millis) -> bool {
 
 fn has_prices(offer: &Offer) -> bool {
     [Meter::InputTokens, Meter::OutputTokens].iter().all(|meter| offer.card.prices.contains_key(meter))
+}
+
+/// The tier that is asked for, where the card does not say what it costs there. Providers that are not sent the tier
+/// serve at their usual one.
+fn unpriced_tier<'a>(request: &'a Request, offer: &Offer, provider: &Provider) -> Option<&'a str> {
+    const USUAL: &[&str] = &["auto", "default", "standard", "standard_only"];
+    let tier = request.service_tier.as_deref().filter(|tier| !USUAL.contains(tier))?;
+    let is_sent = !provider
+        .quirks
+        .iter()
+        .any(|quirk| matches!(quirk, Quirk::Drop(fields) if fields.iter().any(|field| field == "service_tier")));
+    let is_priced = offer.card.rules.iter().any(|rule| rule.when.service_tier.as_deref() == Some(tier));
+    (is_sent && !is_priced).then_some(tier)
 }
 
 /// Whether it is known that the offer cannot do something. What nobody stated is tried.

@@ -122,3 +122,13 @@ fn the_answer_when_nobody_is_left_follows_from_the_rules() {
     let failure = nobody("org/m", &planned(|r| r.provider.only = vec!["none".into()], None).removed);
     assert_eq!(failure.details.unwrap()["removed"].as_array().unwrap().len(), 3);
 }
+
+#[test]
+fn a_tier_that_the_card_does_not_price_is_no_bargain() {
+    let asked = |tier: &str| planned(|request| request.service_tier = Some(tier.to_owned()), None);
+    assert!(!asked("auto").candidates.is_empty());
+    let plan = asked("flex");
+    assert!(plan.candidates.is_empty());
+    let detail = Some("service_tier flex".to_owned());
+    assert!(plan.removed.iter().any(|removed| removed.rule == Rule::NoPrice && removed.detail == detail));
+}
