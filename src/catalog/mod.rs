@@ -40,11 +40,6 @@ pub fn model_key(snapshot: &str, name: &str) -> String {
     format!("catalog/{snapshot}/model/{name}")
 }
 
-/// The key of the rendered list of models in `snapshot`.
-pub fn models_key(snapshot: &str) -> String {
-    format!("catalog/{snapshot}/models")
-}
-
 /// The key of the manifest of `snapshot`: `{id, models, offers, providers, as_of}`.
 pub fn manifest_key(snapshot: &str) -> String {
     format!("catalog/{snapshot}/manifest")

@@ -13,9 +13,7 @@ use sha2::{Digest, Sha256};
 use super::listing::{list_key, listing};
 use super::model::ModelEntry;
 use super::source::{ModelSource, OfferSource, ProviderSource, parse_models, parse_provider};
-use super::{manifest_key, model_key, models_key};
-use crate::money::Price;
-use crate::usage::Meter;
+use super::{manifest_key, model_key};
 
 /// Hex digits of a snapshot id.
 const ID_DIGITS: usize = 16;
@@ -75,8 +73,6 @@ pub struct Snapshot {
     pub counts: Counts,
     /// The latest date of any price in it; empty where none is dated.
     pub as_of: String,
-    /// The rendered list of models.
-    models: String,
     /// What discovery answers from, by its key below the snapshot's.
     listing: BTreeMap<String, String>,
     /// What each name resolves to.
@@ -91,7 +87,6 @@ impl Snapshot {
         let mut pairs: Vec<_> =
             self.entries.iter().map(|(name, entry)| (model_key(&self.id, name), entry.clone())).collect();
         pairs.push((manifest_key(&self.id), json(&manifest)));
-        pairs.push((models_key(&self.id), self.models.clone()));
         pairs.extend(self.listing.iter().map(|(key, value)| (list_key(&self.id, key), value.clone())));
         pairs.sort();
         pairs
@@ -252,15 +247,13 @@ fn render(
             rendered.insert(bare.to_owned(), value);
         }
     }
-    let listed = json(&List { object: "list", data: entries.values().map(Listed::new).collect() });
     let listing = listing(sources, entries);
     let offers = || entries.values().flat_map(|entry| &entry.offers);
     let providers: BTreeSet<&str> = offers().map(|offer| offer.provider.as_str()).collect();
     Snapshot {
-        id: content_id(&listed, &rendered, &listing),
+        id: content_id(&rendered, &listing),
         counts: Counts { models: entries.len(), offers: offers().count(), providers: providers.len() },
         as_of: offers().map(|offer| offer.card.as_of.as_str()).max().unwrap_or_default().to_owned(),
-        models: listed,
         listing,
         entries: rendered,
     }
@@ -278,80 +271,17 @@ fn bare_names<'a>(ids: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, &'a s
 }
 
 /// The hash over all pairs but the manifest, which holds the id itself. No key or value holds a line end.
-fn content_id(models: &str, entries: &BTreeMap<String, String>, listing: &BTreeMap<String, String>) -> String {
+fn content_id(entries: &BTreeMap<String, String>, listing: &BTreeMap<String, String>) -> String {
     let mut hash = Sha256::new();
     for (name, entry) in entries {
         hash.update(format!("model/{name}\n{entry}\n"));
     }
-    hash.update(format!("models\n{models}\n"));
     // A list holds line ends: its length says where it stops.
     for (key, list) in listing {
         hash.update(format!("{key} {}\n{list}\n", list.len()));
     }
     let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     digits.chars().take(ID_DIGITS).collect()
-}
-
-/// The list of models in the shape of the OpenAI API, with the catalog's facts beside it.
-#[derive(Serialize)]
-struct List<'a> {
-    object: &'static str,
-    data: Vec<Listed<'a>>,
-}
-
-#[derive(Serialize)]
-struct Listed<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    owned_by: &'a str,
-    name: &'a str,
-    context_length: Option<u64>,
-    max_output_tokens: Option<u64>,
-    kind: &'a str,
-    input_modalities: &'a [String],
-    output_modalities: &'a [String],
-    capabilities: &'a BTreeMap<String, bool>,
-    providers: Vec<&'a str>,
-    pricing: Pricing,
-}
-
-#[derive(Serialize)]
-struct Pricing {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input_tokens: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output_tokens: Option<String>,
-}
-
-impl<'a> Listed<'a> {
-    fn new(entry: &'a ModelEntry) -> Listed<'a> {
-        let largest = |limit: fn(&super::Offer) -> Option<u64>| entry.offers.iter().filter_map(limit).max();
-        Listed {
-            id: &entry.id,
-            object: "model",
-            created: entry.created,
-            owned_by: &entry.organisation,
-            name: &entry.name,
-            context_length: entry.context.or_else(|| largest(|offer| offer.context)),
-            max_output_tokens: entry.max_output.or_else(|| largest(|offer| offer.max_output)),
-            kind: &entry.kind,
-            input_modalities: &entry.input,
-            output_modalities: &entry.output,
-            capabilities: &entry.capabilities,
-            providers: entry.providers.keys().map(String::as_str).collect(),
-            pricing: Pricing {
-                input_tokens: lowest(entry, Meter::InputTokens),
-                output_tokens: lowest(entry, Meter::OutputTokens),
-            },
-        }
-    }
-}
-
-/// The lowest base price of `meter` among the offers, in dollars.
-fn lowest(entry: &ModelEntry, meter: Meter) -> Option<String> {
-    let prices = entry.offers.iter().filter_map(|offer| offer.card.prices.get(&meter));
-    prices.min().map(|price: &Price| price.to_dollars(meter.per()))
 }
 
 /// Compact JSON. Our own types with string keys always have one.
@@ -418,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_are_keyed_by_the_snapshot_and_end_with_its_lists() {
+    fn pairs_are_keyed_by_the_snapshot() {
         let snapshot = compile(&two_models()).unwrap();
         let pairs: BTreeMap<String, String> = snapshot.pairs().into_iter().collect();
         assert_eq!(snapshot.id.len(), ID_DIGITS);
@@ -426,17 +356,9 @@ mod tests {
             pairs[&manifest_key(&snapshot.id)],
             format!(r#"{{"id":"{}","models":4,"offers":4,"providers":1,"as_of":"2026-11-02"}}"#, snapshot.id)
         );
-        let list: serde_json::Value = serde_json::from_str(&pairs[&models_key(&snapshot.id)]).unwrap();
-        assert_eq!(
-            list["data"][0],
-            serde_json::json!({
-                "id": "acme/one", "object": "model", "created": 1_769_904_000, "owned_by": "acme", "name": "acme/one",
-                "context_length": null, "max_output_tokens": null, "kind": "chat", "input_modalities": ["text"],
-                "output_modalities": ["text"], "capabilities": {}, "providers": ["p"],
-                "pricing": {"input_tokens": "0.5", "output_tokens": "2"},
-            })
-        );
-        assert_eq!(list["data"][1]["pricing"], serde_json::json!({"input_tokens": "1"}));
-        assert!(pairs.contains_key(&model_key(&snapshot.id, "acme-old/uno")));
+        for key in [model_key(&snapshot.id, "acme-old/uno"), list_key(&snapshot.id, "list/models")] {
+            assert!(pairs.contains_key(&key), "{key}");
+        }
+        assert!(pairs.keys().all(|key| key.starts_with(&list_key(&snapshot.id, ""))));
     }
 }

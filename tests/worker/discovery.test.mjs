@@ -500,6 +500,23 @@ describe('caching', () => {
     }
     assert.ok((await size('of/model/openai/gpt-oss-120b')) <= 128 * 1024);
   });
+
+  test('a snapshot without lists is refused as not ready, never shown as an empty catalog', async () => {
+    const point = async (snapshot) => {
+      await (await gateway.mf.getKVNamespace('KV')).put('catalog/current', JSON.stringify({ snapshot }));
+      await gateway.crash();
+    };
+    await point('0000000000000000');
+    try {
+      for (const route of ['/v1/models', '/v1/providers', '/v1/providers?capability=tools', '/v1/pricing']) {
+        (await get(route)).fails('provider_unavailable', { retryAfter: true });
+      }
+      (await get('/v1/models/openai/gpt-oss-120b')).fails('model_not_found');
+    } finally {
+      await point(gateway.snapshot);
+    }
+    (await get('/v1/models?limit=1')).is(200);
+  });
 });
 
 // ── The five questions of the README ────────────────────────────────────────────────────────────────────────────────────────
