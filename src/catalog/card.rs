@@ -13,8 +13,8 @@
 //!    nano-dollar per million units.
 //!
 //! `input_tokens_over` looks at the whole prompt, cached part included, and holds when it is strictly longer. Time
-//! windows are in UTC. Conditions that a [`Situation`] cannot state (quality, size, image_size, resolution,
-//! search_context_size) never hold in `at`; [`PriceCard::dearest`] counts them as if they might.
+//! windows are in UTC. A condition about something that a [`Situation`] does not state does not hold in `at`;
+//! [`PriceCard::dearest`] counts every condition as if it might.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,6 +120,16 @@ pub struct Situation<'a> {
     pub region: Option<&'a str>,
     /// The speed it ran at.
     pub speed: Option<&'a str>,
+    /// The quality of its images.
+    pub quality: Option<&'a str>,
+    /// The size of its images or videos.
+    pub size: Option<&'a str>,
+    /// The size class of its images.
+    pub image_size: Option<&'a str>,
+    /// The resolution of its videos.
+    pub resolution: Option<&'a str>,
+    /// How much context its web searches brought.
+    pub search_context_size: Option<&'a str>,
     /// When it was sent.
     pub now: Millis,
 }
@@ -241,9 +251,11 @@ impl When {
             && is(&self.service_tier, situation.service_tier)
             && is(&self.region, situation.region)
             && is(&self.speed, situation.speed)
-            && [&self.quality, &self.size, &self.image_size, &self.resolution, &self.search_context_size]
-                .into_iter()
-                .all(|wanted| is(wanted, None))
+            && is(&self.quality, situation.quality)
+            && is(&self.size, situation.size)
+            && is(&self.image_size, situation.image_size)
+            && is(&self.resolution, situation.resolution)
+            && is(&self.search_context_size, situation.search_context_size)
             && self.time_windows.as_ref().is_none_or(|windows| windows.iter().any(|w| w.contains(situation.now)))
     }
 
@@ -441,6 +453,25 @@ mod tests {
         let eu = Situation { region: Some("eu"), ..Situation::default() };
         assert_eq!(card.at(&eu), Err(MoneyError::Overflow));
         assert_eq!(card.dearest(0)[&Meter::Requests], Price(i64::MAX));
+    }
+
+    #[test]
+    fn pictures_and_searches_are_priced_by_what_the_call_asked_for() {
+        let card = card(serde_json::json!([
+            {"when": {"quality": "high", "size": "1024x1024"}, "effect": {"prices": {"input_tokens": 7}}},
+            {"when": {"quality": "high"}, "effect": {"prices": {"input_tokens": 5}}},
+            {"when": {"image_size": "4K"}, "effect": {"prices": {"output_tokens": 9}}},
+            {"when": {"resolution": "1080p"}, "effect": {"prices": {"output_tokens": 8}}},
+            {"when": {"search_context_size": "high"}, "effect": {"prices": {"cache_read_tokens": 3}}},
+        ]));
+        let high = Situation { quality: Some("high"), ..Situation::default() };
+        check(&card, Situation { quality: Some("low"), ..high }, [1000, 5000, 100], &[]);
+        check(&card, high, [5, 5000, 100], &[1]);
+        check(&card, Situation { size: Some("512x512"), ..high }, [5, 5000, 100], &[1]);
+        check(&card, Situation { size: Some("1024x1024"), ..high }, [7, 5000, 100], &[0]);
+        check(&card, Situation { image_size: Some("4K"), ..Situation::default() }, [1000, 9, 100], &[2]);
+        check(&card, Situation { resolution: Some("1080p"), ..Situation::default() }, [1000, 8, 100], &[3]);
+        check(&card, Situation { search_context_size: Some("high"), ..Situation::default() }, [1000, 5000, 3], &[4]);
     }
 
     #[test]

@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn total(usage: &Usage, card: &PriceCard) -> Result<i64, ChargeError> {
-        let situation = Situation { prompt_tokens: 0, service_tier: None, region: None, speed: None, now: Millis(0) };
+        let situation = Situation { now: Millis(0), ..Situation::default() };
         receipt(usage, card, &situation).map(|r| r.total.0)
     }
 
@@ -164,7 +164,7 @@ mod tests {
         use Meter::*;
         let usage = Usage::default().with(InputTokens, 7).with(OutputTokens, 3);
         let card = card(&[(InputTokens, "0.0375"), (OutputTokens, "0.15")]);
-        let situation = Situation { prompt_tokens: 0, service_tier: None, region: None, speed: None, now: Millis(0) };
+        let situation = Situation { now: Millis(0), ..Situation::default() };
         let receipt = receipt(&usage, &card, &situation).unwrap();
         let again =
             receipt.lines.iter().try_fold(Unrounded::default(), |sum, l| sum.with(l.quantity, l.price)).unwrap();
