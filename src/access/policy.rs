@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Channel;
 use crate::id::{KeyId, WorkspaceId};
 use crate::time::Millis;
 
@@ -43,6 +44,9 @@ pub struct Policy {
     /// Models the key may call; empty is all. A trailing `*` matches any rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_models: Vec<String>,
+    /// The furthest channel of the catalog that the workspace has opened.
+    #[serde(default, skip_serializing_if = "Channel::is_stable")]
+    pub channel: Channel,
     /// The key's own limits.
     #[serde(default)]
     pub limits: Limits,
@@ -98,6 +102,7 @@ mod tests {
 
     fn policy() -> Policy {
         Policy {
+            channel: Channel::Stable,
             key: KeyId::new(Millis(1), [1; 10]),
             workspace: WorkspaceId::new(Millis(1), [2; 10]),
             name: "first".to_owned(),

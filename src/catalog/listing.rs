@@ -23,7 +23,7 @@ use std::fmt::Write as _;
 
 use super::snapshot::Source;
 use super::source::KINDS;
-use super::{ModelEntry, Offer, Provider};
+use super::{Availability, Channel, ModelEntry, Offer, Provider, Status};
 use crate::usage::Meter;
 
 pub use row::{Row, facet, with_member};
@@ -58,7 +58,6 @@ pub const PARAMETERS: &[(&str, Option<&str>)] = &[
 /// Capabilities that an offer states for itself: where it states any of them, the others are not there.
 const STATED: &[&str] = &["reasoning", "structured_output", "tools", "vision"];
 /// Words that a filter may ask for also where no offer has them today.
-const STATUSES: &[&str] = &["current", "preview", "deprecated"];
 const TRAINING: &[&str] = &["no", "opt_out", "may", "unknown"];
 const RETENTION: &[&str] = &["default", "on_request", "none", "unknown"];
 
@@ -186,6 +185,10 @@ fn offer_facets(id: &str, entry: &ModelEntry, offer: &Offer, provider: &Provider
     add(&mut facets, "can", capabilities_of(entry, offer));
     add(&mut facets, "region", areas_of(offer, provider));
     add(&mut facets, "status", [status_of(offer)]);
+    add(&mut facets, "availability", [offer.standing.availability.name()]);
+    add(&mut facets, "support", [offer.standing.support.name()]);
+    add(&mut facets, "channel", [offer.standing.channel.name()]);
+    add(&mut facets, "routing", [offer.standing.routing.name()]);
     add(&mut facets, "retires", &offer.retires);
     add(&mut facets, "free", [if offer.is_free { "yes" } else { "no" }]);
     add(&mut facets, "context", offer.context.or(entry.context).map(|tokens| tokens.to_string()));
@@ -260,8 +263,8 @@ fn with_areas(regions: &[String]) -> BTreeSet<String> {
 }
 
 /// Where in its life an offer is.
-fn status_of(offer: &Offer) -> &str {
-    offer.status.as_deref().unwrap_or("current")
+fn status_of(offer: &Offer) -> &'static str {
+    offer.standing.status.name()
 }
 
 /// `prompt:completion` in nanos per million tokens of each offer that no other undercuts in both, cheapest sum first;
@@ -323,7 +326,7 @@ impl Words {
     }
 
     fn into_text(mut self) -> String {
-        let always = [("kind", KINDS), ("status", STATUSES), ("trains", TRAINING), ("zero_retention", RETENTION)];
+        let always = [("kind", KINDS), ("status", Status::NAMES), ("availability", Availability::NAMES), ("channel", Channel::NAMES), ("trains", TRAINING), ("zero_retention", RETENTION)];
         for (name, words) in always {
             self.0.extend(words.iter().map(|word| (name, (*word).to_owned())));
         }

@@ -17,6 +17,7 @@ mod offer;
 mod provider;
 mod snapshot;
 mod source;
+mod standing;
 mod traits;
 
 pub use card::{Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
@@ -28,6 +29,7 @@ pub use provider::{
     Alternative, Auth, DataPolicy, Provider, ReasoningStyle, Scheme, Training, Variable, ZeroRetention,
 };
 pub use snapshot::{Counts, Problem, Snapshot, Source, compile};
+pub use standing::{Availability, Channel, Routing, Standing, Status, Support};
 
 /// The key of the pointer to the snapshot in use: `{"snapshot": id}`. Written last by whoever publishes.
 pub const CURRENT_KEY: &str = "catalog/current";

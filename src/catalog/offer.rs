@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::card::PriceCard;
+use super::standing::Standing;
 
 /// One model at one provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,10 +39,10 @@ pub struct Offer {
     /// Whether it costs nothing, by the provider's word. A trial is not free.
     #[serde(default)]
     pub is_free: bool,
-    /// `preview`, `deprecated`; none is the usual state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
-    /// The announced end, `2026-11-30`.
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "Standing::is_usual")]
+    pub standing: Standing,
+    /// The announced end, `2026-11-30`: from then on it is retired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retires: Option<String>,
 }

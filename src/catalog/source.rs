@@ -8,7 +8,7 @@
 //!    reasoning?: {style?, request?, response?}, endpoints?, quirks?, as_of?, offers: [
 //!      {model, upstream, also?, kind?, family?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?,
 //!       prices: {meter: "dollars"}, rules?: [{when, prices} | {when, multiplier: "1.1"}],
-//!       free?: true | "trial", status?, retires?, sources?, as_of?, disputed?}]}
+//!       free?: true | "trial", status?, availability?, support?, channel?, routing?, retires?, sources?, as_of?, disputed?}]}
 //! models/{organisation}.json
 //!   {organisation: {id, name?, country?}, models: [
 //!      {id, name?, kind?, input?, output?, context?, max_output?, released?, knowledge_cutoff?, open_weights?, family?,
@@ -31,6 +31,7 @@ use super::naming::is_id;
 use super::offer::Offer;
 use super::provider::{Auth, DataPolicy, Provider, ReasoningStyle, Training, Variable, ZeroRetention, placeholders_of};
 use super::snapshot::{Problem, Source};
+use super::standing::{Availability, Channel, Routing, Standing, Status, Support};
 use crate::family::quirk::Quirk;
 use crate::money::{Nanos, Price};
 use crate::usage::Meter;
@@ -266,7 +267,16 @@ struct OfferFields {
     #[serde(default)]
     rules: Vec<RuleFields>,
     free: Option<Free>,
-    status: Option<String>,
+    #[serde(default)]
+    status: Status,
+    #[serde(default)]
+    availability: Availability,
+    #[serde(default)]
+    support: Support,
+    #[serde(default)]
+    channel: Channel,
+    #[serde(default)]
+    routing: Routing,
     #[serde(default, deserialize_with = "some_date")]
     retires: Option<String>,
     #[serde(default)]
@@ -313,7 +323,13 @@ impl OfferFields {
                 rules: self.rules.into_iter().map(|RuleFields(rule)| rule).collect(),
             },
             is_free,
-            status: self.status,
+            standing: Standing {
+                status: self.status,
+                availability: self.availability,
+                support: self.support,
+                channel: self.channel,
+                routing: self.routing,
+            },
             retires: self.retires,
         };
         Ok((self.model, offer))

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::estimate::Volume;
 use super::{filter, page};
-use crate::catalog::{Row, facet};
+use crate::catalog::{Channel, Row, facet};
 use crate::error::Failure;
 use crate::time::Millis;
 
@@ -127,7 +127,13 @@ impl Question {
         let names = |list: &[String]| list.iter().any(|id| id == provider);
         let is_in = |region: &String| row.has(&facet("region", region));
         [
+            (row.has(&facet("support", "unsupported")), "unsupported"),
+            (row.has(&facet("status", "retired")), "retired"),
             (row.value("retires").is_some_and(|day| is_past(day, now)), "retired"),
+            (row.has(&facet("availability", "closed")), "unavailable"),
+            // Nobody is known here, so nobody is of a narrower audience.
+            (row.value("channel").is_some_and(|channel| channel != Channel::Stable.name()), "channel"),
+            (row.has(&facet("routing", "off")), "switched_off"),
             (!self.only.is_empty() && !names(&self.only), "not_in_list"),
             (names(&self.ignore), "ignored"),
             (self.no_free && row.has(&facet("free", "yes")), "free"),

@@ -150,7 +150,7 @@ mod tests {
             can: std::collections::BTreeSet::new(),
             card: PriceCard { as_of: String::new(), disputed: false, prices, rules: Vec::new() },
             is_free: false,
-            status: None,
+            standing: crate::catalog::Standing::default(),
             retires: None,
         }
     }

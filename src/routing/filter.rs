@@ -4,7 +4,9 @@
 use serde::Serialize;
 
 use crate::access::policy::Policy;
-use crate::catalog::{ModelEntry, Offer, Provider, Scheme, Training, ZeroRetention};
+use crate::catalog::{
+    Availability, ModelEntry, Offer, Provider, Routing, Scheme, Status, Support, Training, ZeroRetention,
+};
 use crate::dialect::Dialect;
 use crate::family::Family;
 use crate::family::quirk::Quirk;
@@ -22,6 +24,12 @@ pub enum Rule {
     Unsupported,
     /// The offer has been retired.
     Retired,
+    /// The provider takes no calls for it.
+    Unavailable,
+    /// It is in a channel that the workspace has not opened.
+    Channel,
+    /// The operator has switched it off.
+    SwitchedOff,
     /// The card has no price for input or output.
     NoPrice,
     /// The gateway has no credential for the provider.
@@ -92,8 +100,17 @@ pub fn check(
     let supported = offer.kind == "chat"
         && family_of(Dialect::Chat, offer, provider).is_some()
         && (provider.auth.scheme == Scheme::Header || provider.alternative(c.has_secret).is_some());
-    plain(Rule::Unsupported, !supported)
-        .or_else(|| plain(Rule::Retired, offer.retires.as_deref().is_some_and(|date| is_past(date, c.now))))
+    let standing = &offer.standing;
+    let is_retired =
+        standing.status == Status::Retired || offer.retires.as_deref().is_some_and(|date| is_past(date, c.now));
+    plain(Rule::Unsupported, !supported || standing.support == Support::Unsupported)
+        .or_else(|| plain(Rule::Retired, is_retired))
+        .or_else(|| plain(Rule::Unavailable, standing.availability == Availability::Closed))
+        .or_else(|| {
+            let is_closed = standing.channel > c.policy.channel;
+            is_closed.then(|| (Rule::Channel, Some(standing.channel.name().to_owned())))
+        })
+        .or_else(|| plain(Rule::SwitchedOff, standing.routing == Routing::Off))
         .or_else(|| plain(Rule::NoPrice, !has_prices(offer)))
         .or_else(|| {
             let tier = unpriced_tier(c.request, offer, provider)?;
@@ -201,3 +218,6 @@ fn exceeds(request: &Request, offer: &Offer) -> Option<Meter> {
         .or_else(|| over(Meter::OutputTokens, ceilings.completion))
         .or_else(|| over(Meter::Requests, ceilings.request))
 }
+
+#[cfg(test)]
+mod tests;

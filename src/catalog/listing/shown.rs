@@ -138,6 +138,10 @@ struct ShownOffer<'a> {
     disputed: bool,
     is_free: bool,
     status: &'a str,
+    availability: &'a str,
+    support: &'a str,
+    channel: &'a str,
+    routing: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retires: Option<&'a str>,
 }
@@ -176,6 +180,10 @@ pub(super) fn offer(id: &str, entry: &ModelEntry, offer: &Offer, provider: &Prov
         disputed: offer.card.disputed,
         is_free: offer.is_free,
         status: super::status_of(offer),
+        availability: offer.standing.availability.name(),
+        support: offer.standing.support.name(),
+        channel: offer.standing.channel.name(),
+        routing: offer.standing.routing.name(),
         retires: offer.retires.as_deref(),
     })
 }

@@ -2,6 +2,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::access::policy::{Limits, Policy};
+use crate::catalog::Channel;
 use crate::id::{KeyId, WorkspaceId};
 use crate::text::request::{DataCollection, Need, Request};
 use crate::time::Millis;
@@ -43,6 +44,7 @@ fn planned(change: impl Fn(&mut Request), pinned: Option<&str>) -> Plan {
         disabled: false,
         revoked: false,
         allowed_models: Vec::new(),
+        channel: Channel::Stable,
         limits: Limits::default(),
         created_at: Millis(0),
     };
