@@ -326,7 +326,14 @@ impl Words {
     }
 
     fn into_text(mut self) -> String {
-        let always = [("kind", KINDS), ("status", Status::NAMES), ("availability", Availability::NAMES), ("channel", Channel::NAMES), ("trains", TRAINING), ("zero_retention", RETENTION)];
+        let always = [
+            ("kind", KINDS),
+            ("status", Status::NAMES),
+            ("availability", Availability::NAMES),
+            ("channel", Channel::NAMES),
+            ("trains", TRAINING),
+            ("zero_retention", RETENTION),
+        ];
         for (name, words) in always {
             self.0.extend(words.iter().map(|word| (name, (*word).to_owned())));
         }

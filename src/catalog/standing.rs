@@ -75,7 +75,6 @@ pub struct Standing {
 
 impl Channel {
     /// Whether it is the one that everybody sees.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
     pub fn is_stable(&self) -> bool {
         *self == Channel::Stable
     }
