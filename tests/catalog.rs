@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use ai_stats_gateway::catalog::{
-    Effective, ModelEntry, ModelName, Provider, Situation, Snapshot, Source, Training, compile, model_key,
+    Effective, ModelEntry, ModelName, Provider, Situation, Snapshot, Source, Status, Training, compile, model_key,
 };
 use ai_stats_gateway::family::quirk::Quirk;
 use ai_stats_gateway::money::Price;
@@ -222,7 +222,7 @@ fn a_file_means_what_it_says() {
     assert_eq!(entry.providers["p"].auth.extra_headers["x-version"], "1");
     let [priced, free, trial] = entry.offers.as_slice() else { panic!("{:?}", entry.offers) };
     assert_eq!((priced.card.as_of.as_str(), priced.card.disputed, priced.card.rules.len()), ("2026-11-01", true, 2));
-    assert_eq!((priced.status.as_deref(), priced.retires.as_deref()), (Some("preview"), Some("2027-01")));
+    assert_eq!((priced.standing.status, priced.retires.as_deref()), (Status::Preview, Some("2027-01")));
     let zero = BTreeMap::from([(Meter::InputTokens, Price(0)), (Meter::OutputTokens, Price(0))]);
     assert_eq!((free.is_free, &free.card.prices), (true, &zero));
     // A trial is not free, and the price that is not stated stays unknown.

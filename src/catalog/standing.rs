@@ -12,6 +12,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::Millis;
+
 macro_rules! axis {
     ($(#[$about:meta])* $axis:ident { $first:ident $first_name:literal, $($value:ident $name:literal),* $(,)? }) => {
         $(#[$about])*
@@ -87,6 +89,18 @@ impl Standing {
     }
 }
 
+/// Whether the end of an offer, `2026-11-30`, has come; of `2026-11` or `2026` the last day is still served, since nobody
+/// said which one it is.
+pub fn has_ended(date: &str, now: Millis) -> bool {
+    let end = match date.split('-').collect::<Vec<_>>().as_slice() {
+        [year] => year.parse::<u32>().ok().map(|year| format!("{:04}-01-01", year.saturating_add(1))),
+        [year, "12"] => year.parse::<u32>().ok().map(|year| format!("{:04}-01-01", year.saturating_add(1))),
+        [year, month] => month.parse::<u32>().ok().map(|month| format!("{year}-{:02}-01", month.saturating_add(1))),
+        _ => Some(date.to_owned()),
+    };
+    end.and_then(|end| Millis::from_rfc3339(&format!("{end}T00:00:00Z"))).is_some_and(|end| now >= end)
+}
+
 fn is_first<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -94,6 +108,20 @@ fn is_first<T: Default + PartialEq>(value: &T) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coarse_end_counts_from_its_last_day() {
+        let ended = |date: &str, now: &str| has_ended(date, Millis::from_rfc3339(&format!("{now}T00:00:00Z")).unwrap());
+        for (date, last, first) in [
+            ("2026-11-30", "2026-11-29", "2026-11-30"),
+            ("2026-11", "2026-11-30", "2026-12-01"),
+            ("2026-12", "2026-12-31", "2027-01-01"),
+            ("2026", "2026-12-31", "2027-01-01"),
+        ] {
+            assert!(!ended(date, last) && ended(date, first), "{date}");
+        }
+        assert!(!ended("soon", "2026-11-25"));
+    }
 
     #[test]
     fn names_are_those_of_json_and_the_usual_standing_is_not_written() {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::estimate::Volume;
 use super::{filter, page};
-use crate::catalog::{Channel, Row, facet};
+use crate::catalog::{Channel, Row, facet, has_ended};
 use crate::error::Failure;
 use crate::time::Millis;
 
@@ -129,7 +129,7 @@ impl Question {
         [
             (row.has(&facet("support", "unsupported")), "unsupported"),
             (row.has(&facet("status", "retired")), "retired"),
-            (row.value("retires").is_some_and(|day| is_past(day, now)), "retired"),
+            (row.value("retires").is_some_and(|day| has_ended(day, now)), "retired"),
             (row.has(&facet("availability", "closed")), "unavailable"),
             // Nobody is known here, so nobody is of a narrower audience.
             (row.value("channel").is_some_and(|channel| channel != Channel::Stable.name()), "channel"),
@@ -145,10 +145,6 @@ impl Question {
         .into_iter()
         .find_map(|(is, rule)| is.then_some(rule))
     }
-}
-
-fn is_past(day: &str, now: Millis) -> bool {
-    Millis::from_rfc3339(&format!("{day}T00:00:00Z")).is_some_and(|end| now >= end)
 }
 
 fn only_known(object: &Map<String, Value>, known: &[&str], root: &str) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::access::policy::Policy;
 use crate::catalog::{
-    Availability, ModelEntry, Offer, Provider, Routing, Scheme, Status, Support, Training, ZeroRetention,
+    Availability, ModelEntry, Offer, Provider, Routing, Scheme, Status, Support, Training, ZeroRetention, has_ended,
 };
 use crate::dialect::Dialect;
 use crate::family::Family;
@@ -102,7 +102,7 @@ pub fn check(
         && (provider.auth.scheme == Scheme::Header || provider.alternative(c.has_secret).is_some());
     let standing = &offer.standing;
     let is_retired =
-        standing.status == Status::Retired || offer.retires.as_deref().is_some_and(|date| is_past(date, c.now));
+        standing.status == Status::Retired || offer.retires.as_deref().is_some_and(|date| has_ended(date, c.now));
     plain(Rule::Unsupported, !supported || standing.support == Support::Unsupported)
         .or_else(|| plain(Rule::Retired, is_retired))
         .or_else(|| plain(Rule::Unavailable, standing.availability == Availability::Closed))
@@ -158,11 +158,6 @@ pub fn family_of(dialect: Dialect, offer: &Offer, provider: &Provider) -> Option
     let first = spoken.next()?;
     let native = spoken.find(|family| is_pass(dialect, *family));
     Some(native.filter(|_| first == Family::OpenAiChat && dialect != Dialect::Chat).unwrap_or(first))
-}
-
-fn is_past(date: &str, now: Millis) -> bool {
-    let at = if date.contains('T') { date.to_owned() } else { format!("{date}T00:00:00Z") };
-    Millis::from_rfc3339(&at).is_some_and(|at| now >= at)
 }
 
 fn has_prices(offer: &Offer) -> bool {
