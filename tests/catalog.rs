@@ -316,6 +316,129 @@ fn every_mistake_is_found_in_its_file() {
     }
 }
 
+/// One offer or model that parses and cannot be so, and the rule that says it.
+const SLIPS: &[(&str, &str)] = &[
+    (r#""prices": {"input_tokens": "1", "output_tokens": "2", "cache_read_tokens": "1.5"}"#, "cache_read_over_input"),
+    (
+        r#""prices": {"input_tokens": "1", "output_tokens": "2", "cache_write_tokens": "4.5"}"#,
+        "cache_write_far_over_input",
+    ),
+    (
+        r#""prices": {"input_tokens": "1", "output_tokens": "2", "cache_write_tokens": "1.25", "cache_write_1h_tokens": "1"}"#,
+        "cache_write_1h_below_5m",
+    ),
+    (r#""prices": {"input_tokens": "2", "output_tokens": "1"}"#, "output_below_input"),
+    (r#""prices": {"input_tokens": "0.0000005", "output_tokens": "2"}"#, "price_too_low"), // per token
+    (r#""prices": {"input_tokens": "0.5", "output_tokens": "2000"}"#, "price_too_high"),   // cents
+    (r#""prices": {"input_tokens": "1", "output_tokens": "2", "web_searches": "10"}"#, "price_too_high"), // per thousand
+    (r#""kind": "image", "prices": {"output_images": "0.0000003"}"#, "price_too_low"),
+    (
+        r#""prices": {"input_tokens": "1", "output_tokens": "2"}, "rules": [{"when": {"region": "eu"}, "prices": {"input_tokens": "25"}}]"#,
+        "rule_far_from_base",
+    ),
+    (
+        r#""prices": {"input_tokens": "1", "output_tokens": "2"}, "rules": [{"when": {"service_tier": "batch"}, "prices": {"input_tokens": "1.5"}}]"#,
+        "batch_over_base",
+    ),
+    (
+        r#""prices": {"input_tokens": "1", "output_tokens": "2"}, "rules": [{"when": {"service_tier": "priority"}, "prices": {"input_tokens": "0.5"}}]"#,
+        "priority_below_base",
+    ),
+    (
+        r#""prices": {"input_tokens": "1", "output_tokens": "2"}, "rules": [{"when": {"input_tokens_over": 200000}, "prices": {"output_tokens": "1.5"}}]"#,
+        "long_prompt_below_base",
+    ),
+    (
+        r#""prices": {"input_tokens": "1", "output_tokens": "2"}, "rules": [{"when": {"region": "eu"}, "multiplier": "1.1"}, {"when": {"region": "eu"}, "multiplier": "1.2"}]"#,
+        "same_condition_twice",
+    ),
+    (
+        r#""context": 8192, "max_output": 81920, "prices": {"input_tokens": "1", "output_tokens": "2"}"#,
+        "max_output_over_context",
+    ),
+    (r#""context": 8, "prices": {"input_tokens": "1", "output_tokens": "2"}"#, "context_out_of_range"),
+    (r#""variant": "free", "prices": {"input_tokens": "1", "output_tokens": "2"}"#, "free_variant_with_price"),
+    (r#""kind": "speech", "prices": {"input_characters": "15"}"#, "kind_not_of_model"),
+];
+
+#[test]
+fn what_cannot_be_so_is_found_on_its_line_unless_the_file_states_it() {
+    let models = Source {
+        path: "c/models/acme.json".into(),
+        text: "{\"organisation\": {\"id\": \"acme\"}, \"models\": [\n  {\"id\": \"acme/one\", \"kinds\": [\"chat\", \"image\"]}]}".into(),
+    };
+    let with = |offer: &str| Source {
+        path: "c/providers/p.json".into(),
+        text: format!(
+            "{{\n\"id\": \"p\", \"base_url\": \"https://p.example\",\n\"offers\": [\n{{\"model\": \"acme/one\", \"upstream\": \"a\", \"free\": true}},\n{{\"model\": \"acme/one\", \"upstream\": \"b\", {offer}}}]}}"
+        ),
+    };
+    for (offer, rule) in SLIPS {
+        let problems = compile(&[with(offer), models.clone()]).err().unwrap_or_default();
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let [one] = told.as_slice() else { panic!("{offer}: {told:?}") };
+        assert!(one.starts_with("c/providers/p.json:5: offers[1] acme/one: ") && one.contains(rule), "{one}");
+        let stated = format!("{offer}, \"odd\": [\"{rule}\"]");
+        assert_eq!(compile(&[with(&stated), models.clone()]).err(), None, "{stated}");
+    }
+    let idle = compile(&[
+        with(r#""prices": {"input_tokens": "1", "output_tokens": "2"}, "odd": ["price_too_low", "cheap"]"#),
+        models,
+    ]);
+    let told: Vec<String> = idle.unwrap_err().iter().map(|problem| problem.message.clone()).collect();
+    assert!(told.iter().any(|one| one.contains("price_too_low is stated, and nothing of the kind")), "{told:?}");
+    assert!(told.iter().any(|one| one.contains("odd: cheap is not one of")), "{told:?}");
+}
+
+#[test]
+fn a_model_that_cannot_be_so_and_a_word_that_nobody_knows_are_found_on_their_line() {
+    let provider = Source {
+        path: "c/providers/p.json".into(),
+        text: r#"{"id": "p", "base_url": "https://p.example", "offers": [{"model": "acme/one", "upstream": "a", "free": true}]}"#.into(),
+    };
+    for (model, expected) in [
+        (r#""context": 1000, "max_output": 2000"#, "max_output_over_context"),
+        (r#""context": 99000000000"#, "context_out_of_range"),
+        (r#""released": "2026-05", "retires": "2025-05""#, "retires_before_release"),
+        (r#""input": ["txt"]"#, "models[1].input: \"txt\" is not one of"),
+        (r#""kinds": ["chats"]"#, "models[1].kinds: \"chats\" is not one of"),
+        (r#""capabilities": {"tool": true}"#, "models[1].capabilities"),
+    ] {
+        let text = format!(
+            "{{\"organisation\": {{\"id\": \"acme\"}}, \"models\": [\n{{\"id\": \"acme/one\"}},\n{{\"id\": \"acme/two\", {model}}}]}}"
+        );
+        let models = Source { path: "c/models/acme.json".into(), text };
+        let problems = compile(&[provider.clone(), models]).err().unwrap_or_default();
+        let [one] = problems.as_slice() else { panic!("{model}: {problems:?}") };
+        assert!(one.line == Some(3) && one.path == "c/models/acme.json" && one.message.contains(expected), "{one}");
+    }
+    for (member, expected) in [
+        (r#""families": ["openai"]"#, "families: \"openai\" is not one of"),
+        (r#""endpoints": ["chats"]"#, "endpoints: \"chats\" is not one of"),
+        (
+            r#""offers": [{"model": "acme/one", "upstream": "a", "free": true, "can": ["tool"]}]"#,
+            "offers[0].can: \"tool\"",
+        ),
+        (
+            r#""offers": [{"model": "acme/one", "upstream": "a", "free": true, "channel": "gamma"}]"#,
+            "offers[0].channel: unknown variant",
+        ),
+        (
+            r#""offers": [{"model": "acme/one", "upstream": "a", "free": true, "status": "old"}]"#,
+            "offers[0].status: unknown variant",
+        ),
+    ] {
+        let text = format!("{{\"id\": \"p\", \"base_url\": \"https://p.example\",\n{member}}}");
+        let models = Source {
+            path: "c/models/acme.json".into(),
+            text: r#"{"organisation": {"id": "acme"}, "models": [{"id": "acme/one"}]}"#.into(),
+        };
+        let problems = compile(&[Source { path: "c/providers/p.json".into(), text }, models]).err().unwrap_or_default();
+        let found = problems.iter().find(|one| one.message.contains(expected)).map(|one| (one.path.as_str(), one.line));
+        assert_eq!(found, Some(("c/providers/p.json", Some(2))), "{member}: {problems:?}");
+    }
+}
+
 #[test]
 fn folders_merge_but_no_id_is_said_twice() {
     let (provider, models) = small();

@@ -14,6 +14,7 @@ mod listing;
 mod model;
 mod naming;
 mod offer;
+mod plausible;
 mod provider;
 mod snapshot;
 mod source;

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::listing::{list_key, listing};
 use super::model::ModelEntry;
+use super::plausible;
 use super::source::{ModelSource, OfferSource, ProviderSource, parse_models, parse_provider};
 use super::{manifest_key, model_key};
 
@@ -146,6 +147,9 @@ fn read<'a>(sources: &'a [Source], problems: &mut Vec<Problem>) -> (Providers<'a
             Some("models") => {
                 for parsed in parse_models(source, problems) {
                     let (id, line) = (parsed.model.id.clone(), parsed.line);
+                    for message in plausible::unstated(plausible::of_model(&parsed.model), &parsed.model.odd) {
+                        problems.push(source.problem(line, format!("{id}: {message}")));
+                    }
                     match models.get(&id) {
                         Some((other, _)) => {
                             problems.push(source.problem(line, format!("model {id} is also in {}", other.path)));
@@ -190,7 +194,7 @@ fn add_offers<'a>(
     problems: &mut Vec<Problem>,
 ) {
     let mut seen = BTreeSet::new();
-    for OfferSource { line, index, model, offer } in &provider.offers {
+    for OfferSource { line, index, model, offer, odd } in &provider.offers {
         if !seen.insert((model, &offer.upstream, &offer.kind, &offer.variant, &offer.regions)) {
             problems.push(
                 source.problem(*line, format!("offers[{index}]: {model} as {} is offered twice", offer.upstream)),
@@ -201,6 +205,9 @@ fn add_offers<'a>(
             problems.push(source.problem(*line, format!("offers[{index}].model: no file describes {model}")));
             continue;
         };
+        for message in plausible::unstated(plausible::of_offer(offer, &described.model), odd) {
+            problems.push(source.problem(*line, format!("offers[{index}] {model}: {message}")));
+        }
         let entry = entries.entry(id).or_insert_with(|| describe(described));
         entry.providers.entry(provider.provider.id.clone()).or_insert_with(|| provider.provider.clone());
         entry.offers.push(offer.clone());

@@ -8,11 +8,11 @@
 //!    reasoning?: {style?, request?, response?}, endpoints?, quirks?, as_of?, offers: [
 //!      {model, upstream, also?, kind?, family?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?,
 //!       prices: {meter: "dollars"}, rules?: [{when, prices} | {when, multiplier: "1.1"}],
-//!       free?: true | "trial", status?, availability?, support?, channel?, routing?, retires?, sources?, as_of?, disputed?}]}
+//!       free?: true | "trial", status?, availability?, support?, channel?, routing?, retires?, odd?, sources?, as_of?, disputed?}]}
 //! models/{organisation}.json
 //!   {organisation: {id, name?, country?}, models: [
 //!      {id, name?, kind?, input?, output?, context?, max_output?, released?, knowledge_cutoff?, open_weights?, family?,
-//!       capabilities?, reasoning_controls?, aliases?, retires?}]}
+//!       kinds?, capabilities?, reasoning_controls?, aliases?, retires?, odd?}]}
 //! ```
 //!
 //! Prices are decimal dollars for [`Meter::per`] units. `free: true` states a price of zero for prompt and answer;
@@ -40,6 +40,93 @@ use crate::usage::Meter;
 pub(super) const KINDS: &[&str] =
     &["chat", "embedding", "image", "speech", "transcription", "video", "rerank", "moderation", "realtime", "ocr"];
 
+/// What a model can take and give.
+const MODALITIES: &[&str] = &["text", "image", "audio", "video", "pdf", "embedding", "score"];
+
+/// The shapes in which providers are asked, spoken by this build or not.
+const FAMILIES: &[&str] = &[
+    "openai-chat",
+    "openai-responses",
+    "openai-embeddings",
+    "anthropic-messages",
+    "vertex-anthropic",
+    "gemini",
+    "vertex-gemini",
+    "vertex-mistral",
+    "cohere-v2",
+    "mistral",
+    "azure-openai",
+    "bedrock-converse",
+    "bedrock-invoke",
+    "watsonx",
+    "cloudflare-ai-run",
+    "bfl",
+    "fal-queue",
+    "replicate",
+    "runway",
+    "luma",
+    "kling",
+    "stability",
+    "recraft",
+    "ideogram",
+    "elevenlabs",
+    "deepgram",
+    "cartesia",
+    "hume",
+    "aws-polly",
+    "assemblyai",
+    "soniox",
+    "gladia",
+    "voyage",
+    "jina",
+    "nomic",
+    "minimax",
+];
+
+/// What a provider has endpoints for.
+const ENDPOINTS: &[&str] = &[
+    "chat",
+    "responses",
+    "messages",
+    "count_tokens",
+    "embeddings",
+    "rerank",
+    "moderations",
+    "images",
+    "videos",
+    "speech",
+    "transcriptions",
+    "ocr",
+    "realtime",
+    "batch",
+    "predictions",
+];
+
+/// What an offer may state that it can, or can only, do.
+const ABILITIES: &[&str] = &["tools", "structured_output", "reasoning", "vision", "responses_only"];
+
+/// What a model may be said to be capable of.
+const CAPABILITIES: &[&str] = &[
+    "vision",
+    "reasoning",
+    "streaming",
+    "structured_output",
+    "tools",
+    "sampling_params",
+    "prompt_caching",
+    "parallel_tools",
+    "web_search",
+    "pdf_input",
+    "video_input",
+    "audio_input",
+    "audio_output",
+    "assistant_prefill",
+    "computer_use",
+    "adaptive_thinking",
+    "reasoning_always_on",
+    "forced_tool_choice",
+];
+
 /// The content of a provider's file.
 pub(super) struct ProviderSource {
     pub line: Option<usize>,
@@ -53,6 +140,7 @@ pub(super) struct OfferSource {
     pub index: usize,
     pub model: String,
     pub offer: Offer,
+    pub odd: Vec<String>,
 }
 
 /// A model and where it stands.
@@ -72,7 +160,7 @@ pub(super) fn parse_provider(source: &Source, problems: &mut Vec<Problem>) -> Op
         };
         let line = line_of(source, raw.get());
         match fields.into_offer(&file.id, file.as_of.as_deref()) {
-            Ok((model, offer)) => offers.push(OfferSource { line, index, model, offer }),
+            Ok((model, offer, odd)) => offers.push(OfferSource { line, index, model, offer, odd }),
             Err(message) => problems.push(source.problem(line, format!("offers[{index}]: {message}"))),
         }
     }
@@ -173,7 +261,7 @@ struct ProviderFields<'a> {
     query: BTreeMap<String, String>,
     #[serde(default)]
     variables: BTreeMap<String, Variable>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "families")]
     families: Vec<String>,
     #[serde(default)]
     auth: Auth,
@@ -183,7 +271,7 @@ struct ProviderFields<'a> {
     regions: Vec<String>,
     data_policy: Option<DataPolicyFields>,
     reasoning: Option<ReasoningFields>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "endpoints")]
     endpoints: Vec<String>,
     #[serde(default)]
     quirks: Vec<Quirk>,
@@ -260,7 +348,7 @@ struct OfferFields {
     context: Option<u64>,
     max_output: Option<u64>,
     limits: Option<LimitsFields>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "can")]
     can: BTreeSet<String>,
     #[serde(default)]
     prices: PriceFields,
@@ -280,6 +368,8 @@ struct OfferFields {
     #[serde(default, deserialize_with = "some_date")]
     retires: Option<String>,
     #[serde(default)]
+    odd: Vec<String>,
+    #[serde(default)]
     sources: Vec<String>,
     #[serde(default, deserialize_with = "some_date")]
     as_of: Option<String>,
@@ -289,7 +379,7 @@ struct OfferFields {
 
 impl OfferFields {
     /// The offer and the model it names, or what is wrong with it as a whole.
-    fn into_offer(self, provider: &str, as_of: Option<&str>) -> Result<(String, Offer), String> {
+    fn into_offer(self, provider: &str, as_of: Option<&str>) -> Result<(String, Offer, Vec<String>), String> {
         let is_free = matches!(self.free, Some(Free::Yes(true)));
         let mut prices = self.prices.0;
         if is_free {
@@ -332,7 +422,7 @@ impl OfferFields {
             },
             retires: self.retires,
         };
-        Ok((self.model, offer))
+        Ok((self.model, offer, self.odd))
     }
 }
 
@@ -456,25 +546,29 @@ pub(super) struct ModelFields {
     pub name: Option<String>,
     #[serde(default = "chat", deserialize_with = "kind")]
     pub kind: String,
-    #[serde(default = "text")]
+    #[serde(default, deserialize_with = "kinds")]
+    pub kinds: Vec<String>,
+    #[serde(default = "text", deserialize_with = "modalities")]
     pub input: Vec<String>,
-    #[serde(default = "text")]
+    #[serde(default = "text", deserialize_with = "modalities")]
     pub output: Vec<String>,
     pub context: Option<u64>,
     pub max_output: Option<u64>,
     #[serde(default, deserialize_with = "some_date")]
-    released: Option<String>,
+    pub released: Option<String>,
     #[serde(default, deserialize_with = "some_date")]
     knowledge_cutoff: Option<String>,
     open_weights: Option<bool>,
     family: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "capabilities")]
     pub capabilities: BTreeMap<String, bool>,
     pub reasoning_controls: Option<serde_json::Value>,
     #[serde(default, deserialize_with = "aliases")]
     pub aliases: Vec<String>,
     #[serde(default, deserialize_with = "some_date")]
-    retires: Option<String>,
+    pub retires: Option<String>,
+    #[serde(default)]
+    pub odd: Vec<String>,
 }
 
 impl ModelFields {
@@ -532,6 +626,41 @@ fn aliases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D:
 
 fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     checked(deserializer, &format!("one of {}", KINDS.join(", ")), |text: &String| KINDS.contains(&text.as_str()))
+}
+
+/// Reads a list of words, each of which must be known: an unknown one is most likely misspelt.
+fn words<'de, D: Deserializer<'de>>(deserializer: D, known: &[&str]) -> Result<Vec<String>, D::Error> {
+    let words = Vec::<String>::deserialize(deserializer)?;
+    match words.iter().find(|word| !known.contains(&word.as_str())) {
+        Some(word) => Err(D::Error::custom(format!("{word:?} is not one of {}", known.join(", ")))),
+        None => Ok(words),
+    }
+}
+
+fn kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    words(deserializer, KINDS)
+}
+
+fn modalities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    words(deserializer, MODALITIES)
+}
+
+fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    words(deserializer, FAMILIES)
+}
+
+fn endpoints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    words(deserializer, ENDPOINTS)
+}
+
+fn can<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    words(deserializer, ABILITIES).map(|words| words.into_iter().collect())
+}
+
+fn capabilities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, bool>, D::Error> {
+    checked(deserializer, &format!("made of {}", CAPABILITIES.join(", ")), |capabilities: &BTreeMap<String, bool>| {
+        capabilities.keys().all(|capability| CAPABILITIES.contains(&capability.as_str()))
+    })
 }
 
 fn upstream<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
