@@ -1,7 +1,7 @@
 //! Checks catalog folders, and compiles them into the key-value pairs of a snapshot.
 //!
 //! ```text
-//! catalog check FOLDER...                 problems as file:line: message, or one line of counts
+//! catalog check FOLDER...                 problems and doubts as file:line: message, or one line of counts
 //! catalog compile --out FILE FOLDER...    {"snapshot": {id, models, offers, providers}, "pairs": [{key, value}…]}
 //! ```
 //!
@@ -30,7 +30,7 @@ mod native {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use ai_stats_gateway::catalog::{Counts, Snapshot, Source, compile};
+    use ai_stats_gateway::catalog::{Counts, Problem, Snapshot, Source, compile, doubts};
     use serde::Serialize;
 
     const USAGE: &str = "usage: catalog check FOLDER...\n       catalog compile --out FILE FOLDER...";
@@ -57,9 +57,14 @@ mod native {
     pub fn run(args: &[String]) -> Result<String, String> {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         match args.as_slice() {
-            ["check", folders @ ..] if !folders.is_empty() => Ok(summary(&snapshot_of(folders)?)),
+            ["check", folders @ ..] if !folders.is_empty() => {
+                let sources = sources_of(folders)?;
+                let snapshot = compile(&sources).map_err(|problems| lines(&problems))?;
+                let doubts = doubts(&sources);
+                if doubts.is_empty() { Ok(summary(&snapshot)) } else { Err(lines(&doubts)) }
+            }
             ["compile", "--out", file, folders @ ..] if !folders.is_empty() => {
-                let snapshot = snapshot_of(folders)?;
+                let snapshot = compile(&sources_of(folders)?).map_err(|problems| lines(&problems))?;
                 write(&snapshot, Path::new(file)).map_err(|error| format!("{file}: {error}"))?;
                 Ok(summary(&snapshot))
             }
@@ -80,12 +85,16 @@ mod native {
         fs::write(file, serde_json::to_vec(&output)?)
     }
 
-    fn snapshot_of(folders: &[&str]) -> Result<Snapshot, String> {
+    fn lines(problems: &[Problem]) -> String {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    fn sources_of(folders: &[&str]) -> Result<Vec<Source>, String> {
         let mut sources = Vec::new();
         for folder in folders {
             read_folder(Path::new(folder), &mut sources)?;
         }
-        compile(&sources).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        Ok(sources)
     }
 
     /// Every JSON file in a catalog folder and in its subfolders.

@@ -29,7 +29,7 @@ pub use offer::Offer;
 pub use provider::{
     Alternative, Auth, DataPolicy, Provider, ReasoningStyle, Scheme, Training, Variable, ZeroRetention,
 };
-pub use snapshot::{Counts, Problem, Snapshot, Source, compile};
+pub use snapshot::{Counts, Problem, Snapshot, Source, compile, doubts};
 pub use standing::{Availability, Channel, Routing, Standing, Status, Support, has_ended};
 
 /// The key of the pointer to the snapshot in use: `{"snapshot": id}`. Written last by whoever publishes.

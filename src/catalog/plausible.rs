@@ -7,12 +7,65 @@ use std::collections::BTreeSet;
 
 use super::card::{Effect, Rule};
 use super::offer::Offer;
-use super::source::ModelFields;
+use super::source::{KINDS, ModelFields, ProviderSource};
 use crate::money::Price;
 use crate::usage::Meter;
 
 /// A rule by its name, and what was found.
 pub(super) type Finding = (&'static str, String);
+
+/// What a model can take and give.
+const MODALITIES: &[&str] = &["text", "image", "audio", "video", "pdf", "embedding", "score"];
+
+/// The shapes in which providers are asked, spoken by this build or not.
+const FAMILIES: &str = "openai-chat openai-responses openai-embeddings anthropic-messages vertex-anthropic gemini \
+    vertex-gemini vertex-mistral cohere-v2 mistral azure-openai bedrock-converse bedrock-invoke watsonx \
+    cloudflare-ai-run bfl fal-queue replicate runway luma kling stability recraft ideogram elevenlabs \
+    deepgram cartesia hume aws-polly assemblyai soniox gladia voyage jina nomic minimax";
+
+/// What a provider has endpoints for.
+const ENDPOINTS: &[&str] = &[
+    "chat",
+    "responses",
+    "messages",
+    "count_tokens",
+    "embeddings",
+    "rerank",
+    "moderations",
+    "images",
+    "videos",
+    "speech",
+    "transcriptions",
+    "ocr",
+    "realtime",
+    "batch",
+    "predictions",
+];
+
+/// What an offer may state that it can, or can only, do.
+const ABILITIES: &[&str] = &["tools", "structured_output", "reasoning", "vision", "responses_only"];
+
+/// What a model may be said to be capable of.
+const CAPABILITIES: &[&str] = &[
+    "vision",
+    "reasoning",
+    "streaming",
+    "structured_output",
+    "tools",
+    "sampling_params",
+    "prompt_caching",
+    "parallel_tools",
+    "web_search",
+    "pdf_input",
+    "video_input",
+    "audio_input",
+    "audio_output",
+    "assistant_prefill",
+    "computer_use",
+    "adaptive_thinking",
+    "reasoning_always_on",
+    "forced_tool_choice",
+];
 
 /// Every rule that `odd` may name.
 pub(super) const RULES: &[&str] = &[
@@ -123,6 +176,7 @@ pub(super) fn of_offer(offer: &Offer, model: &ModelFields) -> Vec<Finding> {
     if offer.variant.as_deref() == Some("free") && !offer.is_free {
         found.push(("free_variant_with_price", "the variant is free, but it has prices".to_owned()));
     }
+    found.extend(unknown("can", offer.can.iter(), ABILITIES));
     if offer.kind != model.kind && !model.kinds.contains(&offer.kind) {
         found.push(("kind_not_of_model", format!("kind {}, but {} is {}", offer.kind, model.id, model.kind)));
     }
@@ -137,6 +191,10 @@ pub(super) fn of_model(model: &ModelFields) -> Vec<Finding> {
     {
         found.push(("max_output_over_context", format!("max_output {output} is over the context of {context}")));
     }
+    found.extend(unknown("input", model.input.iter(), MODALITIES));
+    found.extend(unknown("output", model.output.iter(), MODALITIES));
+    found.extend(unknown("kinds", model.kinds.iter(), KINDS));
+    found.extend(unknown("capabilities", model.capabilities.keys(), CAPABILITIES));
     if let Some(context) = model.context.filter(|context| !(CONTEXT_MIN..=CONTEXT_MAX).contains(context)) {
         found.push(("context_out_of_range", format!("a context of {context} tokens")));
     }
@@ -146,6 +204,19 @@ pub(super) fn of_model(model: &ModelFields) -> Vec<Finding> {
         found.push(("retires_before_release", format!("it retires {retires} and was released {released}")));
     }
     found
+}
+
+/// What is odd about a provider.
+pub(super) fn of_provider(provider: &ProviderSource) -> Vec<Finding> {
+    let families: Vec<&str> = FAMILIES.split(' ').collect();
+    let of_families = unknown("families", provider.provider.families.iter(), &families);
+    of_families.into_iter().chain(unknown("endpoints", provider.endpoints.iter(), ENDPOINTS)).collect()
+}
+
+/// Words that nobody knows: most likely they are misspelt.
+fn unknown<'a>(member: &str, words: impl Iterator<Item = &'a String>, known: &[&str]) -> Vec<Finding> {
+    let unknown = words.filter(|word| !known.contains(&word.as_str()));
+    unknown.map(|word| ("unknown_word", format!("{member}: {word:?} is not one of {}", known.join(", ")))).collect()
 }
 
 /// Base prices and those of rules.
@@ -200,5 +271,9 @@ pub(super) fn unstated(found: Vec<Finding>, odd: &[String]) -> Vec<String> {
             false => format!("odd: {name} is not one of {}", RULES.join(", ")),
         });
     let new = found.iter().filter(|(rule, _)| !odd.iter().any(|name| name == rule));
-    new.map(|(rule, what)| format!("{what} ({rule}; if it is so, state it in odd)")).chain(idle).collect()
+    let told = |(rule, what): &Finding| match RULES.contains(rule) {
+        true => format!("{what} ({rule}; if it is so, state it in odd)"),
+        false => what.clone(),
+    };
+    new.map(told).chain(idle).collect()
 }

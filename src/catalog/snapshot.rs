@@ -122,6 +122,29 @@ pub fn compile(sources: &[Source]) -> Result<Snapshot, Vec<Problem>> {
     if problems.is_empty() { Ok(render(sources, &models, &names, &entries)) } else { Err(problems) }
 }
 
+/// What parses and can yet hardly be so. A check looks for it; a folder of somebody's own may be as odd as it likes.
+pub fn doubts(sources: &[Source]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let (providers, models) = read(sources, &mut Vec::new());
+    for (id, (source, parsed)) in &models {
+        for message in plausible::unstated(plausible::of_model(&parsed.model), &parsed.model.odd) {
+            problems.push(source.problem(parsed.line, format!("{id}: {message}")));
+        }
+    }
+    for (id, (source, parsed)) in &providers {
+        for message in plausible::unstated(plausible::of_provider(parsed), &[]) {
+            problems.push(source.problem(parsed.line, format!("{id}: {message}")));
+        }
+        for OfferSource { line, index, model, offer, odd } in &parsed.offers {
+            let Some((_, described)) = models.get(model) else { continue };
+            for message in plausible::unstated(plausible::of_offer(offer, &described.model), odd) {
+                problems.push(source.problem(*line, format!("offers[{index}] {model}: {message}")));
+            }
+        }
+    }
+    problems
+}
+
 type Providers<'a> = BTreeMap<String, (&'a Source, ProviderSource)>;
 type Models<'a> = BTreeMap<String, (&'a Source, ModelSource)>;
 
@@ -147,9 +170,6 @@ fn read<'a>(sources: &'a [Source], problems: &mut Vec<Problem>) -> (Providers<'a
             Some("models") => {
                 for parsed in parse_models(source, problems) {
                     let (id, line) = (parsed.model.id.clone(), parsed.line);
-                    for message in plausible::unstated(plausible::of_model(&parsed.model), &parsed.model.odd) {
-                        problems.push(source.problem(line, format!("{id}: {message}")));
-                    }
                     match models.get(&id) {
                         Some((other, _)) => {
                             problems.push(source.problem(line, format!("model {id} is also in {}", other.path)));
@@ -194,7 +214,7 @@ fn add_offers<'a>(
     problems: &mut Vec<Problem>,
 ) {
     let mut seen = BTreeSet::new();
-    for OfferSource { line, index, model, offer, odd } in &provider.offers {
+    for OfferSource { line, index, model, offer, .. } in &provider.offers {
         if !seen.insert((model, &offer.upstream, &offer.kind, &offer.variant, &offer.regions)) {
             problems.push(
                 source.problem(*line, format!("offers[{index}]: {model} as {} is offered twice", offer.upstream)),
@@ -205,9 +225,6 @@ fn add_offers<'a>(
             problems.push(source.problem(*line, format!("offers[{index}].model: no file describes {model}")));
             continue;
         };
-        for message in plausible::unstated(plausible::of_offer(offer, &described.model), odd) {
-            problems.push(source.problem(*line, format!("offers[{index}] {model}: {message}")));
-        }
         let entry = entries.entry(id).or_insert_with(|| describe(described));
         entry.providers.entry(provider.provider.id.clone()).or_insert_with(|| provider.provider.clone());
         entry.offers.push(offer.clone());

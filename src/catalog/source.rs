@@ -40,97 +40,11 @@ use crate::usage::Meter;
 pub(super) const KINDS: &[&str] =
     &["chat", "embedding", "image", "speech", "transcription", "video", "rerank", "moderation", "realtime", "ocr"];
 
-/// What a model can take and give.
-const MODALITIES: &[&str] = &["text", "image", "audio", "video", "pdf", "embedding", "score"];
-
-/// The shapes in which providers are asked, spoken by this build or not.
-const FAMILIES: &[&str] = &[
-    "openai-chat",
-    "openai-responses",
-    "openai-embeddings",
-    "anthropic-messages",
-    "vertex-anthropic",
-    "gemini",
-    "vertex-gemini",
-    "vertex-mistral",
-    "cohere-v2",
-    "mistral",
-    "azure-openai",
-    "bedrock-converse",
-    "bedrock-invoke",
-    "watsonx",
-    "cloudflare-ai-run",
-    "bfl",
-    "fal-queue",
-    "replicate",
-    "runway",
-    "luma",
-    "kling",
-    "stability",
-    "recraft",
-    "ideogram",
-    "elevenlabs",
-    "deepgram",
-    "cartesia",
-    "hume",
-    "aws-polly",
-    "assemblyai",
-    "soniox",
-    "gladia",
-    "voyage",
-    "jina",
-    "nomic",
-    "minimax",
-];
-
-/// What a provider has endpoints for.
-const ENDPOINTS: &[&str] = &[
-    "chat",
-    "responses",
-    "messages",
-    "count_tokens",
-    "embeddings",
-    "rerank",
-    "moderations",
-    "images",
-    "videos",
-    "speech",
-    "transcriptions",
-    "ocr",
-    "realtime",
-    "batch",
-    "predictions",
-];
-
-/// What an offer may state that it can, or can only, do.
-const ABILITIES: &[&str] = &["tools", "structured_output", "reasoning", "vision", "responses_only"];
-
-/// What a model may be said to be capable of.
-const CAPABILITIES: &[&str] = &[
-    "vision",
-    "reasoning",
-    "streaming",
-    "structured_output",
-    "tools",
-    "sampling_params",
-    "prompt_caching",
-    "parallel_tools",
-    "web_search",
-    "pdf_input",
-    "video_input",
-    "audio_input",
-    "audio_output",
-    "assistant_prefill",
-    "computer_use",
-    "adaptive_thinking",
-    "reasoning_always_on",
-    "forced_tool_choice",
-];
-
 /// The content of a provider's file.
 pub(super) struct ProviderSource {
     pub line: Option<usize>,
     pub provider: Provider,
+    pub endpoints: Vec<String>,
     pub offers: Vec<OfferSource>,
 }
 
@@ -176,7 +90,8 @@ pub(super) fn parse_provider(source: &Source, problems: &mut Vec<Problem>) -> Op
         let line = line_of_text(source, &variable.env);
         problems.push(source.problem(line, format!("variables.{name}.env: {:?} is not {ENV_FORM}", variable.env)));
     }
-    Some(ProviderSource { line, provider: file.into_provider(), offers })
+    let endpoints = file.endpoints.clone();
+    Some(ProviderSource { line, provider: file.into_provider(), endpoints, offers })
 }
 
 /// Parses an organisation's models. What cannot be read goes to `problems`.
@@ -261,7 +176,7 @@ struct ProviderFields<'a> {
     query: BTreeMap<String, String>,
     #[serde(default)]
     variables: BTreeMap<String, Variable>,
-    #[serde(default, deserialize_with = "families")]
+    #[serde(default)]
     families: Vec<String>,
     #[serde(default)]
     auth: Auth,
@@ -271,7 +186,7 @@ struct ProviderFields<'a> {
     regions: Vec<String>,
     data_policy: Option<DataPolicyFields>,
     reasoning: Option<ReasoningFields>,
-    #[serde(default, deserialize_with = "endpoints")]
+    #[serde(default)]
     endpoints: Vec<String>,
     #[serde(default)]
     quirks: Vec<Quirk>,
@@ -348,7 +263,7 @@ struct OfferFields {
     context: Option<u64>,
     max_output: Option<u64>,
     limits: Option<LimitsFields>,
-    #[serde(default, deserialize_with = "can")]
+    #[serde(default)]
     can: BTreeSet<String>,
     #[serde(default)]
     prices: PriceFields,
@@ -546,11 +461,11 @@ pub(super) struct ModelFields {
     pub name: Option<String>,
     #[serde(default = "chat", deserialize_with = "kind")]
     pub kind: String,
-    #[serde(default, deserialize_with = "kinds")]
+    #[serde(default)]
     pub kinds: Vec<String>,
-    #[serde(default = "text", deserialize_with = "modalities")]
+    #[serde(default = "text")]
     pub input: Vec<String>,
-    #[serde(default = "text", deserialize_with = "modalities")]
+    #[serde(default = "text")]
     pub output: Vec<String>,
     pub context: Option<u64>,
     pub max_output: Option<u64>,
@@ -560,7 +475,7 @@ pub(super) struct ModelFields {
     knowledge_cutoff: Option<String>,
     open_weights: Option<bool>,
     family: Option<String>,
-    #[serde(default, deserialize_with = "capabilities")]
+    #[serde(default)]
     pub capabilities: BTreeMap<String, bool>,
     pub reasoning_controls: Option<serde_json::Value>,
     #[serde(default, deserialize_with = "aliases")]
@@ -626,41 +541,6 @@ fn aliases<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D:
 
 fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     checked(deserializer, &format!("one of {}", KINDS.join(", ")), |text: &String| KINDS.contains(&text.as_str()))
-}
-
-/// Reads a list of words, each of which must be known: an unknown one is most likely misspelt.
-fn words<'de, D: Deserializer<'de>>(deserializer: D, known: &[&str]) -> Result<Vec<String>, D::Error> {
-    let words = Vec::<String>::deserialize(deserializer)?;
-    match words.iter().find(|word| !known.contains(&word.as_str())) {
-        Some(word) => Err(D::Error::custom(format!("{word:?} is not one of {}", known.join(", ")))),
-        None => Ok(words),
-    }
-}
-
-fn kinds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    words(deserializer, KINDS)
-}
-
-fn modalities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    words(deserializer, MODALITIES)
-}
-
-fn families<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    words(deserializer, FAMILIES)
-}
-
-fn endpoints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    words(deserializer, ENDPOINTS)
-}
-
-fn can<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
-    words(deserializer, ABILITIES).map(|words| words.into_iter().collect())
-}
-
-fn capabilities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, bool>, D::Error> {
-    checked(deserializer, &format!("made of {}", CAPABILITIES.join(", ")), |capabilities: &BTreeMap<String, bool>| {
-        capabilities.keys().all(|capability| CAPABILITIES.contains(&capability.as_str()))
-    })
 }
 
 fn upstream<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
