@@ -285,6 +285,14 @@ fn every_mistake_is_found_in_its_file() {
         ("/offers/0/rules/1/prices", json!({"requests": "1"}), "a rule needs either prices or a multiplier"),
         ("/offers/0/rules/1/multiplier", json!("1.00001"), "is no factor"),
         ("/offers/0/rules/0/prices/tokens", json!("1"), "unknown meter tokens"),
+        ("/offers/0/changes", json!([{"from": "soon", "prices": {"input_tokens": "1"}}]), "\"soon\" is not a moment"),
+        ("/offers/0/changes", json!([{"from": "2026-12-01", "prices": {}}]), "new prices are needed"),
+        ("/offers/0/changes", json!([{"from": "2026-12-01"}]), "missing field `prices`"),
+        (
+            "/offers/0/changes",
+            json!([{"from": "2026-12-02", "prices": {"input_tokens": "1"}}, {"from": "2026-12-01", "prices": {"input_tokens": "1"}}]),
+            "not in the order of their dates",
+        ),
         ("/offers/2/upstream", json!("one"), "acme/one as one is offered twice"),
     ];
     let model_mistakes = [

@@ -38,6 +38,21 @@ pub struct PriceCard {
     /// What changes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+    /// Announced prices that take the place of these, earliest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+}
+
+/// Prices from a moment on. They replace base prices and rules as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// A request that arrives then or later pays these.
+    pub from: Millis,
+    /// Base prices.
+    pub prices: BTreeMap<Meter, Price>,
+    /// What changes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
 }
 
 /// A condition and what it does to prices.
@@ -144,6 +159,15 @@ pub struct Effective {
 }
 
 impl PriceCard {
+    /// Puts the announced prices in force whose moment has come; whether there were any.
+    pub fn put_in_force(&mut self, now: Millis) -> bool {
+        let due = self.changes.iter().take_while(|change| change.from <= now).count();
+        let Some(change) = self.changes.drain(..due).last() else { return false };
+        self.prices = change.prices;
+        self.rules = change.rules;
+        true
+    }
+
     /// The prices in `situation`; the module documentation gives the order of rules.
     pub fn at(&self, situation: &Situation<'_>) -> Result<Effective, MoneyError> {
         let holding: Vec<(usize, &Rule)> =
@@ -362,6 +386,23 @@ mod tests {
         assert_eq!((prices, effective.applied.as_slice()), (expected, applied), "{situation:?}");
         let bound = card.dearest(situation.prompt_tokens);
         assert!(effective.prices.iter().all(|(meter, price)| bound[meter] >= *price), "{situation:?} {bound:?}");
+    }
+
+    #[test]
+    fn announced_prices_come_into_force_at_their_moment_and_the_last_one_counts() {
+        let mut card = card(serde_json::json!([{"when": {"region": "eu"}, "effect": {"multiplier": 20000}}]));
+        let change = |from: u64, input: i64| Change {
+            from: Millis(from),
+            prices: BTreeMap::from([(Meter::InputTokens, Price(input))]),
+            rules: Vec::new(),
+        };
+        card.changes = vec![change(100, 7), change(200, 8), change(300, 9)];
+        assert!(!card.put_in_force(Millis(99)));
+        assert_eq!((card.prices[&Meter::InputTokens], card.rules.len(), card.changes.len()), (Price(1000), 1, 3));
+        assert!(card.put_in_force(Millis(200)));
+        // The old card is gone as a whole: what the new one does not price has no price.
+        assert_eq!((card.prices.len(), card.prices[&Meter::InputTokens], card.rules.len()), (1, Price(8), 0));
+        assert_eq!(card.changes, [change(300, 9)]);
     }
 
     #[test]

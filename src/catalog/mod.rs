@@ -21,7 +21,7 @@ mod source;
 mod standing;
 mod traits;
 
-pub use card::{Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
+pub use card::{Change, Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
 pub use listing::{PARAMETERS, Row, facet, list_key, rows_key, with_member};
 pub use model::{Malformed, ModelEntry};
 pub use naming::{ModelName, NAME_BYTES_MAX, NamingError, PRESET_BYTES_MAX, Suffix};

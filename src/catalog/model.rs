@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{offer::Offer, provider::Provider};
+use crate::time::Millis;
 
 /// A model with everything a request needs to reach it. Complete in itself: every offer's provider is among
 /// `providers`.
@@ -61,6 +62,18 @@ impl ModelEntry {
             Some(offer) => Err(Malformed(format!("no provider {}", offer.provider))),
             None => Ok(entry),
         }
+    }
+
+    /// The entry with every announced price in force whose moment has come; `None` where there is none.
+    pub fn in_force(&self, now: Millis) -> Option<ModelEntry> {
+        let is_due = |offer: &Offer| offer.card.changes.first().is_some_and(|change| change.from <= now);
+        self.offers.iter().any(is_due).then(|| {
+            let mut entry = self.clone();
+            for offer in &mut entry.offers {
+                offer.card.put_in_force(now);
+            }
+            entry
+        })
     }
 
     /// The provider of `offer`.

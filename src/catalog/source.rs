@@ -8,7 +8,7 @@
 //!    reasoning?: {style?, request?, response?}, endpoints?, quirks?, as_of?, offers: [
 //!      {model, upstream, also?, kind?, family?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?,
 //!       prices: {meter: "dollars"}, rules?: [{when, prices} | {when, multiplier: "1.1"}],
-//!       free?: true | "trial", status?, availability?, support?, channel?, routing?, retires?, odd?, sources?, as_of?, disputed?}]}
+//!       changes?: [{from: "2026-12-01" | "2026-12-01T16:00:00Z", prices, rules?}], free?: true | "trial", status?, availability?, support?, channel?, routing?, retires?, odd?, sources?, as_of?, disputed?}]}
 //! models/{organisation}.json
 //!   {organisation: {id, name?, country?}, models: [
 //!      {id, name?, kind?, input?, output?, context?, max_output?, released?, knowledge_cutoff?, open_weights?, family?,
@@ -26,7 +26,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::value::RawValue;
 
-use super::card::{Effect, PriceCard, Rule, When};
+use super::card::{Change, Effect, PriceCard, Rule, When};
 use super::naming::is_id;
 use super::offer::Offer;
 use super::provider::{Auth, DataPolicy, Provider, ReasoningStyle, Training, Variable, ZeroRetention, placeholders_of};
@@ -34,6 +34,7 @@ use super::snapshot::{Problem, Source};
 use super::standing::{Availability, Channel, Routing, Standing, Status, Support};
 use crate::family::quirk::Quirk;
 use crate::money::{Nanos, Price};
+use crate::time::Millis;
 use crate::usage::Meter;
 
 /// What a model or an offer can be for.
@@ -269,6 +270,8 @@ struct OfferFields {
     prices: PriceFields,
     #[serde(default)]
     rules: Vec<RuleFields>,
+    #[serde(default)]
+    changes: Vec<ChangeFields>,
     free: Option<Free>,
     #[serde(default)]
     status: Status,
@@ -311,6 +314,10 @@ impl OfferFields {
         if prices.is_empty() {
             return Err("it has no prices and is not free; an unknown price is not zero".into());
         }
+        let changes: Vec<Change> = self.changes.into_iter().map(ChangeFields::into_change).collect();
+        if changes.windows(2).any(|pair| matches!(pair, [first, next] if next.from <= first.from)) {
+            return Err("its changes are not in the order of their dates".into());
+        }
         let offer = Offer {
             provider: provider.to_owned(),
             upstream: self.upstream,
@@ -326,6 +333,7 @@ impl OfferFields {
                 disputed: self.disputed,
                 prices,
                 rules: self.rules.into_iter().map(|RuleFields(rule)| rule).collect(),
+                changes,
             },
             is_free,
             standing: Standing {
@@ -338,6 +346,24 @@ impl OfferFields {
             retires: self.retires,
         };
         Ok((self.model, offer, self.odd))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangeFields {
+    #[serde(deserialize_with = "moment")]
+    from: Millis,
+    #[serde(deserialize_with = "some_prices")]
+    prices: PriceFields,
+    #[serde(default)]
+    rules: Vec<RuleFields>,
+}
+
+impl ChangeFields {
+    fn into_change(self) -> Change {
+        let rules = self.rules.into_iter().map(|RuleFields(rule)| rule).collect();
+        Change { from: self.from, prices: self.prices.0, rules }
     }
 }
 
@@ -575,6 +601,19 @@ const ENV_FORM: &str = "the name of a secret ([A-Z][A-Z0-9_]*)";
 fn is_env(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_uppercase())
         && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
+}
+
+/// A moment: a day, from its begin in UTC, or a time of it.
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let full = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.clone() };
+    Millis::from_rfc3339(&full)
+        .ok_or_else(|| D::Error::custom(format!("{text:?} is not a moment (2026-12-01 or 2026-12-01T16:00:00Z)")))
+}
+
+fn some_prices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PriceFields, D::Error> {
+    let prices = PriceFields::deserialize(deserializer)?;
+    if prices.0.is_empty() { Err(D::Error::custom("new prices are needed")) } else { Ok(prices) }
 }
 
 fn some_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

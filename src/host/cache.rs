@@ -86,6 +86,8 @@ pub struct Isolate {
     pub policies: Facts<Policy>,
     /// The snapshot in use, under one name.
     pub snapshot: Facts<str16::Id>,
+    /// The last snapshot that was in use, however long ago.
+    pub last_snapshot: Option<Rc<str>>,
     /// Models by snapshot and name.
     pub models: Facts<ModelEntry>,
     /// Lists of snapshots by their keys, the last ones read.

@@ -15,7 +15,7 @@ use super::stream::{self, AbortOnDrop, Downstream, Upstream};
 use super::{glue, settings, settle};
 use crate::access::policy::Policy;
 use crate::attempt::classify::Breakage;
-use crate::catalog::{CURRENT_KEY, ModelEntry, model_key};
+use crate::catalog::{CURRENT_KEY, ModelEntry, manifest_key, model_key};
 use crate::health::board::Board;
 use crate::id::WorkspaceId;
 use crate::relay::{Amend, Relay, Stop};
@@ -149,7 +149,19 @@ async fn read_snapshot(env: JsValue) -> Result<Option<Rc<str>>, PortError> {
     let namespace = Reflect::get(&env, &JsValue::from_str("KV")).unwrap_or(JsValue::UNDEFINED);
     let text = kv_get(namespace, CURRENT_KEY).await?;
     let pointer = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    let id: Option<Rc<str>> = pointer.and_then(|p| p.get("snapshot").and_then(Value::as_str).map(Rc::from));
+    let named: Option<Rc<str>> = pointer.and_then(|p| p.get("snapshot").and_then(Value::as_str).map(Rc::from));
+    let last = cache::with(|isolate| isolate.last_snapshot.clone());
+    // KV brings keys in no order: the pointer may be here before what it points to. The manifest is written when
+    // everything else is there. A cold isolate has nothing else to serve and saves the read.
+    let id = match (named, last) {
+        (Some(named), Some(last)) if named != last => {
+            let namespace = Reflect::get(&env, &JsValue::from_str("KV")).unwrap_or(JsValue::UNDEFINED);
+            let is_whole = kv_get(namespace, &manifest_key(&named)).await?.is_some();
+            Some(if is_whole { named } else { last })
+        }
+        (named, last) => named.or(last),
+    };
+    cache::with(|isolate| isolate.last_snapshot.clone_from(&id));
     let fact = id.clone().map(|id| Rc::new(str16::Id(id)));
     cache::with(|isolate| isolate.snapshot.remember(SNAPSHOT, fact, now()));
     Ok(id)
@@ -216,6 +228,9 @@ impl Ports for World {
             Known::Unknown => {
                 let text = kv_get(self.binding("KV"), &key).await?;
                 let entry = match text {
+                    None if kv_get(self.binding("KV"), &manifest_key(&snapshot)).await?.is_none() => {
+                        return Err(PortError("the snapshot in use is not whole".to_owned()));
+                    }
                     None => None,
                     Some(text) => {
                         let parsed = ModelEntry::parse(text.as_bytes());
@@ -226,6 +241,15 @@ impl Ports for World {
                 };
                 cache::with(|isolate| isolate.models.remember(&key, entry.clone(), now()));
                 entry
+            }
+        };
+        let due = entry.as_ref().and_then(|entry| entry.in_force(now()));
+        let entry = match due {
+            None => entry,
+            Some(due) => {
+                let due = Some(Rc::new(due));
+                cache::with(|isolate| isolate.models.remember(&key, due.clone(), now()));
+                due
             }
         };
         Ok(entry.map(|entry| Resolved { snapshot, entry }))

@@ -148,7 +148,7 @@ mod tests {
             context: None,
             max_output,
             can: std::collections::BTreeSet::new(),
-            card: PriceCard { as_of: String::new(), disputed: false, prices, rules: Vec::new() },
+            card: PriceCard { as_of: String::new(), disputed: false, prices, rules: Vec::new(), changes: Vec::new() },
             is_free: false,
             standing: crate::catalog::Standing::default(),
             retires: None,

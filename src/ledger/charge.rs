@@ -117,7 +117,7 @@ mod tests {
 
     fn card(prices: &[(Meter, &str)]) -> PriceCard {
         let prices = prices.iter().map(|(m, p)| (*m, Price::from_dollars(p, m.per()).unwrap())).collect();
-        PriceCard { as_of: "2026-11-25".to_owned(), disputed: false, prices, rules: Vec::new() }
+        PriceCard { as_of: "2026-11-25".to_owned(), disputed: false, prices, rules: Vec::new(), changes: Vec::new() }
     }
 
     fn total(usage: &Usage, card: &PriceCard) -> Result<i64, ChargeError> {

@@ -150,7 +150,10 @@ pub fn nobody(asked: &str, removed: &[Removed]) -> Failure {
 
 /// Rules that no change of the request can lift.
 fn is_out_of_reach(rule: Rule) -> bool {
-    matches!(rule, Rule::Unsupported | Rule::Retired | Rule::NoPrice | Rule::NoCredential)
+    matches!(
+        rule,
+        Rule::Unsupported | Rule::Retired | Rule::Unavailable | Rule::SwitchedOff | Rule::NoPrice | Rule::NoCredential
+    )
 }
 
 /// The answer to a name that the catalog does not know.

@@ -254,10 +254,10 @@ async fn one<P: Ports>(
         let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
         openai_chat::answer(&bytes, &quirks).map_err(|fault| Trouble::told(status, &fault, generation))?;
         let stream = openai_chat::as_stream(&bytes).ok_or_else(|| Trouble::broke(Breakage::Malformed))?;
-        relay.push(&stream, Some(&mut first), &price_of(ports, generation, candidate));
+        relay.push(&stream, Some(&mut first), &price_of(generation, candidate));
         return Ok((status, What::Stream { answer: None, relay: Box::new(relay), first }));
     }
-    let amend = price_of(ports, generation, candidate);
+    let amend = price_of(generation, candidate);
     let mut held_back = Vec::new();
     while !relay.seen().has_content && !relay.is_over() {
         match answer.chunk().await.map_err(|_| Trouble::broke(Breakage::Cut))? {

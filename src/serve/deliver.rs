@@ -83,7 +83,7 @@ async fn plain<P: Ports>(
                 first_byte: Some(served.first_byte),
                 dispatched: dispatched.get(),
             };
-            let price = candidate.map(|candidate| charge(generation, candidate, &closing, admitted, ports.now()));
+            let price = candidate.map(|candidate| charge(generation, candidate, &closing, admitted));
             let receipt = price.map(|charge| charge.receipt).unwrap_or_default();
             let members = price_members(&receipt, &generation.snapshot);
             let body = match (body, candidate) {
@@ -185,7 +185,7 @@ async fn streamed<P: Ports>(
     let end = {
         let amend = |usage: &Usage| {
             let candidate = generation.plan.candidates.get(candidate)?;
-            let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), ports.now())?;
+            let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), generation.arrived)?;
             Some(price_members(&receipt, &generation.snapshot))
         };
         let relay = Rc::new(RefCell::new(*relay));

@@ -46,7 +46,11 @@ pub fn estimate(asked: &Asked<'_>, texts: &Texts, question: &Question, now: Mill
             continue;
         }
         let card = serde_json::from_slice::<PriceCard>(row.card.as_bytes()).map_err(|_| Unknown::Card);
-        match card.and_then(|card| question.volume.at(&card, &situation)) {
+        let in_force = card.map(|mut card| {
+            card.put_in_force(now);
+            card
+        });
+        match in_force.and_then(|card| question.volume.at(&card, &situation)) {
             Ok(estimate) => {
                 costs.add(u64::try_from(estimate.total.0).unwrap_or_default());
                 priced.push((row, estimate));

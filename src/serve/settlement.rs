@@ -41,18 +41,14 @@ pub struct Closing {
 }
 
 /// Says what usage costs at a candidate, as members for a usage object.
-pub fn price_of<'a, P: Ports>(
-    ports: &'a P,
-    generation: &'a Generation,
-    candidate: &'a Candidate,
-) -> impl Fn(&Usage) -> Option<String> + 'a {
+pub fn price_of<'a>(generation: &'a Generation, candidate: &'a Candidate) -> impl Fn(&Usage) -> Option<String> + 'a {
     move |usage| {
-        let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), ports.now())?;
+        let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), generation.arrived)?;
         Some(price_members(&receipt, &generation.snapshot))
     }
 }
 
-/// The receipt for usage at a candidate.
+/// The receipt for usage at a candidate of a request that arrived at `now`: the prices of that moment hold to its end.
 pub fn priced(usage: &Usage, candidate: &Candidate, tier: Option<&str>, now: Millis) -> Option<Receipt> {
     let offer = candidate.offer()?;
     let situation = Situation { prompt_tokens: usage.prompt_tokens(), service_tier: tier, now, ..Situation::default() };
@@ -85,13 +81,7 @@ pub struct Charge {
 }
 
 /// Applies the table of endings.
-pub fn charge(
-    generation: &Generation,
-    candidate: &Candidate,
-    closing: &Closing,
-    admitted: &Admitted,
-    now: Millis,
-) -> Charge {
+pub fn charge(generation: &Generation, candidate: &Candidate, closing: &Closing, admitted: &Admitted) -> Charge {
     let nothing = |usage| Charge { usage, is_estimated: false, receipt: Receipt::default() };
     if closing.ending.rule() == Rule::Nothing {
         return nothing(closing.usage.clone());
@@ -101,7 +91,7 @@ pub fn charge(
         None => (estimate(generation, closing.output_bytes), true),
     };
     let tier = closing.service_tier.as_deref().or(generation.request.service_tier.as_deref());
-    let mut receipt = match priced(&usage, candidate, tier, now) {
+    let mut receipt = match priced(&usage, candidate, tier, generation.arrived) {
         Some(receipt) => receipt,
         // Only an overflow gets here: offers without prices are no candidates. The hold was the true bound.
         None => Receipt { total: admitted.held, ..Receipt::default() },
@@ -135,7 +125,7 @@ pub async fn settle<P: Ports>(
         .or_else(|| closing.dispatched.filter(|_| closing.ending == Ending::ClientLeft).map(|_| attempts.len()));
     let candidate = place.and_then(|place| generation.plan.candidates.get(place));
     let charge = match candidate {
-        Some(candidate) if closing.dispatched.is_some() => charge(&generation, candidate, &closing, &admitted, now),
+        Some(candidate) if closing.dispatched.is_some() => charge(&generation, candidate, &closing, &admitted),
         _ => Charge { usage: None, is_estimated: false, receipt: Receipt::default() },
     };
     let provider = candidate.and_then(|candidate| candidate.provider());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::super::card::{Effect, PriceCard, When};
+use super::super::card::{Change, Effect, PriceCard, Rule, When};
 use super::super::provider::{Training, ZeroRetention};
 use super::super::{ModelEntry, Offer, Provider};
 use super::about;
@@ -43,7 +43,26 @@ enum ShownEffect {
     Multiplier(String),
 }
 
-fn rules(card: &PriceCard) -> Vec<ShownRule<'_>> {
+/// Announced prices.
+#[derive(Serialize)]
+struct ShownChange<'a> {
+    from: String,
+    pricing: Pricing,
+    price_rules: Vec<ShownRule<'a>>,
+}
+
+fn changes(card: &PriceCard) -> Vec<ShownChange<'_>> {
+    card.changes.iter().map(ShownChange::new).collect()
+}
+
+impl<'a> ShownChange<'a> {
+    fn new(change: &'a Change) -> ShownChange<'a> {
+        let (pricing, price_rules) = (pricing(&change.prices), rules(&change.rules));
+        ShownChange { from: change.from.to_rfc3339(), pricing, price_rules }
+    }
+}
+
+fn rules(rules: &[Rule]) -> Vec<ShownRule<'_>> {
     let effect = |effect: &Effect| match effect {
         Effect::Prices(prices) => ShownEffect::Pricing(pricing(prices)),
         // Basis points are ten-thousandths, nanos billionths.
@@ -51,7 +70,7 @@ fn rules(card: &PriceCard) -> Vec<ShownRule<'_>> {
             i64::try_from(*points).map(|points| Nanos(points.saturating_mul(100_000)).to_dollars()).unwrap_or_default(),
         ),
     };
-    card.rules.iter().map(|rule| ShownRule { when: &rule.when, effect: effect(&rule.effect) }).collect()
+    rules.iter().map(|rule| ShownRule { when: &rule.when, effect: effect(&rule.effect) }).collect()
 }
 
 #[derive(Serialize)]
@@ -134,6 +153,8 @@ struct ShownOffer<'a> {
     capabilities: BTreeSet<&'a str>,
     pricing: Pricing,
     price_rules: Vec<ShownRule<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    price_changes: Vec<ShownChange<'a>>,
     priced_as_of: Option<&'a str>,
     disputed: bool,
     is_free: bool,
@@ -175,7 +196,8 @@ pub(super) fn offer(id: &str, entry: &ModelEntry, offer: &Offer, provider: &Prov
         max_output_tokens: offer.max_output.or(entry.max_output),
         capabilities: capabilities_of(entry, offer),
         pricing: pricing(&offer.card.prices),
-        price_rules: rules(&offer.card),
+        price_rules: rules(&offer.card.rules),
+        price_changes: changes(&offer.card),
         priced_as_of: Some(offer.card.as_of.as_str()).filter(|date| !date.is_empty()),
         disputed: offer.card.disputed,
         is_free: offer.is_free,
