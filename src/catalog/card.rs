@@ -162,7 +162,7 @@ impl PriceCard {
     /// Puts the announced prices in force whose moment has come; whether there were any.
     pub fn put_in_force(&mut self, now: Millis) -> bool {
         let due = self.changes.iter().take_while(|change| change.from <= now).count();
-        let Some(change) = self.changes.drain(..due).last() else { return false };
+        let Some(change) = self.changes.drain(..due).next_back() else { return false };
         self.prices = change.prices;
         self.rules = change.rules;
         true
