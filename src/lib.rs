@@ -37,6 +37,7 @@ pub mod catalog;
 pub mod access;
 pub mod activity;
 pub mod attempt;
+pub mod auth;
 pub mod discovery;
 pub mod health;
 pub mod ledger;

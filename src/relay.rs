@@ -8,10 +8,11 @@
 use crate::attempt::classify::{self, Breakage, Verdict};
 use crate::dialect::{Dialect, Encoder, Voice};
 use crate::error::Failure;
+use crate::family::event_stream::EventFrames;
 use crate::family::fault::Fault;
 use crate::family::openai_chat::{self, Told};
 use crate::family::quirk::Quirk;
-use crate::family::{Decoder, Family};
+use crate::family::{Decoder, Family, event_stream};
 use crate::ledger::ending::Ending;
 use crate::sse::{Frame, Frames, write_data};
 use crate::text::event::Event;
@@ -98,10 +99,26 @@ enum Mode {
     Translate { decoder: Decoder, encoder: Encoder },
 }
 
+/// How bytes become frames.
+#[derive(Debug)]
+enum Cut {
+    Sse(Frames),
+    Aws(EventFrames),
+}
+
+impl Cut {
+    fn is_at_border(&self) -> bool {
+        match self {
+            Cut::Sse(frames) => frames.pending().is_empty(),
+            Cut::Aws(frames) => frames.is_at_border(),
+        }
+    }
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Relay {
-    frames: Frames,
+    cut: Cut,
     mode: Mode,
     seen: Seen,
     broken: bool,
@@ -123,11 +140,15 @@ impl Relay {
     /// For one answer that is translated.
     pub fn translate(dialect: Dialect, family: Family, quirks: &[Quirk], provider: &str, voice: Voice) -> Relay {
         let (decoder, encoder) = (Decoder::new(family, quirks, provider), Encoder::new(dialect, voice));
-        Relay::of(Mode::Translate { decoder, encoder })
+        let relay = Relay::of(Mode::Translate { decoder, encoder });
+        match family.has_event_stream() {
+            true => Relay { cut: Cut::Aws(EventFrames::default()), ..relay },
+            false => relay,
+        }
     }
 
     fn of(mode: Mode) -> Relay {
-        Relay { frames: Frames::default(), mode, seen: Seen::default(), broken: false, events: Vec::new() }
+        Relay { cut: Cut::Sse(Frames::default()), mode, seen: Seen::default(), broken: false, events: Vec::new() }
     }
 
     /// What has been gathered.
@@ -142,7 +163,7 @@ impl Relay {
 
     /// Whether no frame is unfinished: a comment may stand here. Translated frames go out whole.
     pub fn is_at_border(&self) -> bool {
-        matches!(self.mode, Mode::Translate { .. }) || self.frames.pending().is_empty()
+        matches!(self.mode, Mode::Translate { .. }) || self.cut.is_at_border()
     }
 
     /// Whether the price goes into what the client gets of usage while the stream runs.
@@ -157,9 +178,19 @@ impl Relay {
 
     /// Takes a chunk; appends what the client gets to `out` (native use passes none).
     pub fn push(&mut self, bytes: &[u8], mut out: Option<&mut Vec<u8>>, amend: Amend<'_>) {
-        let Relay { frames, mode, seen, broken, events } = self;
-        let result = frames.push(bytes, |frame| take(frame, mode, events, seen, out.as_deref_mut(), amend));
-        *broken |= result.is_err();
+        let Relay { cut, mode, seen, broken, events } = self;
+        *broken |= match cut {
+            Cut::Sse(frames) => {
+                frames.push(bytes, |frame| take(frame, mode, events, seen, out.as_deref_mut(), amend)).is_err()
+            }
+            Cut::Aws(frames) => {
+                let mut on_frame = |kind: &str, payload: &str| {
+                    let data = event_stream::as_json(kind, payload);
+                    decode(&data, mode, events, seen, out.as_deref_mut());
+                };
+                frames.push(bytes, &mut on_frame).is_err()
+            }
+        };
     }
 
     /// A whole answer in place of a stream, by a host that did not stream although asked to.
@@ -173,18 +204,22 @@ impl Relay {
 
     /// The end: how it was, and (in `out`) what the client still has to get. `request_id` goes into an error event.
     pub fn finish(mut self, stop: Stop, native: bool, request_id: &str, out: &mut Vec<u8>, amend: Amend<'_>) -> End {
-        let pending = std::mem::take(&mut self.frames);
+        let pending = std::mem::replace(&mut self.cut, Cut::Sse(Frames::default()));
         let Relay { mode, seen, broken, events, .. } = &mut self;
         let is_translated = matches!(mode, Mode::Translate { .. });
-        let had_pending = !pending.pending().is_empty();
+        let had_pending = !pending.is_at_border();
         let before = out.len();
         // Only an orderly end can have meant its last bytes as an event.
         if stop == Stop::Eof {
-            let last = pending.finish(|frame| {
-                let target = if native { None } else { Some(&mut *out) };
-                take(frame, mode, events, seen, target, amend);
-            });
-            *broken |= last.is_err();
+            *broken |= match pending {
+                Cut::Sse(frames) => frames
+                    .finish(|frame| {
+                        let target = if native { None } else { Some(&mut *out) };
+                        take(frame, mode, events, seen, target, amend);
+                    })
+                    .is_err(),
+                Cut::Aws(_) => had_pending,
+            };
         }
         // A last event without its blank line gets one, wherever its bytes went.
         if had_pending && !is_translated && (native || out.len() > before) {

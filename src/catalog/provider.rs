@@ -84,6 +84,12 @@ pub struct Auth {
     /// The service a signature is for ([`Scheme::AwsSigv4`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// The same for calls of a family, where it differs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub family_services: BTreeMap<String, String>,
+    /// Where tokens are handed out, for the schemes that ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
     /// A plain credential that is used instead where its secret is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alternative: Option<Alternative>,
@@ -133,6 +139,8 @@ impl Default for Auth {
             prefix: "Bearer ".into(),
             extra_headers: BTreeMap::new(),
             service: None,
+            family_services: BTreeMap::new(),
+            token_url: None,
             alternative: None,
         }
     }

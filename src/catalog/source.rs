@@ -4,7 +4,7 @@
 //! providers/{id}.json
 //!   {id, name?, role?, country?, docs?, pricing_page?, base_url, family_base_urls?: {family: URL}, query?: {name: value},
 //!    variables?: {name: {env, default?, optional?}}, families?,
-//!    auth?: {scheme?, header?, prefix?, extra_headers?, service?, alternative?: {key_env, header, prefix?}}, key_env?, regions?, data_policy?: {trains_on_api_data, retention_days, zero_retention, policy_page?, checked?},
+//!    auth?: {scheme?, header?, prefix?, extra_headers?, service?, family_services?, token_url?, alternative?: {key_env, header, prefix?}}, key_env?, regions?, data_policy?: {trains_on_api_data, retention_days, zero_retention, policy_page?, checked?},
 //!    reasoning?: {style?, request?, response?}, endpoints?, quirks?, as_of?, offers: [
 //!      {model, upstream, also?, kind?, family?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?,
 //!       prices: {meter: "dollars"}, rules?: [{when, prices} | {when, multiplier: "1.1"}],

@@ -6,7 +6,7 @@ mod decode;
 mod write;
 
 pub use decode::Decoder;
-pub use write::{Host, write};
+pub use write::{Host, Thinking, thinking, write};
 
 #[cfg(test)]
 mod tests;

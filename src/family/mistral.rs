@@ -38,6 +38,13 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failur
     openai_chat_typed::write(&prompt, &Target { quirks: &quirks, ..*target })
 }
 
+/// Writes a request for Mistral's models on Vertex AI, where the path names the model.
+pub fn write_for_vertex(prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failure> {
+    let verb = if prompt.stream { "streamRawPredict" } else { "rawPredict" };
+    let path = format!("/publishers/mistralai/models/{}:{verb}", target.upstream);
+    write(prompt, target).map(|written| Written { path, ..written })
+}
+
 /// An id of another maker becomes nine letters and digits, the same ones each time.
 fn short(id: &mut Text<'_>) {
     let fits = id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());

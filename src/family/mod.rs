@@ -4,7 +4,9 @@
 //! ([`Decoder`]). This file is the table; it knows no wire.
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod cohere;
+pub mod event_stream;
 pub mod fault;
 pub mod gemini;
 pub mod mistral;
@@ -42,6 +44,12 @@ pub enum Family {
     VertexGemini,
     /// Cohere v2 chat.
     Cohere,
+    /// Mistral's models through Vertex AI.
+    VertexMistral,
+    /// Amazon Bedrock's Converse.
+    BedrockConverse,
+    /// Anthropic Messages through Amazon Bedrock, by invoke.
+    BedrockInvoke,
 }
 
 const NAMES: &[(&str, Family)] = &[
@@ -54,9 +62,17 @@ const NAMES: &[(&str, Family)] = &[
     ("gemini", Family::Gemini),
     ("vertex-gemini", Family::VertexGemini),
     ("cohere-v2", Family::Cohere),
+    ("vertex-mistral", Family::VertexMistral),
+    ("bedrock-converse", Family::BedrockConverse),
+    ("bedrock-invoke", Family::BedrockInvoke),
 ];
 
 impl Family {
+    /// Whether its streams are AWS event streams rather than server-sent events.
+    pub const fn has_event_stream(self) -> bool {
+        matches!(self, Family::BedrockConverse | Family::BedrockInvoke)
+    }
+
     /// The family of that name; `None` where this build does not speak it.
     pub fn from_name(name: &str) -> Option<Family> {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, family)| *family)
@@ -78,6 +94,9 @@ impl Family {
             Family::Gemini => gemini::write(prompt, target, gemini::Host::Own),
             Family::VertexGemini => gemini::write(prompt, target, gemini::Host::Vertex),
             Family::Cohere => cohere::write(prompt, target),
+            Family::VertexMistral => mistral::write_for_vertex(prompt, target),
+            Family::BedrockConverse => bedrock::write(prompt, target),
+            Family::BedrockInvoke => anthropic::write(prompt, target, anthropic::Host::Bedrock),
         }
     }
 }
@@ -96,17 +115,22 @@ pub enum Decoder {
     Gemini(gemini::Decoder),
     /// Cohere.
     Cohere(cohere::Decoder),
+    /// Amazon Bedrock's Converse.
+    Bedrock(bedrock::Decoder),
 }
 
 impl Decoder {
     /// For one answer of a provider with these quirks. `provider` is its id, for what it seals.
     pub fn new(family: Family, quirks: &[Quirk], provider: &str) -> Decoder {
         match family {
-            Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral => {
+            Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral | Family::VertexMistral => {
                 Decoder::Chat(openai_chat::Decoder::new(quirks, provider))
             }
             Family::OpenAiResponses => Decoder::Responses(openai_responses::Decoder::new(provider)),
-            Family::Anthropic | Family::VertexAnthropic => Decoder::Anthropic(anthropic::Decoder::default()),
+            Family::Anthropic | Family::VertexAnthropic | Family::BedrockInvoke => {
+                Decoder::Anthropic(anthropic::Decoder::default())
+            }
+            Family::BedrockConverse => Decoder::Bedrock(bedrock::Decoder::new(provider)),
             Family::Gemini | Family::VertexGemini => Decoder::Gemini(gemini::Decoder::default()),
             Family::Cohere => Decoder::Cohere(cohere::Decoder::default()),
         }
@@ -120,6 +144,7 @@ impl Decoder {
             Decoder::Anthropic(decoder) => decoder.frame(data, out),
             Decoder::Gemini(decoder) => decoder.frame(data, out),
             Decoder::Cohere(decoder) => decoder.frame(data, out),
+            Decoder::Bedrock(decoder) => decoder.frame(data, out),
         }
     }
 
@@ -129,6 +154,7 @@ impl Decoder {
             Decoder::Chat(decoder) => decoder.finish(out),
             Decoder::Responses(_) | Decoder::Anthropic(_) | Decoder::Cohere(_) => {}
             Decoder::Gemini(decoder) => decoder.finish(out),
+            Decoder::Bedrock(decoder) => decoder.finish(out),
         }
     }
 
@@ -141,6 +167,7 @@ impl Decoder {
             Decoder::Anthropic(decoder) => decoder.whole(text, out),
             Decoder::Gemini(decoder) => decoder.whole(text, out),
             Decoder::Cohere(decoder) => decoder.whole(text, out),
+            Decoder::Bedrock(decoder) => decoder.whole(text, out),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::access::policy::Policy;
+use crate::auth::token::Tokens;
 use crate::catalog::ModelEntry;
 use crate::health::board::Board;
 use crate::serve::ports::Settings;
@@ -118,12 +119,18 @@ pub mod str16 {
 
 thread_local! {
     static ISOLATE: RefCell<Isolate> = RefCell::new(Isolate::default());
+    static TOKENS: Rc<RefCell<Tokens>> = Rc::new(RefCell::new(Tokens::default()));
     static BOARD: Rc<RefCell<Board>> = Rc::new(RefCell::new(Board::default()));
 }
 
 /// Looks at (or changes) what the isolate remembers.
 pub fn with<T>(f: impl FnOnce(&mut Isolate) -> T) -> T {
     ISOLATE.with(|isolate| f(&mut isolate.borrow_mut()))
+}
+
+/// The isolate's access tokens.
+pub fn tokens() -> Rc<RefCell<Tokens>> {
+    TOKENS.with(Rc::clone)
 }
 
 /// The isolate's health board.

@@ -100,6 +100,17 @@ export function send(url, headers, body, signal) {
   return fetch(url, { method: "POST", headers: headersOf(headers), body, signal, redirect: "manual" });
 }
 
+// An RS256 signature; null where the key is none.
+export async function signRs256(key, text) {
+  const algorithm = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
+  try {
+    const imported = await crypto.subtle.importKey("pkcs8", key, algorithm, false, ["sign"]);
+    return new Uint8Array(await crypto.subtle.sign(algorithm, imported, new TextEncoder().encode(text)));
+  } catch {
+    return null;
+  }
+}
+
 export function respond(status, flat, body) {
   return new Response(body, { status, headers: headersOf(flat) });
 }

@@ -15,6 +15,7 @@ use super::stream::{self, AbortOnDrop, Downstream, Upstream};
 use super::{glue, settings, settle};
 use crate::access::policy::Policy;
 use crate::attempt::classify::Breakage;
+use crate::auth::token::Tokens;
 use crate::catalog::{CURRENT_KEY, ModelEntry, manifest_key, model_key};
 use crate::health::board::Board;
 use crate::id::WorkspaceId;
@@ -47,6 +48,7 @@ pub struct World {
     left: Promise,
     settings: Rc<Settings>,
     board: Rc<RefCell<Board>>,
+    tokens: Rc<RefCell<Tokens>>,
 }
 
 fn port_error(error: &JsValue) -> PortError {
@@ -63,7 +65,7 @@ impl World {
             read
         });
         let left = glue::leaving(&request);
-        World { env, context, request, length, left, settings, board: cache::board() }
+        World { env, context, request, length, left, settings, board: cache::board(), tokens: cache::tokens() }
     }
 
     fn binding(&self, name: &str) -> JsValue {
@@ -349,6 +351,15 @@ impl Ports for World {
 
     fn board(&self) -> &RefCell<Board> {
         &self.board
+    }
+
+    fn tokens(&self) -> &RefCell<Tokens> {
+        &self.tokens
+    }
+
+    async fn sign_rs256(&self, key: &[u8], text: &str) -> Option<Vec<u8>> {
+        let signature = JsFuture::from(glue::sign_rs256(key, text)).await.ok()?;
+        signature.dyn_into::<Uint8Array>().ok().map(|bytes| bytes.to_vec())
     }
 
     fn counters(&self) -> Counters {

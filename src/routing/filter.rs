@@ -99,7 +99,7 @@ pub fn check(
     let plain = |rule: Rule, removes: bool| removes.then_some((rule, None));
     let supported = offer.kind == "chat"
         && family_of(Dialect::Chat, offer, provider).is_some()
-        && (provider.auth.scheme == Scheme::Header || provider.alternative(c.has_secret).is_some());
+        && (provider.auth.scheme != Scheme::Unsupported || provider.alternative(c.has_secret).is_some());
     let standing = &offer.standing;
     let is_retired =
         standing.status == Status::Retired || offer.retires.as_deref().is_some_and(|date| has_ended(date, c.now));

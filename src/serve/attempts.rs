@@ -84,13 +84,14 @@ pub async fn attempts<P: Ports>(
         let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { continue };
         let lowered = affordable < candidate.bound.output_tokens;
         let limit = (lowered || candidate.bound.must_send_limit).then_some(affordable);
-        let Prepared { call, family, is_pass, dropped } = match prepare(ports.as_ref(), generation, candidate, limit) {
-            Ok(prepared) => prepared,
-            Err(Unwritable { verdict, param }) => {
-                machine.borrow_mut().on_unwritable(verdict, param);
-                continue;
-            }
-        };
+        let Prepared { call, family, is_pass, dropped } =
+            match prepare(ports.as_ref(), generation, candidate, limit).await {
+                Ok(prepared) => prepared,
+                Err(Unwritable { verdict, param }) => {
+                    machine.borrow_mut().on_unwritable(verdict, param);
+                    continue;
+                }
+            };
         let began = ports.now();
         if dispatched.get().is_none() {
             dispatched.set(Some(began));

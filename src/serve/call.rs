@@ -8,6 +8,7 @@ use crate::family::{Family, openai_chat};
 use crate::relay;
 use crate::routing::filter::family_of;
 use crate::routing::plan::Candidate;
+use crate::serve::credential::{self, Secrets, Subject};
 use crate::serve::infer::Generation;
 use crate::serve::ports::{Call, Ports};
 
@@ -39,8 +40,14 @@ impl From<Failure> for Unwritable {
     }
 }
 
+/// No credential could be made: the offer cannot be asked, which is nobody's mistake but the operator's.
+fn no_credential() -> Unwritable {
+    let verdict = Verdict { class: Class::Credential, code: Code::ProviderUnavailable, next: true };
+    Unwritable { verdict, param: None }
+}
+
 /// Prepares the call of a candidate. `limit` is the output limit that must be sent in place of the client's own.
-pub fn prepare<P: Ports>(
+pub async fn prepare<P: Ports>(
     ports: &P,
     generation: &Generation,
     candidate: &Candidate,
@@ -60,7 +67,12 @@ pub fn prepare<P: Ports>(
         return Err(Unwritable { param, ..failure.into() });
     }
     let url = url(ports, provider, family, &path).ok_or_else(unusable)?;
-    let headers = credential(ports, provider).into_iter().chain(headers).collect();
+    const JSON: &str = "application/json";
+    let subject = Subject { family: family.name(), method: "POST", url: &url, content_type: JSON, body: &body };
+    let secrets = Secrets { value: &|name| ports.secret(name), is_operators: true, name: "" };
+    let credential = credential::headers(ports, provider, secrets, subject).await.ok_or_else(no_credential)?;
+    let json = [("content-type".to_owned(), JSON.to_owned())];
+    let headers = json.into_iter().chain(credential).chain(headers).collect();
     Ok(Prepared { call: Call { url, headers, body }, family, is_pass, dropped })
 }
 
@@ -137,18 +149,4 @@ fn url<P: Ports>(ports: &P, provider: &Provider, family: Family, path: &str) -> 
         url.push_str(&format!("{name}={}", provider.fill(value, &lookup).ok()?));
     }
     Some(url)
-}
-
-fn credential<P: Ports>(ports: &P, provider: &Provider) -> Vec<(String, String)> {
-    let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    let alternative = provider.alternative(&|name| ports.secret(name).is_some());
-    let (name, header, prefix) = match alternative {
-        Some(other) => (Some(other.key_env.as_str()), &other.header, &other.prefix),
-        None => (provider.key_env.as_deref(), &provider.auth.header, &provider.auth.prefix),
-    };
-    if let Some(secret) = name.and_then(|name| ports.secret(name)) {
-        headers.push((header.clone(), format!("{prefix}{secret}")));
-    }
-    headers.extend(provider.auth.extra_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-    headers
 }

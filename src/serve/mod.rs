@@ -5,6 +5,7 @@ pub mod activity;
 pub mod admin;
 pub mod attempts;
 pub mod call;
+pub mod credential;
 pub mod deliver;
 pub mod discovery;
 pub mod infer;

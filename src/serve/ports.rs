@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::access::policy::{Limits, Policy};
 use crate::attempt::classify::Breakage;
+use crate::auth::token::Tokens;
 use crate::catalog::ModelEntry;
 use crate::health::board::Board;
 use crate::id::WorkspaceId;
@@ -216,6 +217,10 @@ pub trait Ports: 'static {
     fn in_background(&self, work: impl Future<Output = ()> + 'static);
     /// Health of offers as this isolate knows it.
     fn board(&self) -> &RefCell<Board>;
+    /// Access tokens this isolate has.
+    fn tokens(&self) -> &RefCell<Tokens>;
+    /// An RS256 signature with a private key (PKCS#8 in DER); `None` where the key is none.
+    fn sign_rs256(&self, key: &[u8], text: &str) -> impl Future<Output = Option<Vec<u8>>>;
     /// What this isolate did so far.
     fn counters(&self) -> Counters;
     /// Counts an inference request.

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { startGateway } from './support/harness.mjs';
-import { CALLS, FAMILIES, TEXT, THOUGHT, startFamilies } from './support/families.mjs';
+import { CALLS, FAMILIES, TEXT, THOUGHT, authOf, familySecrets, startFamilies } from './support/families.mjs';
 
 const SAID = TEXT.join('');
 const prices = { input_tokens: '1', cache_read_tokens: '0.5', output_tokens: '2' };
@@ -22,11 +22,12 @@ before(async () => {
   gateway = await startGateway({
     providers: ['p1'],
     scenes: 1,
+    secrets: familySecrets(upstream.url),
     extra: {
       models: families.map((family) => ({ id: model(family), capabilities: { reasoning: true, structured_output: true, tools: true, vision: true } })),
       providers: families.map((family) => ({
-        id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family],
-        offers: [{ model: model(family), upstream: 'up', prices, context: 32768, max_output: 4096, can: ['tools', 'vision', 'structured_output', 'reasoning'] }],
+        id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family], ...authOf(family),
+        offers: [{ model: model(family), upstream: FAMILIES[family].auth ? 'up:0' : 'up', prices, context: 32768, max_output: 4096, can: ['tools', 'vision', 'structured_output', 'reasoning'] }],
       })),
     },
   });
@@ -171,4 +172,8 @@ test('errors come in the dialect\'s own form and as the SDKs\' own classes', asy
 test('tokens are counted for nothing', async () => {
   const { input_tokens } = await anthropic.messages.countTokens({ model: model('gemini'), messages: [{ role: 'user', content: 'x'.repeat(400) }] });
   assert.ok(input_tokens > 50 && input_tokens < 400, `${input_tokens}`);
+});
+
+test('one access token of the service account served every request', () => {
+  assert.deepEqual(upstream.tokens, [true]);
 });

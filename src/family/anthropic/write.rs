@@ -19,6 +19,8 @@ pub enum Host {
     Own,
     /// Through Vertex AI.
     Vertex,
+    /// Through Amazon Bedrock, by invoke.
+    Bedrock,
 }
 
 /// Parameters that have a counterpart.
@@ -54,12 +56,13 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>, host: Host) -> Result<Wri
     match host {
         Host::Own => w.text("model", target.upstream),
         Host::Vertex => w.text("anthropic_version", "vertex-2023-10-16"),
+        Host::Bedrock => w.text("anthropic_version", "bedrock-2023-05-31"),
     };
     w.count("max_tokens", limit);
     let (system, rest) = prompt.split_system();
     self::system(system, &mut w)?;
     messages(rest, target, &mut w)?;
-    if prompt.stream {
+    if prompt.stream && host != Host::Bedrock {
         w.flag("stream", true);
     }
     let mut lost = dropped(&prompt.params, &taken);
@@ -96,6 +99,10 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>, host: Host) -> Result<Wri
         Host::Vertex => {
             let verb = if prompt.stream { "streamRawPredict" } else { "rawPredict" };
             format!("/publishers/anthropic/models/{}:{verb}", target.upstream)
+        }
+        Host::Bedrock => {
+            let verb = if prompt.stream { "invoke-with-response-stream" } else { "invoke" };
+            crate::family::bedrock::path_of(target.upstream, verb)
         }
     };
     Ok(Written { path, headers: Vec::new(), body: w.close().into_bytes(), dropped: lost })
@@ -135,14 +142,20 @@ fn parameter(param: Param, json: &str, w: &mut Writer) {
 }
 
 /// How reasoning is switched.
-enum Thinking {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Thinking {
+    /// The client said nothing.
     Unsaid,
+    /// Off.
     Off,
+    /// On, with at most so many tokens.
     Budget(u64),
+    /// As much as the model likes, or with that effort.
     Adaptive(Option<String>),
 }
 
-fn thinking(prompt: &Prompt<'_>, target: &Target<'_>, limit: &mut u64) -> Thinking {
+/// How reasoning is to be switched for what the client asked. A budget lies inside `limit`.
+pub fn thinking(prompt: &Prompt<'_>, target: &Target<'_>, limit: &mut u64) -> Thinking {
     let (wanted, traits) = (&prompt.reasoning, target.traits);
     if !wanted.is_stated() || traits.reasoning == Some(false) {
         return Thinking::Unsaid;

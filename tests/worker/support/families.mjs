@@ -1,6 +1,9 @@
 // Providers that speak the families' real shapes, on loopback: one answer of text, one with two tool calls at once, one with
 // reasoning, each plain and streamed, chosen by the prompt's last words. Usage is always 11 tokens in (4 of them cached) and 7 out.
+import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
 import http from 'node:http';
+import { crc32 } from 'node:zlib';
 
 export const CALLS = [
   { id: 'call_one1', name: 'weather', args: '{"city":"Bern","deg": 1.50}' },
@@ -122,6 +125,81 @@ function cohere({ tools, reasons, stream }) {
   ], true);
 }
 
+// ── Amazon Bedrock ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const u32 = (value) => { const bytes = Buffer.alloc(4); bytes.writeUInt32BE(value >>> 0); return bytes; };
+/** One frame of an AWS event stream. */
+export function awsFrame(headers, payload) {
+  const head = Buffer.concat(Object.entries(headers).map(([name, value]) => Buffer.concat([Buffer.from([name.length]), Buffer.from(name), Buffer.from([7, value.length >> 8, value.length & 255]), Buffer.from(value)])));
+  const body = Buffer.from(payload);
+  const prelude = Buffer.concat([u32(16 + head.length + body.length), u32(head.length)]);
+  const rest = Buffer.concat([prelude, u32(crc32(prelude)), head, body]);
+  return Buffer.concat([rest, u32(crc32(rest))]);
+}
+export const awsEvent = (type, value) => awsFrame({ ':message-type': 'event', ':event-type': type, ':content-type': 'application/json' }, typeof value === 'string' ? value : JSON.stringify(value));
+export const awsException = (type, value) => awsFrame({ ':message-type': 'exception', ':exception-type': type, ':content-type': 'application/json' }, JSON.stringify(value));
+
+function converse({ tools, reasons, stream }) {
+  const usage = { inputTokens: 7, outputTokens: 7, totalTokens: 18, cacheReadInputTokens: 4, cacheWriteInputTokens: 0 };
+  const stopReason = tools ? 'tool_use' : 'end_turn';
+  const content = [
+    ...(reasons ? [{ reasoningContent: { reasoningText: { text: THOUGHT, signature: 'SIG' } } }] : []),
+    ...(tools ? CALLS.map(({ id, name, args }) => ({ toolUse: { toolUseId: id, name, input: JSON.parse(args) } })) : [{ text: TEXT.join('') }]),
+  ];
+  if (!stream) return JSON.stringify({ output: { message: { role: 'assistant', content } }, stopReason, usage, metrics: { latencyMs: 1 } }).replace('"deg":1.5', '"deg": 1.50');
+  const blocks = content.flatMap((block, contentBlockIndex) => {
+    const delta = (delta) => awsEvent('contentBlockDelta', { contentBlockIndex, delta, p: 'abcd' });
+    const deltas = block.reasoningContent ? [delta({ reasoningContent: { text: THOUGHT } }), delta({ reasoningContent: { signature: 'SIG' } })]
+      : block.text ? TEXT.map((text) => delta({ text }))
+      : [awsEvent('contentBlockStart', { contentBlockIndex, start: { toolUse: { toolUseId: block.toolUse.toolUseId, name: block.toolUse.name } } }), ...(block.toolUse.name === CALLS[0].name ? [...CALLS[0].args].map((input) => delta({ toolUse: { input } })) : [])];
+    return [...deltas, awsEvent('contentBlockStop', { contentBlockIndex })];
+  });
+  return Buffer.concat([awsEvent('messageStart', { role: 'assistant' }), ...blocks, awsEvent('messageStop', { stopReason }), awsEvent('metadata', { usage, metrics: { latencyMs: 1 } })]);
+}
+
+/** Claude by invoke: the events of its own stream, each in a frame and in base64. */
+function invoke(how) {
+  const said = messages(how);
+  if (!how.stream) return said;
+  const events = said.split('\n').filter((line) => line.startsWith('data: ')).map((line) => line.slice(6));
+  return Buffer.concat(events.map((event) => awsEvent('chunk', { bytes: Buffer.from(event).toString('base64') })));
+}
+
+// ── Credentials ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export const AWS = { id: 'AKIDEXAMPLE', secret: 'aws-secret-of-the-tests', region: 'us-east-1' };
+const { publicKey, privateKey } = crypto.generateKeyPairSync('rsa', { modulusLength: 2048 });
+/** The key file of a service account whose tokens come from `url`. */
+export const serviceAccount = (url) => JSON.stringify({
+  type: 'service_account', client_email: 'tests@project.example', private_key_id: 'kid-1', token_uri: `${url}/token`,
+  private_key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
+});
+
+/** Whether a request has the signature that AWS would want, computed here by itself. */
+function isSigned(request, bytes) {
+  const hash = (data) => crypto.createHash('sha256').update(data).digest('hex');
+  const mac = (key, data) => crypto.createHmac('sha256', key).update(data).digest();
+  const [, id, scope, names, signature] = /^AWS4-HMAC-SHA256 Credential=([^/]+)\/(\S+), SignedHeaders=(\S+), Signature=([0-9a-f]{64})$/.exec(request.headers.authorization) ?? [];
+  if (id !== AWS.id || !names.includes('host') || !names.includes('x-amz-date')) return false;
+  const date = request.headers['x-amz-date'];
+  const path = request.url.split('/').map((part) => encodeURIComponent(part)).join('/');
+  const lines = names.split(';').map((name) => `${name}:${request.headers[name]}\n`).join('');
+  const canonical = [request.method, path, '', lines, names, hash(bytes)].join('\n');
+  if (scope !== `${date.slice(0, 8)}/${AWS.region}/bedrock/aws4_request`) return false;
+  const key = scope.split('/').reduce((key, part) => mac(key, part), `AWS4${AWS.secret}`);
+  return mac(key, ['AWS4-HMAC-SHA256', date, scope, hash(canonical)].join('\n')).toString('hex') === signature;
+}
+
+/** Whether a token request carries what Google would want. */
+function grants(bytes, url) {
+  const form = new URLSearchParams(bytes.toString());
+  const [head, claims, signature] = form.get('assertion').split('.');
+  const { iss, aud, iat, exp, scope } = JSON.parse(Buffer.from(claims, 'base64url'));
+  assert.equal(form.get('grant_type'), 'urn:ietf:params:oauth:grant-type:jwt-bearer');
+  assert.deepEqual([iss, aud, exp - iat, scope], ['tests@project.example', `${url}/token`, 3600, 'https://www.googleapis.com/auth/cloud-platform']);
+  return crypto.verify('RSA-SHA256', Buffer.from(`${head}.${claims}`), publicKey, Buffer.from(signature, 'base64url'));
+}
+
 /** Families by name: which path ends mean them, and what they say. */
 export const FAMILIES = {
   'openai-chat': { path: /\/chat\/completions$/, say: chat },
@@ -130,19 +208,43 @@ export const FAMILIES = {
   gemini: { path: /:(stream)?[gG]enerateContent/, say: gemini },
   'cohere-v2': { path: /\/chat$/, say: cohere },
   'openai-responses': { path: /\/responses$/, say: responses },
+  'bedrock-converse': { path: /\/model\/up%3A0\/converse(-stream)?$/, say: converse, auth: 'aws' },
+  'bedrock-invoke': { path: /\/model\/up%3A0\/invoke(-with-response-stream)?$/, say: invoke, auth: 'aws' },
+  'vertex-gemini': { path: /\/publishers\/google\/models\/up:0:(stream)?[gG]enerateContent/, say: gemini, auth: 'google' },
+  'vertex-anthropic': { path: /\/publishers\/anthropic\/models\/up:0:(streamRawPredict|rawPredict)$/, say: messages, auth: 'google' },
+  'vertex-mistral': { path: /\/publishers\/mistralai\/models\/up:0:(streamRawPredict|rawPredict)$/, say: chat, auth: 'google' },
 };
+
+/** Members of a provider's file for the credential that its family is asked with. */
+export const authOf = (family) => ({
+  aws: { auth: { scheme: 'aws_sigv4', service: 'bedrock' }, key_env: 'TEST_AWS_KEY', variables: { region: { env: 'TEST_AWS_REGION', default: AWS.region }, secret_access_key: { env: 'TEST_AWS_SECRET' } } },
+  google: { auth: { scheme: 'google_service_account', header: 'Authorization', prefix: 'Bearer ' }, key_env: 'TEST_GOOGLE_ACCOUNT' },
+})[FAMILIES[family].auth] ?? {};
+/** The secrets that go with it. */
+export const familySecrets = (url) => ({ TEST_AWS_KEY: AWS.id, TEST_AWS_SECRET: AWS.secret, TEST_GOOGLE_ACCOUNT: serviceAccount(url) });
 
 /** A server for all of them, each below `/{family}`; keeps the last request of each model. */
 export async function startFamilies() {
   const asked = new Map();
+  const tokens = [];
+  let url;
   const server = http.createServer(async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
-    const body = JSON.parse(Buffer.concat(chunks).toString());
+    const bytes = Buffer.concat(chunks);
+    if (request.url === '/token') {
+      const isGood = grants(bytes, url);
+      tokens.push(isGood);
+      response.writeHead(isGood ? 200 : 401, { 'content-type': 'application/json' });
+      return response.end(JSON.stringify(isGood ? { access_token: 'ya29.token', expires_in: 3599, token_type: 'Bearer' } : { error: 'invalid_grant' }));
+    }
+    const body = JSON.parse(bytes.toString());
     const [, family] = request.url.split('/');
-    const { path, say } = FAMILIES[family] ?? {};
+    const { path, say, auth } = FAMILIES[family] ?? {};
     if (!path?.test(request.url.split('?')[0])) return response.writeHead(404).end('{}');
-    const stream = body.stream === true || request.url.includes('streamGenerateContent');
+    const isKnown = { aws: () => isSigned(request, bytes), google: () => request.headers.authorization === 'Bearer ya29.token' }[auth]?.() ?? true;
+    if (!isKnown) return response.writeHead(403, { 'content-type': 'application/json' }).end('{"message":"the signature does not match"}');
+    const stream = body.stream === true || /streamGenerateContent|-stream/.test(request.url);
     const text = JSON.stringify(body);
     asked.set(family, { body, url: request.url, headers: request.headers });
     if (text.includes('fail with 429')) {
@@ -150,9 +252,14 @@ export async function startFamilies() {
       return response.end(JSON.stringify({ type: 'error', error: { type: 'rate_limit_error', message: 'slow down', code: 429, status: 'RESOURCE_EXHAUSTED' } }));
     }
     const said = say({ tools: text.includes('use tools'), reasons: text.includes('think first'), stream });
-    response.writeHead(200, { 'content-type': stream ? 'text/event-stream' : 'application/json' });
-    response.end(typeof said === 'string' ? said : JSON.stringify(said));
+    const streamed = auth === 'aws' ? 'application/vnd.amazon.eventstream' : 'text/event-stream';
+    response.writeHead(200, { 'content-type': stream ? streamed : 'application/json' });
+    if (!Buffer.isBuffer(said)) return response.end(typeof said === 'string' ? said : JSON.stringify(said));
+    // In pieces that have nothing to do with its frames.
+    for (let at = 0; at < said.length; at += 37) response.write(said.subarray(at, at + 37));
+    response.end();
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { url: `http://127.0.0.1:${server.address().port}`, asked, close: () => new Promise((resolve) => { server.closeAllConnections(); server.close(resolve); }) };
+  url = `http://127.0.0.1:${server.address().port}`;
+  return { url, asked, tokens, close: () => new Promise((resolve) => { server.closeAllConnections(); server.close(resolve); }) };
 }
