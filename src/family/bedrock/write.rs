@@ -26,10 +26,10 @@ enum Maker {
 }
 
 fn maker(upstream: &str) -> Maker {
-    let has = |maker: &str| upstream.split(['.', '/']).any(|part| part == maker);
+    let has = |maker: &str| upstream.starts_with(maker) || upstream.contains(&format!(".{maker}")) || upstream.contains(&format!("/{maker}"));
     match () {
-        () if has("anthropic") => Maker::Claude,
-        () if has("amazon") => Maker::Nova,
+        () if has("anthropic.") => Maker::Claude,
+        () if has("amazon.") => Maker::Nova,
         () if upstream.contains("gpt-oss") => Maker::OpenWeights,
         () => Maker::Other,
     }
