@@ -26,7 +26,11 @@ enum Maker {
 }
 
 fn maker(upstream: &str) -> Maker {
-    let has = |maker: &str| upstream.starts_with(maker) || upstream.contains(&format!(".{maker}")) || upstream.contains(&format!("/{maker}"));
+    let has = |maker: &str| {
+        upstream.starts_with(maker)
+            || upstream.contains(&format!(".{maker}"))
+            || upstream.contains(&format!("/{maker}"))
+    };
     match () {
         () if has("anthropic.") => Maker::Claude,
         () if has("amazon.") => Maker::Nova,
