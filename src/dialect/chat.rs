@@ -336,6 +336,7 @@ fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
         regions: wire.regions.unwrap_or_default(),
         sort: wire.sort,
         max_price,
+        ..ProviderPreferences::default()
     })
 }
 

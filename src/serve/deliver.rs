@@ -15,7 +15,7 @@ use crate::catalog::Situation;
 use crate::dialect::chat::GATEWAY_FIELDS;
 use crate::error::Failure;
 use crate::family::{fault, openai_chat, wait};
-use crate::health::board::{Board, COOL_MS, Sample};
+use crate::health::sample::{Place, Sample};
 use crate::ledger::charge::{Receipt, receipt};
 use crate::ledger::ending::{Ending, Rule};
 use crate::money::{Nanos, Price};
@@ -75,7 +75,7 @@ pub async fn deliver<P: Ports>(
     admitted: Admitted,
     tell: oneshot::Sender<Outcome<P>>,
 ) {
-    let machine = RefCell::new(Machine::new(generation.plan.candidates.len(), generation.patience, generation.arrived));
+    let machine = RefCell::new(Machine::new(generation.plan.seats(), generation.patience, generation.arrived));
     let dispatched = Cell::new(None);
     let closing = if generation.request.stream {
         streamed(&ports, &generation, &admitted, &machine, &dispatched, tell).await
@@ -352,7 +352,14 @@ async fn attempts<P: Ports>(
 ) -> Result<Served<P>, Failure> {
     loop {
         let step = machine.borrow_mut().next(ports.now());
-        let Step::Send { candidate: place, wait_ms } = step else { return Err(machine.borrow().failure()) };
+        let (place, wait_ms) = match step {
+            Step::Send { candidate, wait_ms } => (candidate, wait_ms),
+            Step::Wait { ms } => {
+                ports.sleep(ms).await;
+                continue;
+            }
+            Step::GiveUp => return Err(machine.borrow().failure()),
+        };
         let Some(candidate) = generation.plan.candidates.get(place) else { continue };
         // The hold may cover a cheaper candidate and not this one.
         let Some(affordable) = candidate.bound.affordable(admitted.held) else { continue };
@@ -363,6 +370,8 @@ async fn attempts<P: Ports>(
         if dispatched.get().is_none() {
             dispatched.set(Some(began));
         }
+        let health = Place::new(&provider.id, &offer.upstream);
+        ports.board().borrow_mut().on_sent(&health, began);
         let body = openai_chat::request(&generation.request, &offer.upstream, &provider.quirks, GATEWAY_FIELDS, limit);
         let call = Call {
             url: format!("{}{}", provider.base_url, openai_chat::PATH),
@@ -380,11 +389,13 @@ async fn attempts<P: Ports>(
             }
         };
         let now = ports.now();
-        let key = Board::key(&provider.id, &offer.upstream);
         match result {
             Ok((status, what)) => {
-                let served = Sample::Served { first_byte_ms: now.since(began) };
-                ports.board().borrow_mut().on_sample(&key, served, now);
+                let served = Sample::Served {
+                    first_byte_ms: generation.request.stream.then(|| now.since(began)),
+                    prompt_tokens: candidate.facts.prompt_tokens,
+                };
+                ports.board().borrow_mut().on_sample(&health, served, now);
                 machine.borrow_mut().on_served(&provider.id, &offer.upstream, status, began, now);
                 let lowered_to = lowered.then_some(affordable);
                 return Ok(Served { candidate: place, lowered_to, began, first_byte: now, what });
@@ -396,6 +407,7 @@ async fn attempts<P: Ports>(
                     upstream: offer.upstream.clone(),
                     status: trouble.status.or(answered.get()),
                     verdict: trouble.verdict,
+                    broke: trouble.broke,
                     param: trouble.param,
                     retry_after_ms: trouble.retry_after_ms,
                     began,
@@ -411,10 +423,10 @@ fn sample<P: Ports>(ports: &P, candidate: &Candidate, verdict: &Verdict, wait_ms
     let sample = match verdict.class {
         Class::Request => return,
         Class::Credential => Sample::Refused,
-        Class::Busy => Sample::Busy { wait_ms: wait_ms.unwrap_or(COOL_MS) },
+        Class::Busy => Sample::Busy { wait_ms },
         Class::Fault => Sample::Failed,
     };
-    ports.board().borrow_mut().on_sample(&Board::key(&provider.id, &offer.upstream), sample, now);
+    ports.board().borrow_mut().on_sample(&Place::new(&provider.id, &offer.upstream), sample, now);
 }
 
 fn headers<P: Ports>(ports: &P, candidate: &Candidate) -> Vec<(String, String)> {
@@ -431,13 +443,14 @@ fn headers<P: Ports>(ports: &P, candidate: &Candidate) -> Vec<(String, String)> 
 struct Trouble {
     status: Option<u16>,
     verdict: Verdict,
+    broke: Option<Breakage>,
     param: Option<String>,
     retry_after_ms: Option<u64>,
 }
 
 impl Trouble {
     fn broke(how: Breakage) -> Trouble {
-        Trouble { status: None, verdict: classify::breakage(how), param: None, retry_after_ms: None }
+        Trouble { status: None, verdict: classify::breakage(how), broke: Some(how), param: None, retry_after_ms: None }
     }
 
     fn told(status: u16, fault: &fault::Fault, generation: &Generation) -> Trouble {
@@ -450,6 +463,7 @@ impl Trouble {
         Trouble {
             status: Some(status),
             verdict: classify::answer(status, fault),
+            broke: None,
             param: param.map(str::to_owned),
             retry_after_ms: fault.retry_after_ms,
         }

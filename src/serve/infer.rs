@@ -15,7 +15,7 @@ use crate::id::RequestId;
 use crate::limits::gate::{Allowance, Limit};
 use crate::money::Nanos;
 use crate::routing::filter::Conditions;
-use crate::routing::plan::{Plan, Target, nobody, plan, unknown_model};
+use crate::routing::plan::{Outlook, Plan, Target, nobody, plan, unknown_model};
 use crate::serve::ports::{BodyError, Ports};
 use crate::serve::reply::Reply;
 use crate::serve::{Head, deliver, fault};
@@ -73,7 +73,10 @@ pub async fn chat<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>) -> R
         has_secret: &|name| ports.secret(name).is_some(),
         now,
     };
-    let plan = plan(&targets, &conditions, &ports.board().borrow(), seed(&head.id));
+    let plan = {
+        let outlook = Outlook { board: &ports.board().borrow(), conversation: None, seed: seed(&head.id) };
+        plan(&targets, &conditions, &outlook)
+    };
     if plan.candidates.is_empty() {
         let asked = request.models.first().map(String::as_str).unwrap_or_default();
         return Err(nobody(asked, &plan.removed));
