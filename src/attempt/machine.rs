@@ -8,7 +8,7 @@
 //! | request | nobody, or the next candidate where only this one cannot do it |
 //! | credential | the next candidate at once |
 //! | busy | the next candidate at once; when nobody is left and one asked for no more than a second, that one again |
-//! | fault: connection | the same candidate once more, at once, then the next: a connection kept too long is no outage |
+//! | fault: connection | the same candidate once more, at once, but one such retry a request; then the next: a connection kept too long is no outage |
 //! | fault: other | the next candidate at once |
 
 use serde_json::json;
@@ -23,6 +23,8 @@ const RETRY_AFTER_MS: u64 = 1_000;
 
 /// The longest wait that a busy candidate is given a second chance for, in milliseconds.
 const BUSY_WAIT_MS_MAX: u64 = 1_000;
+/// The least that a useful wait is shortened to, in milliseconds.
+const USEFUL_MS_MIN: u64 = 2_000;
 /// A connection that took longer than this to fail is not tried again, in milliseconds.
 const CONNECT_AGAIN_MS_MAX: u64 = 1_000;
 
@@ -33,6 +35,8 @@ pub struct Seat {
     pub first_byte_max_ms: Option<u64>,
     /// When a second attempt may join it, in milliseconds.
     pub hedge_ms: Option<u64>,
+    /// From when on it is later than it ever is, in milliseconds; only a stream has a time by which to tell.
+    pub late_ms: Option<u64>,
 }
 
 /// How long and how often.
@@ -91,13 +95,15 @@ pub struct Failed {
 pub struct Machine {
     seats: Vec<Seat>,
     next: usize,
-    /// The candidate whose attempt is under way, and whether it may be sent again.
+    /// The candidate whose attempt is under way, whether it is to be sent again, and whether any was.
     current: usize,
     again: Option<usize>,
     is_repeated: bool,
     /// Who is busy for the shortest time, and until when; once.
     busy: Option<(usize, Millis)>,
     has_waited: bool,
+    /// Attempts that ended for want of an answer.
+    silences: u32,
     patience: Patience,
     arrived: Millis,
     rows: Vec<AttemptRow>,
@@ -118,6 +124,7 @@ impl Machine {
             is_repeated: false,
             busy: None,
             has_waited: false,
+            silences: 0,
             patience,
             arrived,
             rows: Vec::new(),
@@ -146,7 +153,6 @@ impl Machine {
         if self.next < self.seats.len() {
             let candidate = self.next;
             self.next = self.next.saturating_add(1);
-            self.is_repeated = false;
             return self.send(candidate, left_ms);
         }
         match self.busy {
@@ -181,6 +187,11 @@ impl Machine {
         self.seats.get(candidate)?.hedge_ms
     }
 
+    /// From when on the candidate is later than it ever is, in milliseconds.
+    pub fn late_ms(&self, candidate: usize) -> Option<u64> {
+        self.seats.get(candidate)?.late_ms
+    }
+
     fn send(&mut self, candidate: usize, left_ms: u64) -> Step {
         self.current = candidate;
         let others = self.next < self.seats.len() && self.rows.len().saturating_add(1) < self.patience.attempts_max;
@@ -189,6 +200,8 @@ impl Machine {
         // useful.
         if others {
             let useful = self.seats.get(candidate).and_then(|seat| seat.first_byte_max_ms).unwrap_or(u64::MAX);
+            // Each silence leaves half the patience for the next.
+            let useful = (useful >> self.silences.min(8)).max(useful.min(USEFUL_MS_MIN));
             wait_ms = wait_ms.min(left_ms.div_ceil(2)).min(useful);
         }
         Step::Send { candidate, wait_ms }
@@ -208,6 +221,7 @@ impl Machine {
             retry_after_ms,
         });
         self.ended = !verdict.next;
+        self.silences = self.silences.saturating_add(u32::from(broke == Some(Breakage::Timeout)));
         if broke == Some(Breakage::Connect) && !self.is_repeated && now.since(began) <= CONNECT_AGAIN_MS_MAX {
             self.again = Some(self.current);
         }
@@ -439,7 +453,7 @@ mod tests {
 
     #[test]
     fn a_trial_waits_less_while_others_could_answer() {
-        let quick = Seat { first_byte_max_ms: Some(300), hedge_ms: Some(80) };
+        let quick = Seat { first_byte_max_ms: Some(300), hedge_ms: Some(80), late_ms: None };
         let mut machine = Machine::new(vec![quick, quick], PATIENCE, Millis(0));
         assert_eq!(machine.hedge_ms(0), Some(80));
         assert_eq!(machine.next(Millis(0)), Step::Send { candidate: 0, wait_ms: 300 });

@@ -21,7 +21,8 @@ pub struct Timeouts {
 /// Shortest time a client may ask for, in milliseconds.
 pub const TIMEOUT_MS_MIN: u64 = 100;
 
-/// While others could still answer, a stream's first content is waited for this many times the offer's own p95, …
+/// While others could still answer, a stream's first content is waited for this many times the p95 of the soonest of
+/// them, …
 const P95_TIMES: u64 = 8;
 /// … but at least this long, in milliseconds: thinking is not hanging.
 const FIRST_BYTE_MS_MIN: u64 = 10_000;
@@ -31,21 +32,31 @@ const TRIAL_P95_TIMES: u64 = 3;
 const TRIAL_MS_MIN: u64 = 1_500;
 /// … and at most this long, in milliseconds; also where nothing is known.
 const TRIAL_MS_MAX: u64 = 5_000;
+/// An attempt that takes this many times the p95 is later than the offer ever is, …
+const LATE_P95_TIMES: u64 = 3;
+/// … but not before, in milliseconds.
+const LATE_MS_MIN: u64 = 1_000;
 /// The soonest that a second attempt may join, in milliseconds.
 const HEDGE_MS_MIN: u64 = 50;
 
-/// The longest useful wait for a first content while others could answer, by what the offer usually takes.
-pub fn first_byte_max_ms(p95_ms: Option<u64>, is_trial: bool) -> Option<u64> {
-    match (is_trial, p95_ms) {
-        (true, None) => Some(TRIAL_MS_MAX),
-        (true, Some(p95)) => Some(p95.saturating_mul(TRIAL_P95_TIMES).clamp(TRIAL_MS_MIN, TRIAL_MS_MAX)),
-        (false, p95) => p95.map(|p95| p95.saturating_mul(P95_TIMES).max(FIRST_BYTE_MS_MIN)),
+/// The longest useful wait for a first content while others could answer: by what the soonest of them usually takes, and
+/// for a trial by what the offer itself took.
+pub fn first_byte_max_ms(soonest_p95_ms: Option<u64>, trial: Option<Option<u64>>) -> Option<u64> {
+    match trial {
+        Some(None) => Some(TRIAL_MS_MAX),
+        Some(Some(p95)) => Some(p95.saturating_mul(TRIAL_P95_TIMES).clamp(TRIAL_MS_MIN, TRIAL_MS_MAX)),
+        None => soonest_p95_ms.map(|p95| p95.saturating_mul(P95_TIMES).max(FIRST_BYTE_MS_MIN)),
     }
 }
 
 /// When a second attempt may join, where the request opted in: later than the offer itself usually is.
 pub fn hedge_ms(p95_ms: Option<u64>) -> Option<u64> {
     p95_ms.map(|p95| p95.max(HEDGE_MS_MIN))
+}
+
+/// From when on an attempt waits longer than the offer ever takes.
+pub fn late_ms(p95_ms: Option<u64>) -> Option<u64> {
+    p95_ms.map(|p95| p95.saturating_mul(LATE_P95_TIMES).max(LATE_MS_MIN))
 }
 
 impl Timeouts {
@@ -98,12 +109,13 @@ mod tests {
 
     #[test]
     fn waits_follow_what_an_offer_usually_takes() {
-        assert_eq!(first_byte_max_ms(None, false), None);
-        assert_eq!(first_byte_max_ms(Some(400), false), Some(10_000));
-        assert_eq!(first_byte_max_ms(Some(3_000), false), Some(24_000));
-        assert_eq!(first_byte_max_ms(None, true), Some(5_000));
-        assert_eq!(first_byte_max_ms(Some(200), true), Some(1_500));
-        assert_eq!(first_byte_max_ms(Some(900), true), Some(2_700));
+        assert_eq!(first_byte_max_ms(None, None), None);
+        assert_eq!(first_byte_max_ms(Some(400), None), Some(10_000));
+        assert_eq!(first_byte_max_ms(Some(3_000), None), Some(24_000));
+        assert_eq!(first_byte_max_ms(Some(3_000), Some(None)), Some(5_000));
+        assert_eq!(first_byte_max_ms(None, Some(Some(200))), Some(1_500));
+        assert_eq!(first_byte_max_ms(None, Some(Some(900))), Some(2_700));
         assert_eq!(hedge_ms(Some(10)), Some(50));
+        assert_eq!((late_ms(None), late_ms(Some(100)), late_ms(Some(900))), (None, Some(1_000), Some(2_700)));
     }
 }

@@ -4,21 +4,34 @@
 //! Invariants: what an isolate saw itself wins over what it was told; a snapshot replaces the one before, so nothing is
 //! counted twice for long; the number of offers is bounded.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::health::breaker::{Breaker, Change, OPEN_AFTER, OPEN_PROVIDER_AFTER, Phase};
 use crate::health::sample::{Place, Sample};
 use crate::health::score::{PRIOR_RELIABILITY, PRIOR_WEIGHT, Score, Standing, prompt_factor};
 use crate::health::share::{Clock, Entry, Snapshot, shard};
-use crate::health::tally::{Moments, Tally};
+use crate::health::tally::{Moments, Spread, Tally};
 use crate::time::Millis;
 
 /// Successes and failures halve in this time, in milliseconds.
 const RELIABILITY_HALF_LIFE_MS: f64 = 120_000.0;
-/// Latency and pace halve in this time, in milliseconds.
-const SPEED_HALF_LIFE_MS: f64 = 90_000.0;
-/// A snapshot weighs at most as much as this many samples of one's own.
+/// Latency and pace of late halve in this time, in milliseconds: a provider that gets slower is noticed at once.
+const LATELY_HALF_LIFE_MS: f64 = 10_000.0;
+/// The last few samples, one's own and those of others, are remembered longer: they halve in this time, in
+/// milliseconds, …
+const LAST_HALF_LIFE_MS: f64 = 45_000.0;
+/// … and are so many.
+const LAST_SAMPLES: f64 = 6.0;
+/// Of successes and failures, a snapshot weighs at most as much as this many samples of one's own.
 const TOLD_WEIGHT: f64 = 30.0;
+/// Share of requests that may be a trial, …
+const TRIAL_SHARE: f64 = 0.5;
+/// … where the trial may wait for nothing.
+const SILENT_TRIAL_SHARE: f64 = 0.2;
+/// So many requests that wait too long make an offer silent.
+const LATE_MIN: usize = 2;
+/// Requests under way that are remembered of an offer.
+const WAITING_MAX: usize = 32;
 /// A snapshot older than this is forgotten, in milliseconds.
 const TOLD_MS: u64 = 600_000;
 /// News older than what the isolate saw itself by less than this is not believed, in milliseconds.
@@ -37,9 +50,11 @@ struct Seen {
     provider: Box<str>,
     upstream: Box<str>,
     tally: Tally,
-    latency: Moments,
-    pace: Moments,
+    latency: Speed,
+    pace: Speed,
     breaker: Breaker,
+    /// Requests under way, and from when on each waits too long.
+    waiting: Vec<(Ticket, Millis)>,
     /// Last change of the breaker, last success, last sample; zero is never.
     changed_at: Millis,
     served_at: Millis,
@@ -49,6 +64,47 @@ struct Seen {
     /// What the last snapshot said.
     told: Option<Box<Entry>>,
 }
+
+/// A quantity: all samples of late, and the last few.
+#[derive(Debug, Clone, Copy, Default)]
+struct Speed {
+    lately: Moments,
+    last: Moments,
+}
+
+impl Speed {
+    fn add(&mut self, moments: Moments, now: Millis) {
+        self.lately.add(moments, LATELY_HALF_LIFE_MS, now);
+        self.last.add(moments, LAST_HALF_LIFE_MS, now);
+        // New samples push out the old ones.
+        self.last = self.last.scaled(share_of(LAST_SAMPLES, self.last.n));
+    }
+
+    /// What the other isolates are told.
+    fn told(&self, now: Millis) -> Moments {
+        self.last.faded(LAST_HALF_LIFE_MS, now)
+    }
+
+    fn spread(&self, told: Option<&Moments>, now: Millis) -> Option<Spread> {
+        let lately = self.lately.faded(LATELY_HALF_LIFE_MS, now);
+        let mut all = lately.plus(self.last.faded(LAST_HALF_LIFE_MS, now));
+        if let Some(told) = told {
+            all = all.plus(told.faded(LAST_HALF_LIFE_MS, now));
+        }
+        all.spread()
+    }
+}
+
+impl Seen {
+    /// Whether requests wait too long and nothing has come since the first of them did.
+    fn is_silent(&self, now: Millis) -> bool {
+        let late = self.waiting.iter().map(|(_, late_at)| *late_at).filter(|late_at| *late_at <= now);
+        late.clone().count() >= LATE_MIN && late.min().is_some_and(|first| self.served_at < first)
+    }
+}
+
+/// A request under way.
+pub type Ticket = u64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cooling {
@@ -65,6 +121,7 @@ pub struct Board {
     providers: HashMap<u64, Breaker>,
     cooling: HashMap<u64, Cooling>,
     clock: Clock,
+    tickets: Ticket,
 }
 
 /// One offer's state, for the operator.
@@ -104,13 +161,30 @@ impl Board {
         seen
     }
 
-    /// A request was sent to an offer: in half-open, this is the trial.
-    pub fn on_sent(&mut self, place: &Place<'_>, now: Millis) {
+    /// A request was sent to an offer: in half-open, this is the trial. After `late_ms` without a content it waits too
+    /// long, where that is known.
+    pub fn on_sent(&mut self, place: &Place<'_>, late_ms: Option<u64>, now: Millis) -> Ticket {
+        self.tickets = self.tickets.wrapping_add(1);
+        let ticket = self.tickets;
         if let Some(seen) = self.offers.get_mut(&place.offer_key()) {
             seen.breaker.on_sent(now);
+            if let Some(late_ms) = late_ms {
+                if seen.waiting.len() >= WAITING_MAX {
+                    seen.waiting.remove(0);
+                }
+                seen.waiting.push((ticket, now.plus(late_ms)));
+            }
         }
         if let Some(breaker) = self.providers.get_mut(&place.provider_key()) {
             breaker.on_sent(now);
+        }
+        ticket
+    }
+
+    /// A request is no longer waited for: it was served, or failed, or its client left.
+    pub fn on_ended(&mut self, place: &Place<'_>, ticket: Ticket) {
+        if let Some(seen) = self.offers.get_mut(&place.offer_key()) {
+            seen.waiting.retain(|(waiting, _)| *waiting != ticket);
         }
     }
 
@@ -131,8 +205,8 @@ impl Board {
                 news.broken = 0;
                 news.served_at = now;
                 if let Some(latency) = latency {
-                    news.latency = news.latency.plus(latency, 1.0);
-                    seen.latency.add(latency, SPEED_HALF_LIFE_MS, now);
+                    news.latency = news.latency.plus(latency);
+                    seen.latency.add(latency, now);
                 }
             }
             Sample::Paced { output_tokens: 0, .. } => {}
@@ -140,15 +214,16 @@ impl Board {
                 #[allow(clippy::cast_precision_loss, reason = "an answer has fewer than 2^53 tokens")]
                 let pace = logarithm(ms, output_tokens as f64);
                 let seen = self.seen(place, now);
-                seen.pace.add(pace, SPEED_HALF_LIFE_MS, now);
+                seen.pace.add(pace, now);
                 let news = news(seen);
-                news.pace = news.pace.plus(pace, 1.0);
+                news.pace = news.pace.plus(pace);
             }
-            Sample::Failed => {
-                self.failed(place, now);
+            Sample::Failed | Sample::Silent => {
+                let times = if sample == Sample::Silent { 2 } else { 1 };
+                self.failed(place, times, now);
                 let news = news(self.seen(place, now));
                 news.tally.bad += 1.0;
-                news.broken = news.broken.saturating_add(1);
+                news.broken = news.broken.saturating_add(times);
             }
             Sample::Busy { wait_ms } => {
                 let until = self.cool(place, wait_ms, false, now);
@@ -177,15 +252,20 @@ impl Board {
         seen.tally.add(times, 0.0, RELIABILITY_HALF_LIFE_MS, now);
     }
 
-    fn failed(&mut self, place: &Place<'_>, now: Millis) {
+    fn failed(&mut self, place: &Place<'_>, times: u64, now: Millis) {
         let (nonce, key) = (self.nonce, place.offer_key());
-        let provider = self.providers.entry(place.provider_key()).or_default();
-        provider.on_failed(key, OPEN_PROVIDER_AFTER, true, nonce ^ place.provider_key(), now);
-        let seen = self.seen(place, now);
-        seen.tally.add(0.0, 1.0, RELIABILITY_HALF_LIFE_MS, now);
-        if seen.breaker.on_failed(key, OPEN_AFTER, false, nonce ^ key, now) == Change::Opened {
-            seen.changed_at = now;
+        self.seen(place, now).breaker.was_silent(times > 1);
+        for _ in 0..times {
+            let provider = self.providers.entry(place.provider_key()).or_default();
+            provider.on_failed(key, OPEN_PROVIDER_AFTER, true, nonce ^ place.provider_key(), now);
+            let seen = self.seen(place, now);
+            if seen.breaker.on_failed(key, OPEN_AFTER, false, nonce ^ key, now) == Change::Opened {
+                seen.changed_at = now;
+                // One failure opens it once, however often it counts.
+                break;
+            }
         }
+        self.seen(place, now).tally.add(0.0, 1.0, RELIABILITY_HALF_LIFE_MS, now);
     }
 
     fn cool(&mut self, place: &Place<'_>, wait_ms: Option<u64>, is_refused: bool, now: Millis) -> Millis {
@@ -212,10 +292,12 @@ impl Board {
             return Score { standing: standing(Phase::Closed, provider, cooling), ..Score::UNKNOWN };
         };
         let told = seen.told.as_deref().filter(|told| now.since(told.tally.at) < TOLD_MS);
-        let standing = standing(seen.breaker.phase(now), provider, cooling);
+        let standing = match standing(seen.breaker.phase(now), provider, cooling) {
+            Standing::Trial(_) if seen.breaker.is_silent() => Standing::Trial(SILENT_TRIAL_SHARE),
+            Standing::Flowing | Standing::Ramping(_) if seen.is_silent(now) => Standing::Silent,
+            standing => standing,
+        };
         let mut tally = seen.tally.faded(RELIABILITY_HALF_LIFE_MS, now);
-        let mut latency = seen.latency.faded(SPEED_HALF_LIFE_MS, now);
-        let mut pace = seen.pace.faded(SPEED_HALF_LIFE_MS, now);
         if let Some(told) = told {
             let other = told.tally.faded(RELIABILITY_HALF_LIFE_MS, now);
             if told.tally.at > seen.changed_at {
@@ -223,19 +305,15 @@ impl Board {
                 tally.good += other.good * weight;
                 tally.bad += other.bad * weight;
             }
-            let others = |own: Moments, told: Moments| {
-                let told = told.faded(SPEED_HALF_LIFE_MS, now);
-                own.plus(told, share_of(TOLD_WEIGHT, told.n))
-            };
-            latency = others(latency, told.latency);
-            pace = others(pace, told.pace);
         }
-        if standing == Standing::Trial {
+        if matches!(standing, Standing::Trial(_)) {
             tally = Tally::default();
         }
         let weight = tally.good + tally.bad + PRIOR_WEIGHT;
         let reliability = (tally.good + PRIOR_WEIGHT * PRIOR_RELIABILITY) / weight;
-        Score { reliability, weight, latency: latency.spread(), pace: pace.spread(), standing }
+        let latency = seen.latency.spread(told.map(|told| &told.latency), now);
+        let pace = seen.pace.spread(told.map(|told| &told.pace), now);
+        Score { reliability, weight, latency, pace, standing }
     }
 
     /// What is to be reported now, by shard; nothing while it is not worth a call.
@@ -244,14 +322,17 @@ impl Board {
             return Vec::new();
         }
         self.clock.on_report(now);
-        let mut shards: HashMap<u64, Vec<Entry>> = HashMap::new();
+        let mut told: Vec<Entry> = Vec::new();
         for seen in self.offers.values_mut() {
-            if let Some(mut news) = seen.news.take() {
-                news.provider = seen.provider.to_string();
-                news.upstream = seen.upstream.to_string();
-                shards.entry(shard(&seen.provider)).or_default().push(*news);
+            if let Some(news) = seen.news.take() {
+                let (provider, upstream) = (seen.provider.to_string(), seen.upstream.to_string());
+                told.push(Entry { provider, upstream, ..*news });
             }
         }
+        // In order, so that a simulation can be replayed.
+        told.sort_by(|a, b| (&a.provider, &a.upstream).cmp(&(&b.provider, &b.upstream)));
+        let mut shards: BTreeMap<u64, Vec<Entry>> = BTreeMap::new();
+        told.into_iter().for_each(|entry| shards.entry(shard(&entry.provider)).or_default().push(entry));
         shards.into_iter().collect()
     }
 
@@ -263,7 +344,7 @@ impl Board {
                 self.served(&place, entry.tally.good, now);
             }
             let in_row = entry.broken.min(u64::from(OPEN_PROVIDER_AFTER));
-            (0..in_row).for_each(|_| self.failed(&place, now));
+            (0..in_row).for_each(|_| self.failed(&place, 1, now));
             if entry.cool_until > now {
                 self.cool(&place, Some(entry.cool_until.since(now)), false, now);
             }
@@ -271,8 +352,8 @@ impl Board {
             #[allow(clippy::cast_precision_loss, reason = "at most ten")]
             let others = entry.tally.bad - in_row as f64;
             seen.tally.add(0.0, others.max(0.0), RELIABILITY_HALF_LIFE_MS, now);
-            seen.latency.add(entry.latency, SPEED_HALF_LIFE_MS, now);
-            seen.pace.add(entry.pace, SPEED_HALF_LIFE_MS, now);
+            seen.latency.add(entry.latency, now);
+            seen.pace.add(entry.pace, now);
         }
     }
 
@@ -282,8 +363,8 @@ impl Board {
             provider: seen.provider.to_string(),
             upstream: seen.upstream.to_string(),
             tally: seen.tally.faded(RELIABILITY_HALF_LIFE_MS, now),
-            latency: seen.latency.faded(SPEED_HALF_LIFE_MS, now),
-            pace: seen.pace.faded(SPEED_HALF_LIFE_MS, now),
+            latency: seen.latency.told(now),
+            pace: seen.pace.told(now),
             broken: match seen.breaker.phase(now) {
                 Phase::Open(until) => until.0,
                 Phase::Closed | Phase::Ramping(_) | Phase::HalfOpen => 0,
@@ -361,7 +442,7 @@ fn standing(offer: Phase, provider: Phase, cooling: Option<&Cooling>) -> Standin
         (Phase::Open(until), _, _) | (_, Phase::Open(until), _) => Standing::Broken(until),
         (_, _, Some(cooling)) if cooling.is_refused => Standing::Broken(cooling.until),
         (_, _, Some(cooling)) => Standing::Cooling(cooling.until),
-        (Phase::HalfOpen, _, _) | (_, Phase::HalfOpen, _) => Standing::Trial,
+        (Phase::HalfOpen, _, _) | (_, Phase::HalfOpen, _) => Standing::Trial(TRIAL_SHARE),
         (Phase::Ramping(a), Phase::Ramping(b), _) => Standing::Ramping(a.min(b)),
         (Phase::Ramping(share), Phase::Closed, _) | (Phase::Closed, Phase::Ramping(share), _) => {
             Standing::Ramping(share)

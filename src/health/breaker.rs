@@ -3,11 +3,11 @@
 //! ```text
 //! closed ──5 failures in a row, or 6 of 10 lately──▶ open ──its time is over──▶ half-open ──sent──▶ (open for others)
 //!   ▲                                                 ▲                             │
-//!   └──10 s without two failures── ramping ◀──served──┼─────────────────────────────┤
+//!   └──2 s without two failures── ramping ◀──served──┼─────────────────────────────┤
 //!                                     └──two failures─┴──────────failed─────────────┘
 //! ```
 //!
-//! Each opening doubles the time of the next, 5 s up to 30 s, until the breaker has stayed closed for a while. The
+//! Each opening doubles the time of the next, 2 s up to 6 s (12 s where it was silent: such a trial costs more), until the breaker has stayed closed for a while. The
 //! times are stretched by up to a quarter, by isolate, so that not all of them try at once. Open never means refused:
 //! the ranking puts the offer last, and one that serves as the last resort is believed.
 
@@ -26,19 +26,19 @@ const RATE_SHARE: f64 = 0.6;
 /// What "of late" means: counts halve in this time, in milliseconds.
 const RATE_HALF_LIFE_MS: f64 = 10_000.0;
 /// How long it stays open at first, in milliseconds.
-pub const OPEN_MS: u64 = 5_000;
-/// Longest time open, in milliseconds.
-pub const OPEN_MS_MAX: u64 = 30_000;
+pub const OPEN_MS: u64 = 2_000;
+/// Longest time open, in milliseconds. Twice that where it said nothing.
+pub const OPEN_MS_MAX: u64 = 6_000;
 /// An unanswered trial blocks the next one for this long, in milliseconds.
 const TRIAL_MS: u64 = 10_000;
 /// How long traffic comes back, in milliseconds.
-pub const RAMP_MS: u64 = 10_000;
+pub const RAMP_MS: u64 = 2_000;
 /// Share of requests that may go to an offer at the start of its ramp.
 const RAMP_SHARE: f64 = 0.1;
 /// Failures in a row that end a ramp.
 const RAMP_FAILURES: u32 = 2;
 /// Closed for this long, the breaker forgets how often it opened, in milliseconds.
-const FORGET_MS: u64 = 180_000;
+const FORGET_MS: u64 = 30_000;
 
 /// What traffic may do.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,6 +89,7 @@ pub struct Breaker {
     is_mixed: bool,
     lately: Tally,
     openings: u32,
+    is_silent: bool,
     closed_at: Millis,
 }
 
@@ -111,6 +112,16 @@ impl Breaker {
     /// How often it opened, as far as it remembers.
     pub fn openings(&self) -> u32 {
         self.openings
+    }
+
+    /// Whether it said nothing rather than failed when it opened: then a trial costs its request much time.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent
+    }
+
+    /// The last failure was silence, or was not.
+    pub fn was_silent(&mut self, is_silent: bool) {
+        self.is_silent = is_silent;
     }
 
     /// A request was sent. In half-open this is the trial, and the others wait for its end.
@@ -168,9 +179,13 @@ impl Breaker {
         }
         self.openings = self.openings.saturating_add(1);
         let doublings = self.openings.saturating_sub(1).min(8);
-        let open_ms = (OPEN_MS << doublings).min(OPEN_MS_MAX);
+        let open_ms = (OPEN_MS << doublings).min(self.open_ms_max());
         self.state = State::Open { until: now.plus(stretched(open_ms, nonce ^ u64::from(self.openings))) };
         Change::Opened
+    }
+
+    fn open_ms_max(&self) -> u64 {
+        if self.is_silent { 2 * OPEN_MS_MAX } else { OPEN_MS_MAX }
     }
 
     /// Somebody else saw it open until then: be open too, a little longer by isolate.
@@ -178,7 +193,7 @@ impl Breaker {
         let left_ms = until.since(now);
         if left_ms > 0 && matches!(self.state, State::Closed | State::Ramping { .. }) {
             self.openings = self.openings.max(1);
-            self.state = State::Open { until: now.plus(stretched(left_ms.min(OPEN_MS_MAX), nonce)) };
+            self.state = State::Open { until: now.plus(stretched(left_ms.min(2 * OPEN_MS_MAX), nonce)) };
         }
     }
 

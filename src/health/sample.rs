@@ -77,8 +77,10 @@ pub enum Sample {
         /// Milliseconds.
         ms: u64,
     },
-    /// It is broken, unreachable or too slow, before or after the first content.
+    /// It is broken or unreachable, before or after the first content.
     Failed,
+    /// It said nothing in time. Counts twice for the breaker: whoever waits for silence hears of it late.
+    Silent,
     /// It asked to be left alone.
     Busy {
         /// For this long, in milliseconds, where it said so.

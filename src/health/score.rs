@@ -49,8 +49,11 @@ pub enum Standing {
     Flowing,
     /// Come back: this share of requests.
     Ramping(f64),
-    /// Send one trial, as if the offer were new.
-    Trial,
+    /// Send one trial, as if the offer were new: out of this share of requests, so that where there are few not each of
+    /// them is one.
+    Trial(f64),
+    /// Go last: requests to it are waiting for longer than it ever takes, and nothing has come since.
+    Silent,
     /// Go last until then: the provider asked for it.
     Cooling(Millis),
     /// Go last until then: its breaker is open, or it refuses the credential.
@@ -63,7 +66,8 @@ impl Standing {
         match self {
             Standing::Flowing => "closed",
             Standing::Ramping(_) => "ramping",
-            Standing::Trial => "half_open",
+            Standing::Trial(_) => "half_open",
+            Standing::Silent => "silent",
             Standing::Cooling(_) => "cooling",
             Standing::Broken(_) => "open",
         }
@@ -73,7 +77,7 @@ impl Standing {
     pub const fn until(self) -> Option<Millis> {
         match self {
             Standing::Cooling(until) | Standing::Broken(until) => Some(until),
-            Standing::Flowing | Standing::Ramping(_) | Standing::Trial => None,
+            Standing::Flowing | Standing::Ramping(_) | Standing::Trial(_) | Standing::Silent => None,
         }
     }
 }

@@ -54,7 +54,7 @@ pub struct Moments {
 /// Samples that the assumed spread weighs like.
 const SPREAD_WEIGHT: f64 = 3.0;
 /// Assumed standard deviation of a logarithm before there are samples.
-const SPREAD: f64 = 0.45;
+pub const SPREAD: f64 = 0.45;
 
 impl Moments {
     /// One logarithm.
@@ -66,24 +66,25 @@ impl Moments {
     #[must_use]
     pub fn faded(self, half_life_ms: f64, now: Millis) -> Moments {
         let left = share_left(now.since(self.at), half_life_ms);
-        Moments { n: self.n * left, sum: self.sum * left, squares: self.squares * left, at: self.at.max(now) }
+        Moments { at: self.at.max(now), ..self.scaled(left) }
     }
 
     /// Adds those of `now`.
     pub fn add(&mut self, other: Moments, half_life_ms: f64, now: Millis) {
         let faded = self.faded(half_life_ms, now);
-        *self = faded.plus(other, 1.0);
+        *self = faded.plus(other);
     }
 
-    /// Both together, the other at `weight`.
+    /// Both together.
     #[must_use]
-    pub fn plus(self, other: Moments, weight: f64) -> Moments {
-        Moments {
-            n: self.n + other.n * weight,
-            sum: self.sum + other.sum * weight,
-            squares: self.squares + other.squares * weight,
-            at: self.at,
-        }
+    pub fn plus(self, other: Moments) -> Moments {
+        Moments { n: self.n + other.n, sum: self.sum + other.sum, squares: self.squares + other.squares, at: self.at }
+    }
+
+    /// The same at a share of its weight.
+    #[must_use]
+    pub fn scaled(self, share: f64) -> Moments {
+        Moments { n: self.n * share, sum: self.sum * share, squares: self.squares * share, at: self.at }
     }
 
     /// Mean and standard deviation of the logarithm; `None` while next to nothing is left of the samples.

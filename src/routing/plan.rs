@@ -5,7 +5,7 @@ use std::rc::Rc;
 use serde_json::json;
 
 use crate::attempt::machine::Seat;
-use crate::attempt::timeouts::{first_byte_max_ms, hedge_ms};
+use crate::attempt::timeouts::{first_byte_max_ms, hedge_ms, late_ms};
 use crate::catalog::{ModelEntry, Offer, Provider, Situation, Suffix};
 use crate::error::{Code, Failure};
 use crate::health::board::Board;
@@ -14,7 +14,7 @@ use crate::health::score::{Score, Standing, prompt_factor};
 use crate::ledger::bound::{Bound, bound};
 use crate::routing::expect::{Expected, OUTPUT_TOKENS_LIKELY, has_cache, price_nanos};
 use crate::routing::filter::{Conditions, Removed, Rule, check};
-use crate::routing::rank::{Ask, Facts, Ranked, rank};
+use crate::routing::rank::{Ask, Facts, Ranked, Tier, rank};
 use crate::routing::sticky::{Conversation, Warm};
 use crate::text::request::{Mode, ProviderPreferences};
 
@@ -79,6 +79,8 @@ pub struct Plan {
     pub removed: Vec<Removed>,
     /// The mode it was ranked in.
     pub mode: Mode,
+    /// Whether the answer comes as a stream.
+    pub is_stream: bool,
     /// Where the draws came from: the conversation where there is one, else the request.
     pub seed: u64,
 }
@@ -86,10 +88,20 @@ pub struct Plan {
 impl Plan {
     /// What the attempts need to know of each candidate.
     pub fn seats(&self) -> Vec<Seat> {
+        let p95_ms = |candidate: &Candidate| candidate.facts.score.first_byte_p95_ms(candidate.facts.prompt_tokens);
+        let soonest_ms = self.candidates.iter().filter(|c| c.ranked.tier == Tier::First).filter_map(p95_ms).min();
         let seat = |candidate: &Candidate| {
-            let p95_ms = candidate.facts.score.first_byte_p95_ms(candidate.facts.prompt_tokens);
-            let is_trial = candidate.facts.score.standing == Standing::Trial;
-            Seat { first_byte_max_ms: first_byte_max_ms(p95_ms, is_trial), hedge_ms: hedge_ms(p95_ms) }
+            // What comes whole takes as long as its output is; nothing is known of that beforehand.
+            if !self.is_stream {
+                return Seat::default();
+            }
+            let p95_ms = p95_ms(candidate);
+            let trial = matches!(candidate.facts.score.standing, Standing::Trial(_)).then_some(p95_ms);
+            Seat {
+                first_byte_max_ms: first_byte_max_ms(soonest_ms, trial),
+                hedge_ms: hedge_ms(p95_ms),
+                late_ms: late_ms(p95_ms),
+            }
         };
         self.candidates.iter().map(seat).collect()
     }
@@ -151,7 +163,7 @@ pub fn plan(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'
         let facts = *facts.get(ranked.index)?;
         Some(Candidate { entry: Rc::clone(entry), offer: *offer, bound: *bound, facts, ranked })
     });
-    Plan { candidates: candidates.collect(), removed, mode, seed }
+    Plan { candidates: candidates.collect(), removed, mode, is_stream: request.stream, seed }
 }
 
 /// Whether it is known that the offer misses what the request would like: that moves it back, not out.

@@ -1,15 +1,17 @@
 //! The formula that orders candidates.
 //!
 //! ```text
-//! score = reliability^8 × (cheapest / price)^p × (soonest / latency)^l × (quickest / pace)^t × chance
+//! score = reliability^r × (cheapest / price)^p × (soonest / latency)^l × (quickest / pace)^t × chance
 //! ```
 //!
-//! | mode | p | l | t |
-//! |---|---|---|---|
-//! | balanced | 1 | 0.5 | 0.25 |
-//! | price | 8 | 0.1 | 0.05 |
-//! | latency | 0.05 | 4 | 0.1 |
-//! | throughput | 0.05 | 0.1 | 4 |
+//! | mode | r | p | l | t |
+//! |---|---|---|---|---|
+//! | balanced | 12 | 1 | 0.5 | 0.25 |
+//! | price | 6 | 8 | 0.1 | 0.05 |
+//! | latency | 12 | 0.05 | 4 | 0.1 |
+//! | throughput | 12 | 0.05 | 0.1 | 4 |
+//!
+//! A failed attempt costs time and no money, so `price` bears more of them.
 //!
 //! - *reliability*: share of attempts that served, faded, with a prior of four attempts at 99 %.
 //! - *price*: expected price of this very request, with the part of its prompt that the offer has in its cache.
@@ -28,7 +30,7 @@
 
 use crate::health::sample::{mix, unit};
 use crate::health::score::{Score, Standing, prompt_factor};
-use crate::health::tally::Spread;
+use crate::health::tally::{SPREAD, Spread};
 use crate::text::request::Mode;
 
 /// One candidate's facts.
@@ -94,7 +96,7 @@ impl Factors {
 pub enum Tier {
     /// By its score.
     First,
-    /// The provider asked to be left alone.
+    /// The provider asked to be left alone, or is silent, or comes back and had its share.
     Cooling,
     /// Its breaker is open, or it refuses the credential.
     Broken,
@@ -122,39 +124,47 @@ pub struct Ranked {
     pub factors: Factors,
 }
 
-/// Weight of reliability in every mode.
-const RELIABILITY: f64 = 8.0;
 /// Weight of chance.
 const CHANCE: f64 = 0.04;
+/// Samples that the median of the others weighs like.
+const UNKNOWN_WEIGHT: f64 = 0.5;
 /// Deviations above the mean of latency and pace.
 const DEVIATIONS: f64 = 1.0;
 /// Lowest reliability that is told apart.
 const RELIABILITY_MIN: f64 = 0.01;
 
-/// Weights of price, latency and pace.
-const fn weights(mode: Mode) -> (f64, f64, f64) {
+/// How much each factor weighs.
+struct Weights {
+    reliability: f64,
+    price: f64,
+    latency: f64,
+    pace: f64,
+}
+
+const fn weights(mode: Mode) -> Weights {
     match mode {
-        Mode::Balanced => (1.0, 0.5, 0.25),
-        Mode::Price => (8.0, 0.1, 0.05),
-        Mode::Latency => (0.05, 4.0, 0.1),
-        Mode::Throughput => (0.05, 0.1, 4.0),
+        Mode::Balanced => Weights { reliability: 12.0, price: 1.0, latency: 0.5, pace: 0.25 },
+        Mode::Price => Weights { reliability: 6.0, price: 8.0, latency: 0.1, pace: 0.05 },
+        Mode::Latency => Weights { reliability: 12.0, price: 0.05, latency: 4.0, pace: 0.1 },
+        Mode::Throughput => Weights { reliability: 12.0, price: 0.05, latency: 0.1, pace: 4.0 },
     }
 }
 
 /// The candidates, best first.
 pub fn rank(facts: &[Facts], ask: &Ask) -> Vec<Ranked> {
-    let (by_price, by_latency, by_pace) = match (ask.is_stream, weights(ask.mode)) {
-        (true, weights) => weights,
-        (false, (price, latency, pace)) => (price, 0.0, latency + pace),
-    };
+    let mut by = weights(ask.mode);
+    if !ask.is_stream {
+        by = Weights { latency: 0.0, pace: by.latency + by.pace, ..by };
+    }
     let draws: Vec<Draws> = facts.iter().map(|facts| Draws::new(ask.seed, facts.key)).collect();
-    let latency = |f: &Facts, draws: &Draws| {
-        let uncached = prompt_factor(f.prompt_tokens.saturating_sub(f.cached_tokens)).ln();
-        f.score.latency.map(|spread| drawn(&spread, draws.latency) + uncached)
+    let of = |spread: fn(&Score) -> Option<Spread>, draw: fn(&Draws) -> f64| {
+        estimates(&facts.iter().zip(&draws).map(|(f, d)| (spread(&f.score), draw(d))).collect::<Vec<_>>())
     };
-    let pace = |f: &Facts, draws: &Draws| f.score.pace.map(|spread| drawn(&spread, draws.pace));
-    let latencies = filled(facts.iter().zip(&draws).map(|(f, d)| latency(f, d)).collect());
-    let paces = filled(facts.iter().zip(&draws).map(|(f, d)| pace(f, d)).collect());
+    let mut latencies = of(|score| score.latency, |draws| draws.latency);
+    for (latency, f) in latencies.iter_mut().zip(facts) {
+        *latency += prompt_factor(f.prompt_tokens.saturating_sub(f.cached_tokens)).ln();
+    }
+    let paces = of(|score| score.pace, |draws| draws.pace);
     let prices: Vec<f64> = facts.iter().map(|f| ln_price(f.price_nanos)).collect();
     let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
     let (cheapest, soonest, quickest) = (least(&prices), least(&latencies), least(&paces));
@@ -165,10 +175,10 @@ pub fn rank(facts: &[Facts], ask: &Ask) -> Vec<Ranked> {
         .enumerate()
         .map(|(index, ((f, draws), (price, (latency, pace))))| {
             let factors = Factors {
-                reliability: RELIABILITY * drawn_reliability(&f.score, draws.reliability).ln(),
-                price: by_price * (cheapest - price),
-                latency: by_latency * (soonest - latency),
-                pace: by_pace * (quickest - pace),
+                reliability: by.reliability * drawn_reliability(&f.score, draws.reliability).ln(),
+                price: by.price * (cheapest - price),
+                latency: by.latency * (soonest - latency),
+                pace: by.pace * (quickest - pace),
                 chance: CHANCE * draws.chance,
             };
             Ranked { index, tier: tier(&f.score, draws), factors }
@@ -186,30 +196,32 @@ pub fn rank(facts: &[Facts], ask: &Ask) -> Vec<Ranked> {
 
 fn tier(score: &Score, draws: &Draws) -> Tier {
     match score.standing {
-        Standing::Flowing | Standing::Trial => Tier::First,
-        Standing::Ramping(share) if draws.ramp < share => Tier::First,
-        Standing::Ramping(_) | Standing::Cooling(_) => Tier::Cooling,
-        Standing::Broken(_) => Tier::Broken,
+        Standing::Flowing => Tier::First,
+        Standing::Ramping(share) | Standing::Trial(share) if draws.ramp < share => Tier::First,
+        Standing::Ramping(_) | Standing::Silent | Standing::Cooling(_) => Tier::Cooling,
+        Standing::Trial(_) | Standing::Broken(_) => Tier::Broken,
     }
 }
 
-/// Mean plus deviations, moved within the uncertainty of the mean.
-fn drawn(spread: &Spread, draw: f64) -> f64 {
-    spread.mean + spread.deviation * (DEVIATIONS + draw / (spread.n + 1.0).sqrt())
+/// Each value as mean plus deviations, drawn from its uncertainty. What is unknown is the median of the others, and what
+/// is hardly known is close to it.
+fn estimates(values: &[(Option<Spread>, f64)]) -> Vec<f64> {
+    let of = |spread: &Spread| spread.mean + DEVIATIONS * spread.deviation;
+    let mut known: Vec<f64> = values.iter().filter_map(|(spread, _)| spread.as_ref().map(of)).collect();
+    known.sort_by(f64::total_cmp);
+    let median = known.get(known.len() / 2).copied().unwrap_or(0.0);
+    let estimate = |(spread, draw): &(Option<Spread>, f64)| {
+        let spread = spread.unwrap_or(Spread { mean: median, deviation: SPREAD, n: 0.0 });
+        let blended = (of(&spread) * spread.n + median * UNKNOWN_WEIGHT) / (spread.n + UNKNOWN_WEIGHT);
+        blended + spread.deviation * draw / (spread.n + 1.0).sqrt()
+    };
+    values.iter().map(estimate).collect()
 }
 
 fn drawn_reliability(score: &Score, draw: f64) -> f64 {
     let r = score.reliability;
     let deviation = (r * (1.0 - r) / (score.weight + 1.0)).max(0.0).sqrt();
     (r + draw * deviation).clamp(RELIABILITY_MIN, 1.0)
-}
-
-/// Unknown values become the median of the known ones; all alike where none is known.
-fn filled(values: Vec<Option<f64>>) -> Vec<f64> {
-    let mut known: Vec<f64> = values.iter().filter_map(|value| *value).collect();
-    known.sort_by(f64::total_cmp);
-    let median = known.get(known.len() / 2).copied().unwrap_or(0.0);
-    values.into_iter().map(|value| value.unwrap_or(median)).collect()
 }
 
 /// A free offer counts as a nano-dollar, so that ratios stay finite.

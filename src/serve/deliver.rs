@@ -13,7 +13,7 @@ use crate::attempt::classify::{self, Breakage, Class, Verdict};
 use crate::attempt::machine::{Failed, Machine, Step};
 use crate::catalog::Situation;
 use crate::dialect::chat::GATEWAY_FIELDS;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::family::{fault, openai_chat, wait};
 use crate::health::sample::{Place, Sample};
 use crate::ledger::charge::{Receipt, receipt};
@@ -371,7 +371,7 @@ async fn attempts<P: Ports>(
             dispatched.set(Some(began));
         }
         let health = Place::new(&provider.id, &offer.upstream);
-        ports.board().borrow_mut().on_sent(&health, began);
+        let ticket = ports.board().borrow_mut().on_sent(&health, machine.borrow().late_ms(place), began);
         let body = openai_chat::request(&generation.request, &offer.upstream, &provider.quirks, GATEWAY_FIELDS, limit);
         let call = Call {
             url: format!("{}{}", provider.base_url, openai_chat::PATH),
@@ -389,6 +389,7 @@ async fn attempts<P: Ports>(
             }
         };
         let now = ports.now();
+        ports.board().borrow_mut().on_ended(&health, ticket);
         match result {
             Ok((status, what)) => {
                 let served = Sample::Served {
@@ -424,6 +425,7 @@ fn sample<P: Ports>(ports: &P, candidate: &Candidate, verdict: &Verdict, wait_ms
         Class::Request => return,
         Class::Credential => Sample::Refused,
         Class::Busy => Sample::Busy { wait_ms },
+        Class::Fault if verdict.code == Code::ProviderTimeout => Sample::Silent,
         Class::Fault => Sample::Failed,
     };
     ports.board().borrow_mut().on_sample(&Place::new(&provider.id, &offer.upstream), sample, now);

@@ -58,7 +58,7 @@ struct Flight {
 enum Event {
     Arrives(u64),
     Goes(Box<Flight>),
-    Ends { flight: Box<Flight>, offer: usize, began_ms: u64, result: Ended },
+    Ends { flight: Box<Flight>, offer: usize, ticket: u64, began_ms: u64, result: Ended },
     Finished { isolate: usize, offer: usize, output: u64, ms: u64 },
 }
 
@@ -109,7 +109,8 @@ pub fn run(trace: &Trace, policy: &mut dyn Policy, seed: u64) -> Run {
                 let prompt = (600.0 * (0.8 * luck.normal()).exp()) as u64 + 20;
                 let output = (300.0 * (0.5 * luck.normal()).exp()) as u64 + 5;
                 let isolate = luck.below(ISOLATES);
-                let turn = Turn { id: luck.bits(), isolate, prompt, now_ms, providers: &trace.providers, loads: &loads };
+                let turn =
+                    Turn { id: luck.bits(), isolate, prompt, now_ms, providers: &trace.providers, loads: &loads };
                 let (order, seats) = policy.order(&turn).into_iter().unzip();
                 let machine = Machine::new(seats, PATIENCE, Millis(now_ms));
                 let flight = Flight { id, isolate, arrived_ms: now_ms, prompt, output, order, machine };
@@ -128,32 +129,42 @@ pub fn run(trace: &Trace, policy: &mut dyn Policy, seed: u64) -> Run {
                 Step::Send { candidate, wait_ms } => {
                     let offer = flight.order[candidate];
                     let luck = Chance::of(&[seed, 2, flight.id, offer as u64, flight.machine.attempts() as u64]);
-                    policy.sent(flight.isolate, offer, now_ms);
+                    let ticket = policy.sent(flight.isolate, offer, flight.machine.late_ms(candidate), now_ms);
                     run.sent.push(Sent { at_ms: now_ms, isolate: flight.isolate, offer, failed_at_ms: None });
                     let load = &mut loads[offer];
                     let outcome = trace.providers[offer].attempt(load, flight.prompt, flight.output, luck, now_ms);
                     let (after_ms, result) = match outcome {
-                        Outcome::Served { first_ms, .. } if first_ms > wait_ms => (wait_ms, Ended::Failed(Failure::Silence)),
+                        Outcome::Served { first_ms, .. } if first_ms > wait_ms => {
+                            (wait_ms, Ended::Failed(Failure::Silence))
+                        }
                         Outcome::Served { first_ms, rest_ms } => (first_ms, Ended::Served { first_ms, rest_ms }),
-                        Outcome::Failed { after_ms, .. } if after_ms > wait_ms => (wait_ms, Ended::Failed(Failure::Silence)),
+                        Outcome::Failed { after_ms, .. } if after_ms > wait_ms => {
+                            (wait_ms, Ended::Failed(Failure::Silence))
+                        }
                         Outcome::Failed { after_ms, failure } => (after_ms, Ended::Failed(failure)),
                         Outcome::Busy { after_ms, wait_ms } => (after_ms, Ended::Busy(wait_ms)),
                     };
-                    agenda.at(now_ms + after_ms, Event::Ends { flight, offer, began_ms: now_ms, result });
+                    agenda.at(now_ms + after_ms, Event::Ends { flight, offer, ticket, began_ms: now_ms, result });
                 }
             },
-            Event::Ends { mut flight, offer, began_ms, result } => {
+            Event::Ends { mut flight, offer, ticket, began_ms, result } => {
+                policy.ended(flight.isolate, offer, ticket);
                 let (began, now, isolate) = (Millis(began_ms), Millis(now_ms), flight.isolate);
                 let sample = match result {
                     Ended::Served { first_ms, .. } => {
                         Sample::Served { first_byte_ms: Some(first_ms), prompt_tokens: flight.prompt }
                     }
+                    Ended::Failed(Failure::Silence) => Sample::Silent,
                     Ended::Failed(_) => Sample::Failed,
                     Ended::Busy(wait_ms) => Sample::Busy { wait_ms: Some(wait_ms) },
                 };
                 policy.sample(isolate, offer, sample, now_ms);
                 let Ended::Served { rest_ms, .. } = result else {
-                    let sent = run.sent.iter_mut().rev().find(|s| s.at_ms == began_ms && s.isolate == isolate && s.offer == offer);
+                    let sent = run
+                        .sent
+                        .iter_mut()
+                        .rev()
+                        .find(|s| s.at_ms == began_ms && s.isolate == isolate && s.offer == offer);
                     sent.unwrap().failed_at_ms = Some(now_ms);
                     flight.machine.on_failed(failed(result, began), now);
                     agenda.at(now_ms, Event::Goes(flight));
@@ -190,5 +201,14 @@ fn failed(result: Ended, began: Millis) -> Failed {
         Ended::Busy(wait_ms) => told(429, Some(wait_ms)),
         Ended::Served { .. } => unreachable!("served is not failed"),
     };
-    Failed { provider: String::new(), upstream: String::new(), status, verdict, broke, param: None, retry_after_ms, began }
+    Failed {
+        provider: String::new(),
+        upstream: String::new(),
+        status,
+        verdict,
+        broke,
+        param: None,
+        retry_after_ms,
+        began,
+    }
 }

@@ -35,7 +35,10 @@ pub struct Turn<'a> {
 pub trait Policy {
     /// Offers in order, with what is known of their times.
     fn order(&mut self, turn: &Turn<'_>) -> Vec<(usize, Seat)>;
-    fn sent(&mut self, _isolate: usize, _offer: usize, _now_ms: u64) {}
+    fn sent(&mut self, _isolate: usize, _offer: usize, _late_ms: Option<u64>, _now_ms: u64) -> u64 {
+        0
+    }
+    fn ended(&mut self, _isolate: usize, _offer: usize, _ticket: u64) {}
     fn sample(&mut self, _isolate: usize, _offer: usize, _sample: Sample, _now_ms: u64) {}
     /// Time passes: messages arrive.
     fn advance(&mut self, _now_ms: u64) {}
@@ -150,9 +153,14 @@ impl Policy for Ours {
         offers.zip(plan.seats()).collect()
     }
 
-    fn sent(&mut self, isolate: usize, offer: usize, now_ms: u64) {
+    fn sent(&mut self, isolate: usize, offer: usize, late_ms: Option<u64>, now_ms: u64) -> u64 {
         let place = self.place(offer);
-        self.boards[isolate].on_sent(&place, moment(now_ms));
+        self.boards[isolate].on_sent(&place, late_ms, moment(now_ms))
+    }
+
+    fn ended(&mut self, isolate: usize, offer: usize, ticket: u64) {
+        let place = self.place(offer);
+        self.boards[isolate].on_ended(&place, ticket);
     }
 
     fn sample(&mut self, isolate: usize, offer: usize, sample: Sample, now_ms: u64) {
@@ -241,7 +249,7 @@ impl Policy for PriceWeighted {
     }
 
     fn sample(&mut self, isolate: usize, offer: usize, sample: Sample, now_ms: u64) {
-        if matches!(sample, Sample::Failed | Sample::Busy { .. }) {
+        if matches!(sample, Sample::Failed | Sample::Silent | Sample::Busy { .. }) {
             self.failed_ms[isolate][offer] = Some(now_ms);
         }
     }
@@ -279,8 +287,9 @@ impl Policy for PeakEwma {
         plain(std::iter::once(best).chain(rest).collect())
     }
 
-    fn sent(&mut self, isolate: usize, offer: usize, _now_ms: u64) {
+    fn sent(&mut self, isolate: usize, offer: usize, _late_ms: Option<u64>, _now_ms: u64) -> u64 {
         self.seen[isolate][offer].2 += 1.0;
+        0
     }
 
     fn sample(&mut self, isolate: usize, offer: usize, sample: Sample, now_ms: u64) {
@@ -289,7 +298,7 @@ impl Policy for PeakEwma {
                 self.observe(isolate, offer, first_byte_ms.unwrap_or(0) as f64, now_ms);
             }
             // Failures have no latency; only the count of requests under way goes down.
-            Sample::Failed | Sample::Busy { .. } => self.observe(isolate, offer, 0.0, now_ms),
+            Sample::Failed | Sample::Silent | Sample::Busy { .. } => self.observe(isolate, offer, 0.0, now_ms),
             Sample::Paced { .. } | Sample::Refused => {}
         }
     }
@@ -313,7 +322,7 @@ impl Policy for Oracle {
                     Mode::Price => price,
                     Mode::Latency => p95,
                     Mode::Throughput => p.pace_ms,
-                    Mode::Balanced => price * p95.sqrt() * p.pace_ms.sqrt().sqrt(),
+                    Mode::Balanced => price * (p.first_ms.0 * truth.slow).sqrt() * p.pace_ms.sqrt().sqrt(),
                 };
                 (truth.error > 0.05 || truth.is_full, loss, offer)
             })

@@ -38,7 +38,7 @@ fn during(providers: &mut [Provider], names: &[&str], from_s: u64, to_s: u64, wh
 fn trace(name: &'static str, about: &'static str, change: impl Fn(&mut Vec<Provider>)) -> Trace {
     let mut providers = five();
     change(&mut providers);
-    Trace { name, about, providers, rate: 24.0, swing: 0.0, seconds: 600 }
+    Trace { name, about, providers, rate: 24.0, swing: 0.0, seconds: 1200 }
 }
 
 const BEST: &[&str] = &["cheap", "fast", "quick"];
@@ -66,10 +66,10 @@ pub fn standard() -> Vec<Trace> {
             during(p, BEST, 120, 180, What::Hangs(1.0));
         }),
         trace("flapping", "The best are down for 20 of every 60 seconds.", |p| {
-            during(p, BEST, 60, 540, What::Flaps { period_ms: 60_000, down: 0.34 });
+            during(p, BEST, 60, 1200, What::Flaps { period_ms: 60_000, down: 0.34 });
         }),
-        trace("slow death", "The best get slower for three minutes, until they say nothing, and come back.", |p| {
-            during(p, BEST, 120, 300, What::Dies(60.0));
+        trace("slow death", "The best get slower for six minutes, until they say nothing, and come back.", |p| {
+            during(p, BEST, 120, 480, What::Dies(60.0));
         }),
         trace("garbage", "The best answer at once with garbage for three minutes.", |p| {
             during(p, BEST, 120, 300, What::Garbage);

@@ -72,10 +72,19 @@ pub enum Failure {
 /// What one attempt comes to.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
-    Served { first_ms: u64, rest_ms: u64 },
+    Served {
+        first_ms: u64,
+        rest_ms: u64,
+    },
     /// After this long; silence lasts until somebody loses patience.
-    Failed { after_ms: u64, failure: Failure },
-    Busy { after_ms: u64, wait_ms: u64 },
+    Failed {
+        after_ms: u64,
+        failure: Failure,
+    },
+    Busy {
+        after_ms: u64,
+        wait_ms: u64,
+    },
 }
 
 /// What was sent to a provider lately.
@@ -161,7 +170,10 @@ impl Provider {
             return Outcome::Busy { after_ms: 20 + (30.0 * jitter) as u64, wait_ms: WINDOW_MS - now_ms % WINDOW_MS };
         }
         let first = self.first_ms.0 * (self.first_ms.1 * tail).exp() * truth.slow * (1.0 + prompt as f64 / 4000.0);
-        Outcome::Served { first_ms: first.max(1.0) as u64, rest_ms: (self.pace_ms * output as f64 * (0.9 + 0.2 * jitter)) as u64 }
+        Outcome::Served {
+            first_ms: first.max(1.0) as u64,
+            rest_ms: (self.pace_ms * output as f64 * (0.9 + 0.2 * jitter)) as u64,
+        }
     }
 
     pub fn cost(&self, prompt: u64, output: u64) -> f64 {

@@ -55,8 +55,8 @@ fn a_trial_is_one_request_with_the_trust_of_a_new_offer() {
     fail(&mut board, &A, 5, 0);
     let Standing::Broken(until) = board.score(&A, Millis(10)).standing else { panic!("broken") };
     let trial = board.score(&A, until);
-    assert_eq!((trial.standing, trial.reliability), (Standing::Trial, PRIOR_RELIABILITY));
-    board.on_sent(&A, until);
+    assert_eq!((trial.standing, trial.reliability), (Standing::Trial(TRIAL_SHARE), PRIOR_RELIABILITY));
+    board.on_sent(&A, None, until);
     assert!(is_broken(&board, &A, until.0), "the next request does not try as well");
     board.on_sample(&A, served(10), until.plus(50));
     assert!(matches!(board.score(&A, until.plus(50)).standing, Standing::Ramping(_)));
@@ -161,7 +161,7 @@ fn news_of_a_recovery_lets_the_others_try() {
     };
     object.merge(&[good], Millis(11_000));
     isolate.adopt(object.snapshot(Millis(11_500)), Millis(12_000));
-    assert_eq!(isolate.score(&A, Millis(12_000)).standing, Standing::Trial);
+    assert_eq!(isolate.score(&A, Millis(12_000)).standing, Standing::Trial(TRIAL_SHARE));
 }
 
 #[test]
@@ -173,4 +173,31 @@ fn the_number_of_offers_is_bounded() {
     }
     assert_eq!(board.views(Millis(0)).len(), OFFERS_MAX);
     assert_eq!(board.score(&Place::new("p", "m0"), Millis(9_999)).latency, None, "the oldest went");
+}
+
+#[test]
+fn an_offer_that_leaves_requests_waiting_is_silent_until_it_answers() {
+    let mut board = Board::default();
+    board.on_sample(&A, served(200), Millis(0));
+    let silent = |board: &Board, at: u64| board.score(&A, Millis(at)).standing == Standing::Silent;
+    let first = board.on_sent(&A, Some(1_000), Millis(100));
+    let second = board.on_sent(&A, Some(1_000), Millis(200));
+    assert!(!silent(&board, 1_199), "one may be late");
+    assert!(silent(&board, 1_200));
+    board.on_ended(&A, first);
+    assert!(!silent(&board, 1_300));
+    board.on_sent(&A, Some(1_000), Millis(300));
+    assert!(silent(&board, 1_300));
+    board.on_sample(&A, served(900), Millis(1_301));
+    assert!(!silent(&board, 1_302), "it answers somebody");
+    board.on_ended(&A, second);
+}
+
+#[test]
+fn three_silences_open_the_breaker() {
+    let mut board = Board::default();
+    (0..2).for_each(|i| board.on_sample(&A, Sample::Silent, Millis(i)));
+    assert!(!is_broken(&board, &A, 5));
+    board.on_sample(&A, Sample::Silent, Millis(5));
+    assert!(is_broken(&board, &A, 6));
 }
