@@ -1,15 +1,43 @@
 //! The attempts of one request up to the commit point: which candidate next, how long it may take, and what the client
 //! is told when everyone failed.
+//!
+//! What follows a failure, by its class:
+//!
+//! | class | next |
+//! |---|---|
+//! | request | nobody, or the next candidate where only this one cannot do it |
+//! | credential | the next candidate at once |
+//! | busy | the next candidate at once; when nobody is left and one asked for no more than a second, that one again |
+//! | fault: connection | the next candidate at once; when nobody is left, the last one once more: a connection kept too long is no outage |
+//! | fault: other | the next candidate at once |
 
 use serde_json::json;
 
 use crate::activity::row::AttemptRow;
-use crate::attempt::classify::{Class, Verdict};
+use crate::attempt::classify::{Breakage, Class, Verdict};
 use crate::error::{Blame, Code, Failure};
 use crate::time::Millis;
 
 /// The wait a client is told when nobody named one, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1_000;
+
+/// The longest wait that a busy candidate is given a second chance for, in milliseconds.
+const BUSY_WAIT_MS_MAX: u64 = 1_000;
+/// The least that a useful wait is shortened to, in milliseconds.
+const USEFUL_MS_MIN: u64 = 2_000;
+/// A connection that took longer than this to fail is not tried again, in milliseconds.
+const CONNECT_AGAIN_MS_MAX: u64 = 1_000;
+
+/// What is known of a candidate's times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seat {
+    /// The longest useful wait for its first content while others could answer, in milliseconds.
+    pub first_byte_max_ms: Option<u64>,
+    /// When a second attempt may join it, in milliseconds.
+    pub hedge_ms: Option<u64>,
+    /// From when on it is later than it ever is, in milliseconds; only a stream has a time by which to tell.
+    pub late_ms: Option<u64>,
+}
 
 /// How long and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +60,11 @@ pub enum Step {
         /// Its time, in milliseconds.
         wait_ms: u64,
     },
+    /// Wait, then ask again.
+    Wait {
+        /// For this long, in milliseconds.
+        ms: u64,
+    },
     /// Nobody is left.
     GiveUp,
 }
@@ -47,6 +80,8 @@ pub struct Failed {
     pub status: Option<u16>,
     /// What it means.
     pub verdict: Verdict,
+    /// How it broke, where it gave no answer.
+    pub broke: Option<Breakage>,
     /// The field it blames, where the client sent one of that name.
     pub param: Option<String>,
     /// The wait it asked for, in milliseconds.
@@ -58,8 +93,17 @@ pub struct Failed {
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
-    candidates: usize,
+    seats: Vec<Seat>,
     next: usize,
+    /// The candidate whose attempt is under way, whether it is to be sent again, and whether any was.
+    current: usize,
+    again: Option<usize>,
+    is_repeated: bool,
+    /// Who is busy for the shortest time, and until when; once.
+    busy: Option<(usize, Millis)>,
+    has_waited: bool,
+    /// Attempts that ended for want of an answer.
+    silences: u32,
     patience: Patience,
     arrived: Millis,
     rows: Vec<AttemptRow>,
@@ -70,11 +114,17 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// For a plan of that many candidates.
-    pub fn new(candidates: usize, patience: Patience, arrived: Millis) -> Machine {
+    /// For the candidates of a plan.
+    pub fn new(seats: Vec<Seat>, patience: Patience, arrived: Millis) -> Machine {
         Machine {
-            candidates,
+            seats,
             next: 0,
+            current: 0,
+            again: None,
+            is_repeated: false,
+            busy: None,
+            has_waited: false,
+            silences: 0,
             patience,
             arrived,
             rows: Vec::new(),
@@ -93,20 +143,73 @@ impl Machine {
     /// What to do now.
     pub fn next(&mut self, now: Millis) -> Step {
         let left_ms = self.deadline().since(now);
-        if self.ended || self.next >= self.candidates || self.rows.len() >= self.patience.attempts_max || left_ms == 0 {
+        if self.ended || self.rows.len() >= self.patience.attempts_max || left_ms == 0 {
             return Step::GiveUp;
+        }
+        if let Some(candidate) = self.again.take() {
+            self.is_repeated = true;
+            return self.send(candidate, left_ms);
+        }
+        if self.next < self.seats.len() {
+            let candidate = self.next;
+            self.next = self.next.saturating_add(1);
+            return self.send(candidate, left_ms);
+        }
+        match self.busy {
+            Some((_, until)) if now < until && !self.has_waited => {
+                self.has_waited = true;
+                Step::Wait { ms: until.since(now).min(left_ms) }
+            }
+            Some((candidate, until)) if now >= until && self.has_waited => {
+                self.busy = None;
+                self.is_repeated = true;
+                self.send(candidate, left_ms)
+            }
+            _ => Step::GiveUp,
+        }
+    }
+
+    /// The candidate that may join the attempt under way, where the request opted in to hedging: the next one.
+    pub fn hedge(&mut self, now: Millis) -> Option<(usize, u64)> {
+        let left_ms = self.deadline().since(now);
+        // The attempt under way will be a row too.
+        let is_full = self.rows.len().saturating_add(1) >= self.patience.attempts_max;
+        if self.ended || is_full || left_ms == 0 || self.next >= self.seats.len() {
+            return None;
         }
         let candidate = self.next;
         self.next = self.next.saturating_add(1);
-        let others = self.next < self.candidates && self.rows.len().saturating_add(1) < self.patience.attempts_max;
-        // While others could still answer, one attempt may take at most half of what is left.
-        let share_ms = if others { left_ms.div_ceil(2) } else { left_ms };
-        Step::Send { candidate, wait_ms: self.patience.first_byte_ms.min(share_ms) }
+        Some((candidate, left_ms.min(self.patience.first_byte_ms)))
+    }
+
+    /// When another attempt may join that of the candidate, in milliseconds after its start.
+    pub fn hedge_ms(&self, candidate: usize) -> Option<u64> {
+        self.seats.get(candidate)?.hedge_ms
+    }
+
+    /// From when on the candidate is later than it ever is, in milliseconds.
+    pub fn late_ms(&self, candidate: usize) -> Option<u64> {
+        self.seats.get(candidate)?.late_ms
+    }
+
+    fn send(&mut self, candidate: usize, left_ms: u64) -> Step {
+        self.current = candidate;
+        let others = self.next < self.seats.len() && self.rows.len().saturating_add(1) < self.patience.attempts_max;
+        let mut wait_ms = self.patience.first_byte_ms.min(left_ms);
+        // While others could still answer, one attempt may take at most half of what is left, and no longer than is
+        // useful.
+        if others {
+            let useful = self.seats.get(candidate).and_then(|seat| seat.first_byte_max_ms).unwrap_or(u64::MAX);
+            // Each silence leaves half the patience for the next.
+            let useful = (useful >> self.silences.min(8)).max(useful.min(USEFUL_MS_MIN));
+            wait_ms = wait_ms.min(left_ms.div_ceil(2)).min(useful);
+        }
+        Step::Send { candidate, wait_ms }
     }
 
     /// An attempt failed before its first content.
     pub fn on_failed(&mut self, failed: Failed, now: Millis) {
-        let Failed { provider, upstream, status, verdict, param, retry_after_ms, began } = failed;
+        let Failed { provider, upstream, status, verdict, broke, param, retry_after_ms, began } = failed;
         self.rows.push(AttemptRow {
             provider,
             upstream,
@@ -118,6 +221,18 @@ impl Machine {
             retry_after_ms,
         });
         self.ended = !verdict.next;
+        self.silences = self.silences.saturating_add(u32::from(broke == Some(Breakage::Timeout)));
+        let is_alone = self.next >= self.seats.len();
+        let is_quick = now.since(began) <= CONNECT_AGAIN_MS_MAX;
+        if broke == Some(Breakage::Connect) && is_alone && is_quick && !self.is_repeated {
+            self.again = Some(self.current);
+        }
+        if let Some(wait) = retry_after_ms.filter(|wait| verdict.class == Class::Busy && *wait <= BUSY_WAIT_MS_MAX) {
+            let until = now.plus(wait);
+            if self.busy.is_none_or(|(_, soonest)| until < soonest) {
+                self.busy = Some((self.current, until));
+            }
+        }
         self.all_busy &= verdict.class == Class::Busy;
         if let Some(wait) = retry_after_ms {
             self.shortest_wait_ms = Some(self.shortest_wait_ms.map_or(wait, |shortest| shortest.min(wait)));
@@ -190,7 +305,7 @@ impl Machine {
 }
 
 fn message(code: Code, attempts: usize) -> String {
-    let tried = if attempts == 1 { "the provider".to_owned() } else { format!("all {attempts} providers") };
+    let tried = if attempts == 1 { "the provider".to_owned() } else { "every provider that was asked".to_owned() };
     match code {
         Code::InvalidInput => "the provider refused the request as invalid".to_owned(),
         Code::ContextLengthExceeded => "the prompt is longer than the model's context".to_owned(),
@@ -211,6 +326,10 @@ mod tests {
 
     const PATIENCE: Patience = Patience { attempts_max: 3, first_byte_ms: 1000, total_ms: 4000 };
 
+    fn seats(count: usize) -> Vec<Seat> {
+        vec![Seat::default(); count]
+    }
+
     fn failed(status: u16, retry_after_ms: Option<u64>) -> Failed {
         let verdict = answer(status, &Fault::default());
         Failed {
@@ -218,6 +337,7 @@ mod tests {
             upstream: "u".into(),
             status: Some(status),
             verdict,
+            broke: None,
             param: None,
             retry_after_ms,
             began: Millis(0),
@@ -225,7 +345,7 @@ mod tests {
     }
 
     fn after(statuses: &[u16]) -> Failure {
-        let mut machine = Machine::new(9, Patience { attempts_max: 9, ..PATIENCE }, Millis(0));
+        let mut machine = Machine::new(seats(9), Patience { attempts_max: 9, ..PATIENCE }, Millis(0));
         for status in statuses {
             machine.next(Millis(0));
             machine.on_failed(failed(*status, None), Millis(0));
@@ -235,7 +355,7 @@ mod tests {
 
     #[test]
     fn one_after_the_other_until_nobody_is_left() {
-        let mut machine = Machine::new(2, PATIENCE, Millis(0));
+        let mut machine = Machine::new(seats(2), PATIENCE, Millis(0));
         assert_eq!(machine.next(Millis(0)), Step::Send { candidate: 0, wait_ms: 1000 });
         machine.on_failed(failed(500, None), Millis(10));
         assert_eq!(machine.next(Millis(10)), Step::Send { candidate: 1, wait_ms: 1000 });
@@ -246,13 +366,13 @@ mod tests {
 
     #[test]
     fn attempts_and_time_are_capped() {
-        let mut machine = Machine::new(9, PATIENCE, Millis(0));
+        let mut machine = Machine::new(seats(9), PATIENCE, Millis(0));
         for _ in 0..3 {
             assert!(matches!(machine.next(Millis(0)), Step::Send { .. }));
             machine.on_failed(failed(500, None), Millis(0));
         }
         assert_eq!(machine.next(Millis(0)), Step::GiveUp, "three attempts");
-        let mut machine = Machine::new(2, PATIENCE, Millis(0));
+        let mut machine = Machine::new(seats(2), PATIENCE, Millis(0));
         assert_eq!(machine.next(Millis(3000)), Step::Send { candidate: 0, wait_ms: 500 }, "half of what is left");
         assert_eq!(machine.next(Millis(3600)), Step::Send { candidate: 1, wait_ms: 400 }, "all of it for the last");
         assert_eq!(machine.next(Millis(4000)), Step::GiveUp);
@@ -260,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_clients_mistake_ends_it_at_once() {
-        let mut machine = Machine::new(3, PATIENCE, Millis(0));
+        let mut machine = Machine::new(seats(3), PATIENCE, Millis(0));
         machine.next(Millis(0));
         machine.on_failed(failed(400, None), Millis(0));
         assert_eq!(machine.next(Millis(0)), Step::GiveUp);
@@ -285,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_wait_is_the_smallest_anybody_asked_for() {
-        let mut machine = Machine::new(3, PATIENCE, Millis(0));
+        let mut machine = Machine::new(seats(3), PATIENCE, Millis(0));
         machine.on_failed(failed(429, Some(9000)), Millis(0));
         machine.on_failed(failed(429, Some(2000)), Millis(0));
         machine.on_failed(failed(429, None), Millis(0));
@@ -298,9 +418,69 @@ mod tests {
 
     #[test]
     fn a_refused_connection_is_unavailable() {
-        let mut machine = Machine::new(1, PATIENCE, Millis(0));
+        let mut machine = Machine::new(seats(1), PATIENCE, Millis(0));
         let verdict = breakage(Breakage::Connect);
         machine.on_failed(Failed { status: None, verdict, ..failed(500, None) }, Millis(0));
         assert_eq!(machine.failure().code, Code::ProviderUnavailable);
+    }
+
+    #[test]
+    fn a_connection_that_fails_at_once_is_tried_once_more() {
+        let connect = |began: u64| Failed {
+            status: None,
+            verdict: breakage(Breakage::Connect),
+            broke: Some(Breakage::Connect),
+            began: Millis(began),
+            ..failed(500, None)
+        };
+        let sent = |machine: &mut Machine, at: u64| match machine.next(Millis(at)) {
+            Step::Send { candidate, .. } => candidate,
+            step => panic!("{step:?}"),
+        };
+        let mut machine = Machine::new(seats(2), Patience { attempts_max: 9, ..PATIENCE }, Millis(0));
+        assert_eq!(sent(&mut machine, 0), 0);
+        machine.on_failed(connect(0), Millis(5));
+        assert_eq!(sent(&mut machine, 5), 1, "the next, where there is one");
+        machine.on_failed(connect(5), Millis(9));
+        assert_eq!(sent(&mut machine, 9), 1, "the last one once more");
+        machine.on_failed(connect(9), Millis(12));
+        assert_eq!(machine.next(Millis(12)), Step::GiveUp);
+        let mut machine = Machine::new(seats(1), Patience { attempts_max: 9, ..PATIENCE }, Millis(0));
+        assert_eq!(sent(&mut machine, 0), 0);
+        machine.on_failed(connect(0), Millis(CONNECT_AGAIN_MS_MAX + 1));
+        assert_eq!(machine.next(Millis(2_000)), Step::GiveUp, "it took long to fail");
+    }
+
+    #[test]
+    fn a_busy_sole_candidate_is_waited_for_once_and_not_for_long() {
+        let mut machine = Machine::new(seats(1), PATIENCE, Millis(0));
+        machine.next(Millis(0));
+        machine.on_failed(failed(429, Some(400)), Millis(10));
+        assert_eq!(machine.next(Millis(10)), Step::Wait { ms: 400 });
+        assert!(matches!(machine.next(Millis(410)), Step::Send { candidate: 0, .. }));
+        machine.on_failed(failed(429, Some(400)), Millis(420));
+        assert_eq!(machine.next(Millis(420)), Step::GiveUp);
+        let mut machine = Machine::new(seats(1), PATIENCE, Millis(0));
+        machine.next(Millis(0));
+        machine.on_failed(failed(429, Some(BUSY_WAIT_MS_MAX + 1)), Millis(10));
+        assert_eq!(machine.next(Millis(10)), Step::GiveUp);
+    }
+
+    #[test]
+    fn a_trial_waits_less_while_others_could_answer() {
+        let quick = Seat { first_byte_max_ms: Some(300), hedge_ms: Some(80), late_ms: None };
+        let mut machine = Machine::new(vec![quick, quick], PATIENCE, Millis(0));
+        assert_eq!(machine.hedge_ms(0), Some(80));
+        assert_eq!(machine.next(Millis(0)), Step::Send { candidate: 0, wait_ms: 300 });
+        assert_eq!(machine.next(Millis(0)), Step::Send { candidate: 1, wait_ms: 1000 }, "the last has its time");
+    }
+
+    #[test]
+    fn a_hedge_is_the_next_candidate_and_counts_as_an_attempt() {
+        let mut machine = Machine::new(seats(3), PATIENCE, Millis(0));
+        machine.next(Millis(0));
+        assert_eq!(machine.hedge(Millis(100)), Some((1, 1000)));
+        assert!(matches!(machine.next(Millis(200)), Step::Send { candidate: 2, .. }));
+        assert_eq!(machine.hedge(Millis(300)), None, "nobody is left");
     }
 }

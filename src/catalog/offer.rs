@@ -34,6 +34,9 @@ pub struct Offer {
     /// What it is known to be able to do: `tools`, `structured_output`, `reasoning`, `vision`, …
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub can: BTreeSet<String>,
+    /// The precision it runs in (`fp8`, `bf16`, …), where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<String>,
     /// Its prices.
     pub card: PriceCard,
     /// Whether it costs nothing, by the provider's word. A trial is not free.

@@ -180,6 +180,12 @@ struct WireProvider {
     sort: Option<Mode>,
     #[serde(default)]
     max_price: Option<WirePrice>,
+    #[serde(default)]
+    quantizations: Option<Vec<String>>,
+    #[serde(default)]
+    preferred_max_latency: Option<f64>,
+    #[serde(default)]
+    preferred_min_throughput: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +196,17 @@ struct WirePrice {
     completion: Option<Box<RawValue>>,
     #[serde(default)]
     request: Option<Box<RawValue>>,
+}
+
+/// A wish in whole units (seconds, tokens a second) as thousandths of them.
+fn thousandths(value: Option<f64>, param: &str) -> Result<Option<u64>, Failure> {
+    const MOST: f64 = 1e9;
+    let Some(value) = value else { return Ok(None) };
+    if !(0.0..=MOST).contains(&value) {
+        return Err(Failure::invalid(param, "must be a number from 0 to 1000000000"));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+    Ok(Some((value * 1000.0) as u64))
 }
 
 /// The `provider` object.
@@ -227,5 +244,8 @@ pub fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
         regions: wire.regions.unwrap_or_default(),
         sort: wire.sort,
         max_price,
+        quantizations: wire.quantizations.unwrap_or_default(),
+        preferred_max_latency_ms: thousandths(wire.preferred_max_latency, "provider.preferred_max_latency")?,
+        preferred_min_millitokens: thousandths(wire.preferred_min_throughput, "provider.preferred_min_throughput")?,
     })
 }

@@ -8,6 +8,7 @@ use crate::access::policy::Policy;
 use crate::auth::token::Tokens;
 use crate::catalog::ModelEntry;
 use crate::health::board::Board;
+use crate::routing::sticky::Affinity;
 use crate::serve::ports::Settings;
 use crate::time::Millis;
 
@@ -119,6 +120,7 @@ pub mod str16 {
 
 thread_local! {
     static ISOLATE: RefCell<Isolate> = RefCell::new(Isolate::default());
+    static AFFINITY: Rc<RefCell<Affinity>> = Rc::new(RefCell::new(Affinity::default()));
     static TOKENS: Rc<RefCell<Tokens>> = Rc::new(RefCell::new(Tokens::default()));
     static BOARD: Rc<RefCell<Board>> = Rc::new(RefCell::new(Board::default()));
 }
@@ -126,6 +128,11 @@ thread_local! {
 /// Looks at (or changes) what the isolate remembers.
 pub fn with<T>(f: impl FnOnce(&mut Isolate) -> T) -> T {
     ISOLATE.with(|isolate| f(&mut isolate.borrow_mut()))
+}
+
+/// Where the isolate saw conversations go.
+pub fn affinity() -> Rc<RefCell<Affinity>> {
+    AFFINITY.with(Rc::clone)
 }
 
 /// The isolate's access tokens.

@@ -20,8 +20,11 @@ use crate::catalog::{CURRENT_KEY, ModelEntry, manifest_key, model_key};
 use crate::health::board::Board;
 use crate::id::WorkspaceId;
 use crate::relay::{Amend, Relay, Stop};
+use crate::routing::sticky::Affinity;
 use crate::serve::keys::policy_key;
-use crate::serve::ports::{BodyError, Call, Counters, PortError, Ports, Resolved, Settings, Sql, Waits};
+use crate::serve::ports::{
+    BodyError, CATALOG_NOT_WHOLE, Call, Counters, PortError, Ports, Resolved, Settings, Sql, Waits,
+};
 use crate::time::Millis;
 use crate::workspace::{Command, JournalEntry, Reply, Settlement};
 
@@ -49,6 +52,7 @@ pub struct World {
     settings: Rc<Settings>,
     board: Rc<RefCell<Board>>,
     tokens: Rc<RefCell<Tokens>>,
+    affinity: Rc<RefCell<Affinity>>,
 }
 
 fn port_error(error: &JsValue) -> PortError {
@@ -65,7 +69,17 @@ impl World {
             read
         });
         let left = glue::leaving(&request);
-        World { env, context, request, length, left, settings, board: cache::board(), tokens: cache::tokens() }
+        World {
+            env,
+            context,
+            request,
+            length,
+            left,
+            settings,
+            board: cache::board(),
+            tokens: cache::tokens(),
+            affinity: cache::affinity(),
+        }
     }
 
     fn binding(&self, name: &str) -> JsValue {
@@ -231,7 +245,7 @@ impl Ports for World {
                 let text = kv_get(self.binding("KV"), &key).await?;
                 let entry = match text {
                     None if kv_get(self.binding("KV"), &manifest_key(&snapshot)).await?.is_none() => {
-                        return Err(PortError("the snapshot in use is not whole".to_owned()));
+                        return Err(PortError(CATALOG_NOT_WHOLE.to_owned()));
                     }
                     None => None,
                     Some(text) => {
@@ -351,6 +365,10 @@ impl Ports for World {
 
     fn board(&self) -> &RefCell<Board> {
         &self.board
+    }
+
+    fn affinity(&self) -> &RefCell<Affinity> {
+        &self.affinity
     }
 
     fn tokens(&self) -> &RefCell<Tokens> {

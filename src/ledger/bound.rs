@@ -150,6 +150,7 @@ mod tests {
             can: std::collections::BTreeSet::new(),
             card: PriceCard { as_of: String::new(), disputed: false, prices, rules: Vec::new(), changes: Vec::new() },
             is_free: false,
+            quantization: None,
             standing: crate::catalog::Standing::default(),
             retires: None,
         }

@@ -52,6 +52,8 @@ pub enum Rule {
     Privacy,
     /// It is in none of the regions asked for.
     Region,
+    /// It runs in none of `provider.quantizations`, or nobody knows in which.
+    Quantization,
     /// It costs more than `provider.max_price`.
     MaxPrice,
 }
@@ -141,6 +143,11 @@ pub fn check(
             let wanted = &preferences.regions;
             let regions = if offer.regions.is_empty() { &provider.regions } else { &offer.regions };
             plain(Rule::Region, !wanted.is_empty() && !wanted.iter().any(|region| regions.contains(region)))
+        })
+        .or_else(|| {
+            let wanted = &preferences.quantizations;
+            let is_one = offer.quantization.as_ref().is_some_and(|own| wanted.contains(own));
+            plain(Rule::Quantization, !wanted.is_empty() && !is_one)
         })
         .or_else(|| exceeds(c.request, offer).map(|meter| (Rule::MaxPrice, Some(meter.name().to_owned()))))
 }

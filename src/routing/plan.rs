@@ -4,16 +4,19 @@ use std::rc::Rc;
 
 use serde_json::json;
 
-use crate::catalog::{ModelEntry, Offer, Provider, Suffix};
+use crate::attempt::machine::Seat;
+use crate::attempt::timeouts::{first_byte_max_ms, hedge_ms, late_ms};
+use crate::catalog::{ModelEntry, Offer, Provider, Routing, Situation, Suffix};
 use crate::error::{Code, Failure};
 use crate::health::board::Board;
+use crate::health::sample::Place;
+use crate::health::score::{Score, Standing, prompt_factor};
 use crate::ledger::bound::{Bound, bound};
+use crate::routing::expect::{Expected, OUTPUT_TOKENS_LIKELY, has_cache, price_nanos};
 use crate::routing::filter::{Conditions, Removed, Rule, check};
-use crate::routing::rank::{Facts, rank};
-use crate::text::request::Mode;
-
-/// Output tokens a request is expected to use where the client sets no limit, for the price in the formula.
-const OUTPUT_TOKENS_LIKELY: u64 = 400;
+use crate::routing::rank::{Ask, Facts, Ranked, Tier, rank};
+use crate::routing::sticky::{Conversation, Warm};
+use crate::text::request::{Mode, ProviderPreferences};
 
 /// One model of a request, resolved.
 #[derive(Debug, Clone)]
@@ -33,8 +36,21 @@ pub struct Candidate {
     offer: usize,
     /// Its worst case.
     pub bound: Bound,
-    /// Its score in the ranking.
-    pub score: f64,
+    /// What it was ranked by.
+    pub facts: Facts,
+    /// Its place and why.
+    pub ranked: Ranked,
+}
+
+/// What the plan rests on besides the catalog and the request.
+#[derive(Clone, Copy)]
+pub struct Outlook<'a> {
+    /// Health.
+    pub board: &'a Board,
+    /// The conversation, and where its prompt is warm.
+    pub conversation: Option<(Conversation, Option<Warm>)>,
+    /// Chance: from the request's id, so that a decision can be replayed from its record.
+    pub seed: u64,
 }
 
 impl Candidate {
@@ -61,15 +77,47 @@ pub struct Plan {
     pub candidates: Vec<Candidate>,
     /// Who may not, and why.
     pub removed: Vec<Removed>,
+    /// The mode it was ranked in.
+    pub mode: Mode,
+    /// Whether the answer comes as a stream.
+    pub is_stream: bool,
+    /// Where the draws came from: the conversation where there is one, else the request.
+    pub seed: u64,
+}
+
+impl Plan {
+    /// What the attempts need to know of each candidate.
+    pub fn seats(&self) -> Vec<Seat> {
+        let p95_ms = |candidate: &Candidate| candidate.facts.score.first_byte_p95_ms(candidate.facts.prompt_tokens);
+        let soonest_ms = self.candidates.iter().filter(|c| c.ranked.tier == Tier::First).filter_map(p95_ms).min();
+        let seat = |candidate: &Candidate| {
+            // What comes whole takes as long as its output is; nothing is known of that beforehand.
+            if !self.is_stream {
+                return Seat::default();
+            }
+            let p95_ms = p95_ms(candidate);
+            let trial = matches!(candidate.facts.score.standing, Standing::Trial(_)).then_some(p95_ms);
+            Seat {
+                first_byte_max_ms: first_byte_max_ms(soonest_ms, trial),
+                hedge_ms: hedge_ms(p95_ms),
+                late_ms: late_ms(p95_ms),
+            }
+        };
+        self.candidates.iter().map(seat).collect()
+    }
 }
 
 /// Makes the plan.
-pub fn plan(targets: &[Target], conditions: &Conditions<'_>, board: &Board, seed: u64) -> Plan {
+pub fn plan(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_>) -> Plan {
     let request = conditions.request;
+    let prompt_tokens = request.demand.prompt_tokens_likely();
+    let situation =
+        Situation { service_tier: request.service_tier.as_deref(), now: conditions.now, ..Situation::default() };
+    let warm = outlook.conversation.and_then(|(_, warm)| warm);
     let mut removed = Vec::new();
-    let mut candidates = Vec::new();
+    let mut found = Vec::new();
     let mut facts = Vec::new();
-    for (place, target) in targets.iter().enumerate() {
+    for (place_of_model, target) in targets.iter().enumerate() {
         let conditions = Conditions {
             pinned: target.pinned.as_deref(),
             free_only: target.suffix == Some(Suffix::Free),
@@ -88,22 +136,54 @@ pub fn plan(targets: &[Target], conditions: &Conditions<'_>, board: &Board, seed
                 remove(Rule::NoPrice, None);
                 continue;
             };
-            let key = Board::key(&provider.id, &offer.upstream);
+            let place = Place::new(&provider.id, &offer.upstream);
+            let cached_tokens = warm
+                .filter(|_| has_cache(offer))
+                .map_or(0, |warm| warm.cached_tokens(place.credential_key(), prompt_tokens));
+            let output_tokens = bound.output_tokens.min(OUTPUT_TOKENS_LIKELY).saturating_mul(bound.choices);
+            let expected = Expected { prompt_tokens, cached_tokens, output_tokens };
+            let order = request.provider.order.iter().position(|id| *id == provider.id);
+            let score = match order {
+                None => outlook.board.score(&place, conditions.now),
+                Some(_) => outlook.board.score_alone(&place, conditions.now),
+            };
             facts.push(Facts {
-                price_nanos: expected(&bound, offer, conditions.request.demand.prompt_tokens_likely()),
-                score: board.score(&key, conditions.now),
-                order: request.provider.order.iter().position(|id| *id == provider.id),
-                model: place,
+                key: place.credential_key(),
+                price_nanos: price_nanos(&expected, offer, &situation),
+                prompt_tokens,
+                cached_tokens,
+                score,
+                order,
+                model: place_of_model,
+                is_behind: offer.standing.routing == Routing::Last
+                    || misses_wishes(&request.provider, &score, prompt_tokens),
             });
-            candidates.push(Candidate { entry: Rc::clone(&target.entry), offer: index, bound, score: 0.0 });
+            found.push((Rc::clone(&target.entry), index, bound));
         }
     }
     let mode = mode(targets, request.provider.sort);
-    let ordered = rank(&facts, mode, seed).into_iter().filter_map(|(index, score)| {
-        let candidate = candidates.get(index)?;
-        Some(Candidate { score, ..candidate.clone() })
+    let seed = outlook.conversation.map_or(outlook.seed, |(conversation, _)| conversation.0);
+    let candidates = rank(&facts, &Ask { mode, is_stream: request.stream, seed }).into_iter().filter_map(|ranked| {
+        let (entry, offer, bound) = found.get(ranked.index)?;
+        let facts = *facts.get(ranked.index)?;
+        Some(Candidate { entry: Rc::clone(entry), offer: *offer, bound: *bound, facts, ranked })
     });
-    Plan { candidates: ordered.collect(), removed }
+    Plan { candidates: candidates.collect(), removed, mode, is_stream: request.stream, seed }
+}
+
+/// Whether it is known that the offer misses what the request would like: that moves it back, not out.
+fn misses_wishes(wishes: &ProviderPreferences, score: &Score, prompt_tokens: u64) -> bool {
+    let over = |known: Option<f64>, most: Option<u64>| known.zip(most).is_some_and(|(known, most)| known > whole(most));
+    let latency_ms = score.latency.map(|spread| spread.median() * prompt_factor(prompt_tokens));
+    let pace_ms = score.pace.map(|spread| spread.median());
+    // Tokens per thousand seconds, so that a wish is an integer: at least so many is at most so long a token.
+    let slow = |wish: u64| pace_ms.is_some_and(|ms| 1_000_000.0 / ms.max(1e-6) < whole(wish));
+    over(latency_ms, wishes.preferred_max_latency_ms) || wishes.preferred_min_millitokens.is_some_and(slow)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a wish in milliseconds or millitokens fits a float")]
+fn whole(value: u64) -> f64 {
+    value as f64
 }
 
 fn mode(targets: &[Target], sort: Option<Mode>) -> Mode {
@@ -114,19 +194,6 @@ fn mode(targets: &[Target], sort: Option<Mode>) -> Mode {
         Suffix::Free => None,
     });
     sort.or(by_suffix).unwrap_or_default()
-}
-
-/// The likely price: likely prompt at the base input price, and a usual answer.
-fn expected(bound: &Bound, offer: &Offer, prompt_tokens: u64) -> i64 {
-    use crate::money::Unrounded;
-    use crate::usage::Meter;
-    let price = |meter: Meter| offer.card.prices.get(&meter).copied();
-    let output = bound.output_tokens.min(OUTPUT_TOKENS_LIKELY).saturating_mul(bound.choices);
-    let sum = [(Meter::InputTokens, prompt_tokens.max(1)), (Meter::OutputTokens, output), (Meter::Requests, 1)]
-        .into_iter()
-        .filter_map(|(meter, quantity)| price(meter).map(|price| (quantity, price)))
-        .try_fold(Unrounded::default(), |sum, (quantity, price)| sum.with(quantity, price));
-    sum.and_then(Unrounded::round_up).map_or(i64::MAX, |nanos| nanos.0)
 }
 
 /// What to say when nobody is left: the status follows from what removed them.

@@ -9,10 +9,11 @@ use futures::pin_mut;
 use crate::attempt::classify::{self, Breakage, Class, Verdict};
 use crate::attempt::machine::{Failed, Machine, Step};
 use crate::dialect::{Dialect, Voice};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::family::quirk::Quirk;
 use crate::family::{Decoder, Family, fault, openai_chat, wait};
-use crate::health::board::{Board, COOL_MS, Sample};
+use crate::health::board::Ticket;
+use crate::health::sample::{Place, Sample};
 use crate::relay::{Relay, Seen, UsageView};
 use crate::routing::plan::Candidate;
 use crate::serve::call::{Prepared, Unwritable, prepare};
@@ -77,7 +78,14 @@ pub async fn attempts<P: Ports>(
 ) -> Result<Served<P>, Failure> {
     loop {
         let step = machine.borrow_mut().next(ports.now());
-        let Step::Send { candidate: place, wait_ms } = step else { return Err(machine.borrow().failure()) };
+        let (place, wait_ms) = match step {
+            Step::Send { candidate, wait_ms } => (candidate, wait_ms),
+            Step::Wait { ms } => {
+                ports.sleep(ms).await;
+                continue;
+            }
+            Step::GiveUp => return Err(machine.borrow().failure()),
+        };
         let Some(candidate) = generation.plan.candidates.get(place) else { continue };
         // The hold may cover a cheaper candidate and not this one.
         let Some(affordable) = candidate.bound.affordable(admitted.held) else { continue };
@@ -96,8 +104,11 @@ pub async fn attempts<P: Ports>(
         if dispatched.get().is_none() {
             dispatched.set(Some(began));
         }
+        let health = Place::new(&provider.id, &offer.upstream);
+        let late_ms = machine.borrow().late_ms(place);
         let answered = Cell::new(None);
         let result = {
+            let _waiting = Waiting::new(ports.as_ref(), health, late_ms, began);
             let work = one(ports.as_ref(), generation, candidate, call, Spoken { family, is_pass }, &answered);
             let deadline = ports.sleep(wait_ms);
             pin_mut!(work, deadline);
@@ -107,11 +118,17 @@ pub async fn attempts<P: Ports>(
             }
         };
         let now = ports.now();
-        let key = Board::key(&provider.id, &offer.upstream);
         match result {
             Ok((status, what)) => {
-                let served = Sample::Served { first_byte_ms: now.since(began) };
-                ports.board().borrow_mut().on_sample(&key, served, now);
+                let served = Sample::Served {
+                    first_byte_ms: generation.request.stream.then(|| now.since(began)),
+                    prompt_tokens: candidate.facts.prompt_tokens,
+                };
+                ports.board().borrow_mut().on_sample(&health, served, now);
+                if let Some(conversation) = generation.conversation {
+                    let (offer, tokens) = (health.credential_key(), candidate.facts.prompt_tokens);
+                    ports.affinity().borrow_mut().remember(conversation, offer, tokens, now);
+                }
                 machine.borrow_mut().on_served(&provider.id, &offer.upstream, status, began, now);
                 let lowered_to = lowered.then_some(affordable);
                 return Ok(Served { candidate: place, lowered_to, dropped, began, first_byte: now, what });
@@ -123,6 +140,7 @@ pub async fn attempts<P: Ports>(
                     upstream: offer.upstream.clone(),
                     status: trouble.status.or(answered.get()),
                     verdict: trouble.verdict,
+                    broke: trouble.broke,
                     param: trouble.param,
                     retry_after_ms: trouble.retry_after_ms,
                     began,
@@ -139,23 +157,45 @@ pub fn sample<P: Ports>(ports: &P, candidate: &Candidate, verdict: &Verdict, wai
     let sample = match verdict.class {
         Class::Request => return,
         Class::Credential => Sample::Refused,
-        Class::Busy => Sample::Busy { wait_ms: wait_ms.unwrap_or(COOL_MS) },
+        Class::Busy => Sample::Busy { wait_ms },
+        Class::Fault if verdict.code == Code::ProviderTimeout => Sample::Silent,
         Class::Fault => Sample::Failed,
     };
-    ports.board().borrow_mut().on_sample(&Board::key(&provider.id, &offer.upstream), sample, now);
+    ports.board().borrow_mut().on_sample(&Place::new(&provider.id, &offer.upstream), sample, now);
+}
+
+/// A request that an offer has and has not answered: it ends with this, also where the client leaves.
+struct Waiting<'a, P: Ports> {
+    ports: &'a P,
+    place: Place<'a>,
+    ticket: Ticket,
+}
+
+impl<'a, P: Ports> Waiting<'a, P> {
+    fn new(ports: &'a P, place: Place<'a>, late_ms: Option<u64>, now: Millis) -> Waiting<'a, P> {
+        let ticket = ports.board().borrow_mut().on_sent(&place, late_ms, now);
+        Waiting { ports, place, ticket }
+    }
+}
+
+impl<P: Ports> Drop for Waiting<'_, P> {
+    fn drop(&mut self) {
+        self.ports.board().borrow_mut().on_ended(&self.place, self.ticket);
+    }
 }
 
 /// Why an attempt did not commit.
 struct Trouble {
     status: Option<u16>,
     verdict: Verdict,
+    broke: Option<Breakage>,
     param: Option<String>,
     retry_after_ms: Option<u64>,
 }
 
 impl Trouble {
     fn broke(how: Breakage) -> Trouble {
-        Trouble { status: None, verdict: classify::breakage(how), param: None, retry_after_ms: None }
+        Trouble { status: None, verdict: classify::breakage(how), broke: Some(how), param: None, retry_after_ms: None }
     }
 
     fn told(status: u16, fault: &fault::Fault, generation: &Generation) -> Trouble {
@@ -168,6 +208,7 @@ impl Trouble {
         Trouble {
             status: Some(status),
             verdict: classify::answer(status, fault),
+            broke: None,
             param: param.map(str::to_owned),
             retry_after_ms: fault.retry_after_ms,
         }

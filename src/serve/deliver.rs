@@ -10,6 +10,7 @@ use futures::pin_mut;
 use crate::attempt::machine::Machine;
 use crate::error::Failure;
 use crate::family::openai_chat;
+use crate::health::sample::{Place, Sample};
 use crate::ledger::ending::Ending;
 use crate::relay::{Relay, Seen, Stop, UsageView, with_members};
 use crate::serve::attempts::{Served, What, WholeBody, attempts, sample, voice};
@@ -32,7 +33,7 @@ pub async fn deliver<P: Ports>(
     admitted: Admitted,
     tell: oneshot::Sender<Outcome<P>>,
 ) {
-    let machine = RefCell::new(Machine::new(generation.plan.candidates.len(), generation.patience, generation.arrived));
+    let machine = RefCell::new(Machine::new(generation.plan.seats(), generation.patience, generation.arrived));
     let dispatched = Cell::new(None);
     let closing = if generation.request.stream {
         streamed(&ports, &generation, &admitted, &machine, &dispatched, tell).await
@@ -208,6 +209,13 @@ async fn streamed<P: Ports>(
     client.close().await;
     if let (Some(verdict), Some(candidate)) = (end.verdict, generation.plan.candidates.get(candidate)) {
         sample(ports.as_ref(), candidate, &verdict, None, began);
+    }
+    if let (Ending::Finished, Some(usage)) = (end.ending, &end.seen.usage)
+        && let Some((offer, provider)) =
+            generation.plan.candidates.get(candidate).and_then(|c| c.offer().zip(c.provider()))
+    {
+        let paced = Sample::Paced { output_tokens: usage.completion_tokens(), ms: ports.now().since(first_byte) };
+        ports.board().borrow_mut().on_sample(&Place::new(&provider.id, &offer.upstream), paced, ports.now());
     }
     let Seen { usage, output_bytes, finish, service_tier, .. } = end.seen;
     Closing {

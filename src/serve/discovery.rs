@@ -15,6 +15,7 @@ use crate::discovery::page::{self, Health, Named, Order, Paging};
 use crate::discovery::question::{Of, Question};
 use crate::error::{Code, Failure};
 use crate::health::board::Board;
+use crate::health::sample::Place;
 use crate::routing::plan::unknown_model;
 use crate::serve::ports::Ports;
 use crate::serve::query::path_value;
@@ -208,10 +209,12 @@ impl Asked<'_> {
     pub fn health(&self, row: &Row<'_>) -> Health {
         let (provider, upstream) =
             (row.value("provider").unwrap_or_default(), row.value("upstream").unwrap_or_default());
-        let score = self.board.borrow().score(&Board::key(provider, upstream), self.head.arrived);
+        let score = self.board.borrow().score(&Place::new(provider, upstream), self.head.arrived);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds, rounded for people")]
-        let latency_ms = score.latency_ms.map(|ms| ms.max(0.0) as u64);
-        Health { latency_ms, tokens_per_second: None }
+        let whole = |value: f64| value.max(0.0) as u64;
+        let latency_ms = score.latency.map(|spread| whole(spread.median()));
+        let tokens_per_second = score.pace.map(|spread| whole(1000.0 / spread.median().max(0.001)));
+        Health { latency_ms, tokens_per_second }
     }
 
     /// The rows for which every condition holds, in order.

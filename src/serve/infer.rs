@@ -16,7 +16,8 @@ use crate::id::RequestId;
 use crate::limits::gate::{Allowance, Limit};
 use crate::money::Nanos;
 use crate::routing::filter::Conditions;
-use crate::routing::plan::{Plan, Target, nobody, plan, unknown_model};
+use crate::routing::plan::{Outlook, Plan, Target, nobody, plan, unknown_model};
+use crate::routing::sticky::Conversation;
 use crate::serve::ports::{BodyError, Ports};
 use crate::serve::reply::Reply;
 use crate::serve::{Head, deliver, fault};
@@ -48,6 +49,8 @@ pub struct Generation {
     pub snapshot: Rc<str>,
     /// How long.
     pub patience: Patience,
+    /// Which conversation it is a turn of, where that can be told.
+    pub conversation: Option<Conversation>,
 }
 
 /// What leaves the background work once: a reply, or a failure with the allowances of a refusal.
@@ -75,7 +78,18 @@ pub async fn text<P: Ports>(
         has_secret: &|name| ports.secret(name).is_some(),
         now,
     };
-    let plan = plan(&targets, &conditions, &ports.board().borrow(), seed(&head.id));
+    let prompt = request.body.value("messages").or_else(|| request.body.value("input")).unwrap_or_default();
+    let conversation = Conversation::of(
+        policy.workspace.as_str(),
+        request.session.as_deref(),
+        prompt.as_bytes(),
+        request.demand.prompt_tokens_likely(),
+    );
+    let plan = {
+        let warm = conversation.map(|one| (one, ports.affinity().borrow().recall(one, now)));
+        let outlook = Outlook { board: &ports.board().borrow(), conversation: warm, seed: seed(&head.id) };
+        plan(&targets, &conditions, &outlook)
+    };
     if plan.candidates.is_empty() {
         let asked = request.models.first().map(String::as_str).unwrap_or_default();
         return Err(nobody(asked, &plan.removed));
@@ -84,7 +98,8 @@ pub async fn text<P: Ports>(
     let first_byte_ms = if request.stream { settings.first_byte_timeout_ms } else { settings.plain_timeout_ms };
     let patience = Patience { attempts_max: settings.attempts_max, first_byte_ms, total_ms };
     let id = head.id.clone();
-    let generation = Generation { id, arrived: head.arrived, policy, dialect, request, plan, snapshot, patience };
+    let generation =
+        Generation { id, arrived: head.arrived, policy, dialect, request, plan, snapshot, patience, conversation };
     let (tell, told) = oneshot::channel();
     ports.in_background(run(Rc::clone(ports), generation, tell));
     match told.await {

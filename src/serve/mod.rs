@@ -319,6 +319,9 @@ fn authenticate_operator<P: Ports>(ports: &P, head: &Head) -> Result<(), Failure
 /// A failure of a part of the gateway: logged, and told without its words.
 pub(crate) fn fault<P: Ports>(ports: &P, error: &ports::PortError) -> Failure {
     ports.log(&format!("fault: {}", error.0));
+    if error.0 == ports::CATALOG_NOT_WHOLE {
+        return Failure::new(Code::ProviderUnavailable, "no whole catalog is published yet").retry_after(Some(5_000));
+    }
     Failure::new(Code::Internal, "a part of the gateway did not answer; the request can be tried again")
 }
 

@@ -11,6 +11,7 @@ use crate::catalog::ModelEntry;
 use crate::health::board::Board;
 use crate::id::WorkspaceId;
 use crate::relay::{Amend, Relay, Stop};
+use crate::routing::sticky::Affinity;
 use crate::time::Millis;
 use crate::workspace::{Command, JournalEntry, Reply, Settlement};
 
@@ -110,6 +111,9 @@ pub struct Waits {
     /// Time left for the whole.
     pub total_ms: u64,
 }
+
+/// What a [`PortError`] says where the catalog in use is not whole (yet).
+pub const CATALOG_NOT_WHOLE: &str = "the catalog in use is not whole";
 
 /// One value of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +221,8 @@ pub trait Ports: 'static {
     fn in_background(&self, work: impl Future<Output = ()> + 'static);
     /// Health of offers as this isolate knows it.
     fn board(&self) -> &RefCell<Board>;
+    /// Where conversations went last, as this isolate remembers it.
+    fn affinity(&self) -> &RefCell<Affinity>;
     /// Access tokens this isolate has.
     fn tokens(&self) -> &RefCell<Tokens>;
     /// An RS256 signature with a private key (PKCS#8 in DER); `None` where the key is none.

@@ -98,6 +98,12 @@ pub struct ProviderPreferences {
     pub sort: Option<Mode>,
     /// Price ceiling.
     pub max_price: MaxPrice,
+    /// Only offers that are known to run in one of these; empty is any.
+    pub quantizations: Vec<String>,
+    /// Offers that usually take longer to their first content go behind the others, in milliseconds.
+    pub preferred_max_latency_ms: Option<u64>,
+    /// Offers that usually give fewer tokens go behind the others, in tokens per thousand seconds.
+    pub preferred_min_millitokens: Option<u64>,
 }
 
 /// The client's bytes and the places of their top-level members.

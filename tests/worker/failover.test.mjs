@@ -155,9 +155,12 @@ describe('Failover before the first word', { concurrency: 8, timeout: 120_000 },
         [t.p1, t.p2].forEach((station, i) => station.does(behaviours[i]));
         const reply = await t.chat(body);
         const error = reply.fails(code, { retryAfter });
-        assert.deepEqual(error.details.attempts.map(({ provider }) => provider), ['p1', 'p2'], reply.text);
+        // A connection that breaks is tried once more where nobody else is left.
+        // So is one that is busy for no more than a second.
+        const asked = behaviours[1] === up.cut ? ['p1', 'p2', 'p2'] : retryAfter?.[0] === 1 ? ['p1', 'p2', 'p1'] : ['p1', 'p2'];
+        assert.deepEqual(error.details.attempts.map(({ provider }) => provider), asked, reply.text);
         const row = await t.row(reply.id);
-        assert.deepEqual([row.ending, row.status, row.code, row.cost_nanos, row.attempts.length], ['attempts_failed', reply.status, code, 0, 2]);
+        assert.deepEqual([row.ending, row.status, row.code, row.cost_nanos, row.attempts.length], ['attempts_failed', reply.status, code, 0, asked.length]);
         assert.equal((await t.settled()).balance_nanos, 10e9, 'nothing is charged');
       }
     });

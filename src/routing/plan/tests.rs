@@ -57,7 +57,8 @@ fn planned(change: impl Fn(&mut Request), pinned: Option<&str>) -> Plan {
         now: Millis(0),
     };
     let target = Target { entry: entry(), pinned: pinned.map(str::to_owned), suffix: None };
-    plan(&[target], &conditions, &Board::default(), 1)
+    let outlook = Outlook { board: &Board::default(), conversation: None, seed: 1 };
+    plan(&[target], &conditions, &outlook)
 }
 
 fn ids(plan: &Plan) -> Vec<&str> {

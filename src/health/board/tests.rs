@@ -1,0 +1,203 @@
+use super::*;
+use crate::health::share::{parse_report, write_report};
+
+const A: Place<'static> = Place { provider: "p", upstream: "a", credential: None };
+const B: Place<'static> = Place { provider: "p", upstream: "b", credential: None };
+const OTHER: Place<'static> = Place { provider: "q", upstream: "a", credential: None };
+
+fn served(ms: u64) -> Sample {
+    Sample::Served { first_byte_ms: Some(ms), prompt_tokens: 0 }
+}
+
+fn fail(board: &mut Board, place: &Place<'_>, times: u64, from: u64) {
+    (0..times).for_each(|i| board.on_sample(place, Sample::Failed, Millis(from + i)));
+}
+
+fn is_broken(board: &Board, place: &Place<'_>, at: u64) -> bool {
+    matches!(board.score(place, Millis(at)).standing, Standing::Broken(_))
+}
+
+#[test]
+fn a_new_offer_is_trusted_and_failures_count_and_fade() {
+    let mut board = Board::default();
+    assert_eq!(board.score(&A, Millis(0)), Score::UNKNOWN);
+    fail(&mut board, &A, 1, 0);
+    let failed = board.score(&A, Millis(0)).reliability;
+    assert!(failed < 0.85, "{failed}");
+    assert!(board.score(&A, Millis(1_200_000)).reliability > 0.98, "old failures fade");
+}
+
+#[test]
+fn twenty_failures_open_the_breaker_of_that_offer_and_of_nothing_else() {
+    let mut board = Board::default();
+    fail(&mut board, &A, 4, 0);
+    assert!(!is_broken(&board, &A, 5));
+    fail(&mut board, &A, 16, 5);
+    assert!(is_broken(&board, &A, 30));
+    assert_eq!(board.score(&B, Millis(30)), Score::UNKNOWN, "another offer of the provider");
+    assert_eq!(board.score(&OTHER, Millis(30)), Score::UNKNOWN);
+}
+
+#[test]
+fn a_provider_whose_offers_all_fail_is_broken_as_a_whole() {
+    let mut board = Board::default();
+    let c = Place::new("p", "c");
+    (0..5).for_each(|i| [A, B].iter().for_each(|place| board.on_sample(place, Sample::Failed, Millis(i))));
+    assert!(is_broken(&board, &c, 10), "an offer nobody tried");
+    assert!(!is_broken(&board, &OTHER, 10));
+    board.on_sample(&c, served(10), Millis(20));
+    assert!(!is_broken(&board, &c, 21));
+}
+
+#[test]
+fn a_trial_is_one_request_with_the_trust_of_a_new_offer() {
+    let mut board = Board::default();
+    fail(&mut board, &A, 5, 0);
+    let Standing::Broken(until) = board.score(&A, Millis(10)).standing else { panic!("broken") };
+    let trial = board.score(&A, until);
+    assert_eq!((trial.standing, trial.reliability), (Standing::Trial(TRIAL_SHARE), PRIOR_RELIABILITY));
+    board.on_sent(&A, None, until);
+    assert!(is_broken(&board, &A, until.0), "the next request does not try as well");
+    board.on_sample(&A, served(10), until.plus(50));
+    assert!(matches!(board.score(&A, until.plus(50)).standing, Standing::Ramping(_)));
+    assert!(board.score(&A, until.plus(50)).reliability > 0.98, "the past does not count");
+}
+
+#[test]
+fn a_busy_offer_cools_down_as_long_as_it_said_and_is_not_blamed() {
+    let mut board = Board::default();
+    board.on_sample(&A, Sample::Busy { wait_ms: Some(700) }, Millis(0));
+    assert_eq!(board.score(&A, Millis(699)).standing, Standing::Cooling(Millis(700)));
+    assert_eq!(board.score(&A, Millis(700)), Score::UNKNOWN, "busy is not broken");
+    board.on_sample(&A, Sample::Busy { wait_ms: Some(86_400_000) }, Millis(1_000));
+    assert_eq!(board.score(&A, Millis(1_001)).standing, Standing::Cooling(Millis(1_000 + COOL_MS_MAX)));
+}
+
+#[test]
+fn without_a_wait_the_cool_down_doubles_once_per_cool_down() {
+    let mut board = Board::default();
+    (0..9).for_each(|i| board.on_sample(&A, Sample::Busy { wait_ms: None }, Millis(i)));
+    assert_eq!(board.score(&A, Millis(9)).standing, Standing::Cooling(Millis(COOL_MS)));
+    board.on_sample(&A, Sample::Busy { wait_ms: None }, Millis(COOL_MS));
+    assert_eq!(board.score(&A, Millis(COOL_MS)).standing, Standing::Cooling(Millis(3 * COOL_MS)));
+}
+
+#[test]
+fn cool_downs_are_the_credentials() {
+    let mut board = Board::default();
+    let theirs = Place { credential: Some("cred_1"), ..A };
+    board.on_sample(&theirs, Sample::Busy { wait_ms: Some(700) }, Millis(0));
+    board.on_sample(&A, Sample::Refused, Millis(0));
+    assert_eq!(board.score(&theirs, Millis(1)).standing, Standing::Cooling(Millis(700)));
+    assert_eq!(board.score(&A, Millis(1)).standing, Standing::Broken(Millis(REFUSED_MS)));
+    assert_eq!(board.score(&A, Millis(1)).reliability, PRIOR_RELIABILITY, "our key is not its fault");
+}
+
+#[test]
+fn latency_is_that_of_an_empty_prompt_and_pace_is_per_token() {
+    let mut board = Board::default();
+    for i in 0..50 {
+        board.on_sample(&A, Sample::Served { first_byte_ms: Some(900), prompt_tokens: 8_000 }, Millis(i));
+        board.on_sample(&B, served(300), Millis(i));
+        board.on_sample(&A, Sample::Paced { output_tokens: 100, ms: 2_000 }, Millis(i));
+    }
+    let (a, b) = (board.score(&A, Millis(50)), board.score(&B, Millis(50)));
+    assert!((a.latency.unwrap().median() - b.latency.unwrap().median()).abs() < 1.0);
+    assert!((a.pace.unwrap().median() - 20.0).abs() < 0.1);
+    let long = a.first_byte_p95_ms(8_000).unwrap();
+    assert!(long > 900 && long < 1_500, "{long}");
+}
+
+#[test]
+fn reports_add_up_and_a_cold_isolate_starts_from_the_snapshot() {
+    let (mut one, mut two) = (Board::new(1), Board::new(2));
+    let mut object = Board::new(3);
+    for i in 0..60 {
+        one.on_sample(&A, served(200), Millis(1_000 + i));
+        two.on_sample(&A, served(200), Millis(1_000 + i));
+    }
+    fail(&mut two, &OTHER, 6, 2_000);
+    for board in [&mut one, &mut two] {
+        for (_, report) in board.take_report(Millis(4_000)) {
+            object.merge(&parse_report(&write_report(&report), Millis(4_000)).unwrap(), Millis(4_000));
+        }
+        assert!(board.take_report(Millis(4_000)).is_empty(), "told once");
+    }
+    let text = object.snapshot(Millis(5_000)).write();
+    let mut cold = Board::new(4);
+    cold.adopt(Snapshot::parse(&text).unwrap(), Millis(6_000));
+    let a = cold.score(&A, Millis(6_000));
+    assert!((a.latency.unwrap().median() - 200.0).abs() < 2.0 && a.weight > 20.0);
+    assert!(is_broken(&cold, &OTHER, 6_000));
+    assert!(cold.score(&OTHER, Millis(6_000)).reliability < 0.6);
+}
+
+#[test]
+fn what_an_isolate_saw_itself_wins() {
+    let mut object = Board::new(3);
+    let failing = Entry {
+        provider: "p".into(),
+        upstream: "a".into(),
+        broken: 9,
+        tally: Tally { bad: 9.0, ..Tally::default() },
+        ..Entry::default()
+    };
+    object.merge(&[failing], Millis(10_000));
+    let mut isolate = Board::new(1);
+    isolate.on_sample(&A, served(200), Millis(10_500));
+    isolate.adopt(object.snapshot(Millis(11_000)), Millis(11_000));
+    assert!(!is_broken(&isolate, &A, 11_000), "it served here just now");
+}
+
+#[test]
+fn news_of_a_recovery_lets_the_others_try() {
+    let (mut isolate, mut object) = (Board::new(1), Board::new(3));
+    fail(&mut isolate, &A, 5, 10_000);
+    let good = Entry {
+        provider: "p".into(),
+        upstream: "a".into(),
+        tally: Tally { good: 3.0, ..Tally::default() },
+        ..Entry::default()
+    };
+    object.merge(&[good], Millis(11_000));
+    isolate.adopt(object.snapshot(Millis(11_500)), Millis(12_000));
+    assert_eq!(isolate.score(&A, Millis(12_000)).standing, Standing::Trial(TRIAL_SHARE));
+}
+
+#[test]
+fn the_number_of_offers_is_bounded() {
+    let mut board = Board::default();
+    let name = |i: usize| format!("m{i}");
+    for i in 0..=OFFERS_MAX {
+        board.on_sample(&Place::new("p", &name(i)), served(10), Millis(i as u64));
+    }
+    assert_eq!(board.views(Millis(0)).len(), OFFERS_MAX);
+    assert_eq!(board.score(&Place::new("p", "m0"), Millis(9_999)).latency, None, "the oldest went");
+}
+
+#[test]
+fn an_offer_that_leaves_requests_waiting_is_silent_until_it_answers() {
+    let mut board = Board::default();
+    board.on_sample(&A, served(200), Millis(0));
+    let silent = |board: &Board, at: u64| board.score(&A, Millis(at)).standing == Standing::Silent;
+    let first = board.on_sent(&A, Some(1_000), Millis(100));
+    let second = board.on_sent(&A, Some(1_000), Millis(200));
+    assert!(!silent(&board, 1_199), "one may be late");
+    assert!(silent(&board, 1_200));
+    board.on_ended(&A, first);
+    assert!(!silent(&board, 1_300));
+    board.on_sent(&A, Some(1_000), Millis(300));
+    assert!(silent(&board, 1_300));
+    board.on_sample(&A, served(900), Millis(1_301));
+    assert!(!silent(&board, 1_302), "it answers somebody");
+    board.on_ended(&A, second);
+}
+
+#[test]
+fn three_silences_open_the_breaker() {
+    let mut board = Board::default();
+    (0..2).for_each(|i| board.on_sample(&A, Sample::Silent, Millis(i)));
+    assert!(!is_broken(&board, &A, 5));
+    board.on_sample(&A, Sample::Silent, Millis(5));
+    assert!(is_broken(&board, &A, 6));
+}

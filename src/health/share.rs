@@ -1,0 +1,238 @@
+//! What isolates and the `Health` object tell each other. Both are lossy and late by nature: reports add up, a snapshot
+//! replaces the one before, and neither is needed for a request to be served.
+//!
+//! A report is `[entry, …]`, a snapshot `[at, [entry, …]]`, an entry `[provider, upstream, [11 numbers]]`; the numbers
+//! stand in the order of [`Entry`]'s fields. Arrays, because a snapshot is read by every isolate every few seconds.
+
+use crate::health::sample::{Place, SEED, hash};
+use crate::health::tally::{Moments, Tally};
+use crate::time::Millis;
+
+/// Providers are spread over this many objects and keys.
+pub const SHARDS: u64 = 8;
+/// An isolate with news of a failure reports after this long at the soonest, in milliseconds.
+const REPORT_SOON_MS: u64 = 2_000;
+/// One without, after this long, …
+const REPORT_MS: u64 = 10_000;
+/// … or with this many samples.
+const REPORT_SAMPLES: u32 = 50;
+
+/// The shard of a provider.
+pub fn shard(provider: &str) -> u64 {
+    hash(SEED, provider.as_bytes()) % SHARDS
+}
+
+/// The KV key of a shard's snapshot.
+pub fn snapshot_key(shard: u64) -> String {
+    format!("health/{shard}")
+}
+
+/// One offer's counts: what is new (report), or all of it (snapshot).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Entry {
+    /// The provider.
+    pub provider: String,
+    /// The model's name there.
+    pub upstream: String,
+    /// Successes and failures.
+    pub tally: Tally,
+    /// Milliseconds to the first content.
+    pub latency: Moments,
+    /// Milliseconds per token.
+    pub pace: Moments,
+    /// Report: failures since the last success. Snapshot: until when the breaker is open, in milliseconds.
+    pub broken: u64,
+    /// Until when it cools down.
+    pub cool_until: Millis,
+    /// When it last served.
+    pub served_at: Millis,
+}
+
+type Raw = (String, String, [f64; 11]);
+
+/// Three digits are plenty.
+fn short(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+#[allow(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit a float exactly")]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturating; a stranger's number is clamped"
+)]
+fn whole(value: f64) -> u64 {
+    value.max(0.0) as u64
+}
+
+/// A count: finite and not below zero.
+fn count(value: f64) -> f64 {
+    if value.is_finite() { value.clamp(0.0, 1e9) } else { 0.0 }
+}
+
+impl Entry {
+    /// The offer.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.provider, &self.upstream)
+    }
+
+    fn raw(&self) -> Raw {
+        let moments = |m: &Moments| [short(m.n), short(m.sum), short(m.squares)];
+        let ([a, b, c], [d, e, f]) = (moments(&self.latency), moments(&self.pace));
+        let numbers = [
+            short(self.tally.good),
+            short(self.tally.bad),
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            float(self.broken),
+            float(self.cool_until.0),
+            float(self.served_at.0),
+        ];
+        (self.provider.clone(), self.upstream.clone(), numbers)
+    }
+
+    fn of(raw: Raw, at: Millis) -> Entry {
+        let (provider, upstream, [good, bad, a, b, c, d, e, f, broken, cool, served]) = raw;
+        let moments = |n: f64, sum: f64, squares: f64| match count(n) > 0.0 && sum.is_finite() && squares.is_finite() {
+            true => Moments { n: count(n), sum, squares, at },
+            false => Moments { at, ..Moments::default() },
+        };
+        Entry {
+            provider,
+            upstream,
+            tally: Tally { good: count(good), bad: count(bad), at },
+            latency: moments(a, b, c),
+            pace: moments(d, e, f),
+            broken: whole(broken),
+            cool_until: Millis(whole(cool)),
+            served_at: Millis(whole(served)),
+        }
+    }
+}
+
+/// Writes a report.
+pub fn write_report(entries: &[Entry]) -> String {
+    let raw: Vec<Raw> = entries.iter().map(Entry::raw).collect();
+    serde_json::to_string(&raw).unwrap_or_default()
+}
+
+/// Parses a report that came in at `now`; a malformed one is none.
+pub fn parse_report(text: &str, now: Millis) -> Option<Vec<Entry>> {
+    let raw: Vec<Raw> = serde_json::from_str(text).ok()?;
+    Some(raw.into_iter().map(|raw| Entry::of(raw, now)).collect())
+}
+
+/// A shard's snapshot.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// When it was made.
+    pub at: Millis,
+    /// Its offers.
+    pub entries: Vec<Entry>,
+}
+
+impl Snapshot {
+    /// Writes it.
+    pub fn write(&self) -> String {
+        let raw: Vec<Raw> = self.entries.iter().map(Entry::raw).collect();
+        serde_json::to_string(&(self.at.0, raw)).unwrap_or_default()
+    }
+
+    /// Parses one; a malformed one is none.
+    pub fn parse(text: &str) -> Option<Snapshot> {
+        let (at, raw): (u64, Vec<Raw>) = serde_json::from_str(text).ok()?;
+        let at = Millis(at);
+        Some(Snapshot { at, entries: raw.into_iter().map(|raw| Entry::of(raw, at)).collect() })
+    }
+}
+
+/// When an isolate reports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock {
+    reported: Millis,
+    samples: u32,
+    is_urgent: bool,
+}
+
+impl Clock {
+    /// A sample came; failures and cool-downs are urgent.
+    pub fn on_sample(&mut self, is_urgent: bool, now: Millis) {
+        if self.samples == 0 && now.since(self.reported) > REPORT_MS {
+            // An isolate that was idle gathers first.
+            self.reported = Millis(now.0.saturating_sub(REPORT_SOON_MS / 2));
+        }
+        self.samples = self.samples.saturating_add(1);
+        self.is_urgent |= is_urgent;
+    }
+
+    /// Whether a report is due.
+    pub fn is_due(&self, now: Millis) -> bool {
+        let age = now.since(self.reported);
+        let is_worth = self.is_urgent || self.samples >= REPORT_SAMPLES;
+        self.samples > 0 && (age >= REPORT_MS || (is_worth && age >= REPORT_SOON_MS))
+    }
+
+    /// A report leaves.
+    pub fn on_report(&mut self, now: Millis) {
+        *self = Clock { reported: now, samples: 0, is_urgent: false };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry {
+            provider: "p".into(),
+            upstream: "u/m".into(),
+            tally: Tally { good: 3.5, bad: 1.0, at: Millis(9) },
+            latency: Moments { n: 2.0, sum: 10.5, squares: 55.125, at: Millis(9) },
+            pace: Moments { at: Millis(9), ..Moments::default() },
+            broken: 7,
+            cool_until: Millis(1_795_570_634_000),
+            served_at: Millis(8),
+        }
+    }
+
+    #[test]
+    fn report_and_snapshot_formats_are_unchanged() {
+        let text = write_report(&[entry()]);
+        assert_eq!(text, r#"[["p","u/m",[3.5,1.0,2.0,10.5,55.125,0.0,0.0,0.0,7.0,1795570634000.0,8.0]]]"#);
+        assert_eq!(parse_report(&text, Millis(9)), Some(vec![entry()]));
+        let snapshot = Snapshot { at: Millis(9), entries: vec![entry()] };
+        assert_eq!(Snapshot::parse(&snapshot.write()), Some(snapshot));
+    }
+
+    #[test]
+    fn nonsense_is_no_news() {
+        assert_eq!(parse_report("{}", Millis(0)), None);
+        assert_eq!(Snapshot::parse(r#"[1,[["p","u",[1,2]]]]"#), None);
+        let odd = r#"[["p","u",[-5,1e300,-1,9,9,0,0,0,-3,-4,-5]]]"#;
+        let parsed = parse_report(odd, Millis(0)).unwrap();
+        let entry = &parsed[0];
+        assert_eq!((entry.tally.good, entry.tally.bad, entry.latency.n, entry.broken), (0.0, 1e9, 0.0, 0));
+    }
+
+    #[test]
+    fn failures_are_told_soon_and_good_news_in_batches() {
+        let mut clock = Clock::default();
+        clock.on_sample(true, Millis(100_000));
+        assert!(!clock.is_due(Millis(100_500)) && clock.is_due(Millis(101_000)));
+        clock.on_report(Millis(101_000));
+        clock.on_sample(false, Millis(102_000));
+        assert!(!clock.is_due(Millis(104_000)) && clock.is_due(Millis(111_000)));
+        (0..REPORT_SAMPLES).for_each(|_| clock.on_sample(false, Millis(102_500)));
+        assert!(clock.is_due(Millis(103_000)));
+        clock.on_report(Millis(103_000));
+        assert!(!clock.is_due(Millis(999_000)), "nothing to tell");
+    }
+}
