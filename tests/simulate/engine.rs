@@ -33,7 +33,6 @@ pub struct Done {
     pub at_ms: u64,
     /// To its first content; `None` when everybody failed.
     pub first_ms: Option<u64>,
-    pub offer: usize,
     pub cost: f64,
     pub pace_ms: f64,
     pub attempts: u64,
@@ -121,7 +120,6 @@ pub fn run(trace: &Trace, policy: &mut dyn Policy, seed: u64) -> Run {
                 Step::GiveUp => run.done.push(Done {
                     at_ms: flight.arrived_ms,
                     first_ms: None,
-                    offer: usize::MAX,
                     cost: 0.0,
                     pace_ms: 0.0,
                     attempts: flight.machine.attempts() as u64,
@@ -175,7 +173,6 @@ pub fn run(trace: &Trace, policy: &mut dyn Policy, seed: u64) -> Run {
                 run.done.push(Done {
                     at_ms: flight.arrived_ms,
                     first_ms: Some(now_ms - flight.arrived_ms),
-                    offer,
                     cost: provider.cost(flight.prompt, flight.output),
                     pace_ms: rest_ms as f64 / flight.output as f64,
                     attempts: flight.machine.attempts() as u64,
