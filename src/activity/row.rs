@@ -98,6 +98,9 @@ pub struct Row {
     /// The gateway's own part before the first upstream call, in milliseconds.
     #[serde(default)]
     pub gateway_ms: u64,
+    /// Why it went where it went, see [`crate::routing::explain`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<serde_json::Value>,
     /// The client's conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -133,6 +136,7 @@ impl Row {
             first_byte_ms: None,
             total_ms: 0,
             gateway_ms: 0,
+            why: None,
             session: None,
             user: None,
         }

@@ -284,6 +284,11 @@ impl Board {
         cooling.until
     }
 
+    /// Whether anything is known of an offer.
+    pub fn is_known(&self, place: &Place<'_>) -> bool {
+        self.offers.contains_key(&place.offer_key())
+    }
+
     /// What is known of an offer at `now`.
     pub fn score(&self, place: &Place<'_>, now: Millis) -> Score {
         let provider = self.providers.get(&place.provider_key()).map_or(Phase::Closed, |breaker| breaker.phase(now));

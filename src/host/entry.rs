@@ -47,6 +47,13 @@ pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) ->
         timeout_ms: text(5),
         session: text(6),
         if_none_match: text(8),
+        explains: parts.get(9).is_some_and(|value| matches!(*value, "1" | "true")),
+        idempotency_key: text(10),
+        title: text(11),
+        referer: text(12),
+        trace: text(13),
+        if_match: text(14),
+        accept: text(15),
     };
     let reply = handle(world, head).await;
     let headers = glue::flat(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));

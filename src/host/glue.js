@@ -3,7 +3,8 @@
 // Lists of strings cross as one: a separator that no header, method or URL can hold.
 const SEPARATOR = "\0";
 
-// method, url, authorization, x-api-key, content-type, x-gateway-timeout-ms, x-session-id, content-length, if-none-match; what is absent is empty.
+// method, url, authorization, x-api-key, content-type, x-gateway-timeout-ms, x-session-id, content-length, if-none-match, x-gateway-explain,
+// idempotency-key, x-title, http-referer (or referer), traceparent, if-match, accept; what is absent is empty.
 export function head(request) {
   const h = request.headers;
   const get = (name) => h.get(name) ?? "";
@@ -17,6 +18,13 @@ export function head(request) {
     get("x-session-id"),
     get("content-length"),
     get("if-none-match"),
+    get("x-gateway-explain"),
+    get("idempotency-key"),
+    get("x-title"),
+    get("http-referer") || get("referer"),
+    get("traceparent"),
+    get("if-match"),
+    get("accept"),
   ].join(SEPARATOR);
 }
 

@@ -260,8 +260,3 @@ pub async fn use_snapshot<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
     ports.forget_snapshot();
     Ok(Reply::json(200, &json!({"current": wanted.snapshot})))
 }
-
-/// `GET /v1/admin/health`: what this isolate did so far.
-pub fn counters<P: Ports>(ports: &P) -> Reply<P> {
-    Reply::json(200, &json!({"counters": ports.counters()}))
-}

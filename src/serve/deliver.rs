@@ -13,6 +13,7 @@ use crate::family::openai_chat;
 use crate::health::sample::{Place, Sample};
 use crate::ledger::ending::Ending;
 use crate::relay::{Relay, Seen, Stop, UsageView, with_members};
+use crate::routing::explain::{ASKED_CANDIDATES, explain};
 use crate::serve::attempts::{Served, What, WholeBody, attempts, sample, voice};
 use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Client, Ports, Waits};
@@ -261,10 +262,20 @@ fn served_headers<P: Ports>(
     if !served.dropped.is_empty() {
         reply.headers.push(("x-gateway-warning", format!("dropped: {}", served.dropped.join(", "))));
     }
+    if generation.explains {
+        reply.headers.push(("x-gateway-explanation", explanation(generation)));
+    }
     let began = dispatched.get().unwrap_or(served.began);
     let (gateway, provider) = (began.since(generation.arrived), served.first_byte.since(began));
     reply.headers.push(("server-timing", format!("gateway;dur={gateway}, provider;dur={provider}")));
     reply.with_allowances(admitted.requests, admitted.tokens)
+}
+
+/// The explanation as a header: JSON in ASCII.
+fn explanation(generation: &Generation) -> String {
+    let text = explain(&generation.plan, ASKED_CANDIDATES).to_string();
+    let escaped = |c: char| if c.is_ascii() { c.to_string() } else { "?".to_owned() };
+    text.chars().map(escaped).collect()
 }
 
 fn refused<P: Ports>(
@@ -280,6 +291,10 @@ fn refused<P: Ports>(
     let reply = Reply::failure_in(generation.dialect, &failure, generation.id.as_str())
         .with_header("server-timing", timing)
         .with_allowances(admitted.requests, admitted.tokens);
+    let reply = match generation.explains {
+        true => reply.with_header("x-gateway-explanation", explanation(generation)),
+        false => reply,
+    };
     drop(tell.send(Ok(reply)));
     closing
 }

@@ -16,11 +16,12 @@ use crate::discovery::question::{Of, Question};
 use crate::error::{Code, Failure};
 use crate::health::board::Board;
 use crate::health::sample::Place;
+use crate::health::score::Score;
 use crate::routing::plan::unknown_model;
 use crate::serve::ports::Ports;
 use crate::serve::query::path_value;
 use crate::serve::reply::{Body, Reply};
-use crate::serve::{Does, Head, admin, fault, models, pricing, providers, query};
+use crate::serve::{Does, Head, admin, fault, metrics, models, pricing, providers, query};
 
 /// How long a client may keep what discovery said.
 const CACHE: &str = "public, max-age=60";
@@ -67,7 +68,7 @@ pub async fn answer<P: Ports>(ports: &P, head: &Head, does: Does, path: &str) ->
     let snapshot = ports.snapshot().await.map_err(|error| fault(ports, &error))?.ok_or_else(no_catalog)?;
     let asked = Asked { head, board: ports.board(), snapshot: &snapshot, pairs: query::pairs(&head.query) };
     let known = asked.tag("");
-    if asked.is_known(&known) {
+    if does != Does::Metrics && asked.is_known(&known) {
         return Ok(unchanged(known));
     }
     let id = path_value(path);
@@ -81,6 +82,7 @@ pub async fn answer<P: Ports>(ports: &P, head: &Head, does: Does, path: &str) ->
             Rows::List(list) => (Rows::List(list), Some("list/prices")),
             from => (from, None),
         },
+        (Does::Metrics, _) => (Rows::List("list/offers"), None),
         _ => (Rows::List("list/models"), None),
     };
     let words = (does != Does::Model).then_some("words");
@@ -99,9 +101,10 @@ pub async fn answer<P: Ports>(ports: &P, head: &Head, does: Does, path: &str) ->
         (Does::Provider, _) => providers::one(&asked, &texts)?,
         (Does::Providers, _) => providers::list(&asked, &texts)?,
         (Does::Pricing, _) => pricing::list(&asked, &texts)?,
+        (Does::Metrics, _) => metrics::models(&asked, &texts)?,
         _ => models::list(&asked, &texts)?,
     };
-    let is_seen = matches!(does, Does::ModelOffers | Does::Provider | Does::Providers);
+    let is_seen = matches!(does, Does::ModelOffers | Does::Provider | Does::Providers | Does::Metrics);
     let tag = asked.tag(if is_seen { &text } else { "" });
     if asked.is_known(&tag) || asked.is_known("*") {
         return Ok(unchanged(tag));
@@ -215,6 +218,15 @@ impl Asked<'_> {
         let latency_ms = score.latency.map(|spread| whole(spread.median()));
         let tokens_per_second = score.pace.map(|spread| whole(1000.0 / spread.median().max(0.001)));
         Health { latency_ms, tokens_per_second }
+    }
+
+    /// The same as it is scored.
+    pub fn score(&self, row: &Row<'_>) -> Option<Score> {
+        let (provider, upstream) =
+            (row.value("provider").unwrap_or_default(), row.value("upstream").unwrap_or_default());
+        let place = Place::new(provider, upstream);
+        let board = self.board.borrow();
+        board.is_known(&place).then(|| board.score(&place, self.head.arrived))
     }
 
     /// The rows for which every condition holds, in order.

@@ -51,6 +51,8 @@ pub struct Generation {
     pub patience: Patience,
     /// Which conversation it is a turn of, where that can be told.
     pub conversation: Option<Conversation>,
+    /// Whether the answer is to say why.
+    pub explains: bool,
 }
 
 /// What leaves the background work once: a reply, or a failure with the allowances of a refusal.
@@ -98,8 +100,18 @@ pub async fn text<P: Ports>(
     let first_byte_ms = if request.stream { settings.first_byte_timeout_ms } else { settings.plain_timeout_ms };
     let patience = Patience { attempts_max: settings.attempts_max, first_byte_ms, total_ms };
     let id = head.id.clone();
-    let generation =
-        Generation { id, arrived: head.arrived, policy, dialect, request, plan, snapshot, patience, conversation };
+    let generation = Generation {
+        id,
+        arrived: head.arrived,
+        policy,
+        dialect,
+        request,
+        plan,
+        snapshot,
+        patience,
+        conversation,
+        explains: head.explains,
+    };
     let (tell, told) = oneshot::channel();
     ports.in_background(run(Rc::clone(ports), generation, tell));
     match told.await {

@@ -10,6 +10,7 @@ pub mod deliver;
 pub mod discovery;
 pub mod infer;
 pub mod keys;
+pub mod metrics;
 pub mod models;
 pub mod ports;
 pub mod pricing;
@@ -54,6 +55,20 @@ pub struct Head {
     pub session: Option<String>,
     /// `if-none-match`.
     pub if_none_match: Option<String>,
+    /// `x-gateway-explain`: the answer is to say why it came from where it came from.
+    pub explains: bool,
+    /// `idempotency-key`.
+    pub idempotency_key: Option<String>,
+    /// `x-title`: the name of the calling application.
+    pub title: Option<String>,
+    /// `http-referer`, else `referer`: where the application lives.
+    pub referer: Option<String>,
+    /// `traceparent`.
+    pub trace: Option<String>,
+    /// `if-match`.
+    pub if_match: Option<String>,
+    /// `accept`.
+    pub accept: Option<String>,
 }
 
 /// Who may call an endpoint.
@@ -92,6 +107,7 @@ pub enum Does {
     Pricing,
     Estimate,
     Health,
+    Metrics,
     OwnKey,
     OwnCredits,
     OwnActivity,
@@ -145,6 +161,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/v1/pricing", Caller::Anyone, Cost::Free, Does::Pricing),
     endpoint("POST", "/v1/pricing/estimate", Caller::Anyone, Cost::Free, Does::Estimate),
     endpoint("GET", "/v1/health", Caller::Anyone, Cost::Free, Does::Health),
+    endpoint("GET", "/v1/metrics/models", Caller::Anyone, Cost::Free, Does::Metrics),
     endpoint("GET", "/v1/key", Caller::Key, Cost::Free, Does::OwnKey),
     endpoint("GET", "/v1/credits", Caller::Key, Cost::Free, Does::OwnCredits),
     endpoint("GET", "/v1/activity", Caller::Key, Cost::Free, Does::OwnActivity),
@@ -259,6 +276,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         | Does::Providers
         | Does::Provider
         | Does::Pricing
+        | Does::Metrics
         | Does::Estimate) => discovery::answer(ports_ref, head, does, value(0)).await,
         Does::Health => models::health(ports_ref).await,
         Does::CreateWorkspace => admin::create_workspace(ports_ref).await,
@@ -273,7 +291,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::Ledger => admin::ledger(ports_ref, value(0), &head.query).await,
         Does::Snapshots => admin::snapshots(ports_ref).await,
         Does::UseSnapshot => admin::use_snapshot(ports_ref).await,
-        Does::Counters => Ok(admin::counters(ports_ref)),
+        Does::Counters => Ok(metrics::health(ports_ref)),
         _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
     }
 }

@@ -9,6 +9,7 @@ use crate::family::openai_chat;
 use crate::ledger::charge::{Receipt, receipt};
 use crate::ledger::ending::{Ending, Rule};
 use crate::money::{Nanos, Price};
+use crate::routing::explain::{ASKED_CANDIDATES, ROW_CANDIDATES, explain};
 use crate::routing::plan::Candidate;
 use crate::serve::infer::Generation;
 use crate::serve::ports::Ports;
@@ -155,6 +156,7 @@ pub async fn settle<P: Ports>(
         first_byte_ms: closing.first_byte.map(|at| at.since(generation.arrived)),
         total_ms: now.since(generation.arrived),
         gateway_ms: closing.dispatched.unwrap_or(now).since(generation.arrived),
+        why: Some(explain(&generation.plan, if generation.explains { ASKED_CANDIDATES } else { ROW_CANDIDATES })),
         session: generation.request.session.clone(),
         user: generation.request.user.clone(),
     };
