@@ -15,6 +15,7 @@ use crate::activity::row::Row;
 use crate::error::Code;
 use crate::id::{EntryId, KeyId, RequestId, WorkspaceId};
 use crate::ledger::account::{Account, Admission, SETTLED_MEMORY_MS, Settled};
+use crate::limits::budget::{self, Budgets, Period, Spend};
 use crate::limits::gate::{Allowance, Gate, Limit, tighter};
 use crate::money::Nanos;
 use crate::time::Millis;
@@ -96,6 +97,8 @@ pub enum Command {
     Grant(Grant),
     /// Say what there is.
     Credits,
+    /// Say what a key has spent.
+    Spend(KeyId),
 }
 
 /// The workspace's own record.
@@ -106,6 +109,9 @@ pub struct Settings {
     /// Limits over all its keys.
     #[serde(default)]
     pub limits: Limits,
+    /// What all its keys may spend together.
+    #[serde(default, skip_serializing_if = "Budgets::is_none")]
+    pub budgets: Budgets,
     /// Nothing is admitted.
     #[serde(default)]
     pub suspended: bool,
@@ -125,6 +131,8 @@ pub enum Reply {
     Granted(Entry),
     /// The state of the account.
     Credits(Credits),
+    /// What a key, and its workspace, have spent.
+    Spend(Spend, Spend),
 }
 
 /// A request was let in.
@@ -274,6 +282,14 @@ struct Flight {
     entered: Millis,
 }
 
+/// What was spent, what is held now, and whether the former is stored.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spending {
+    spend: Spend,
+    held: Nanos,
+    is_unstored: bool,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Workspace {
@@ -284,6 +300,8 @@ pub struct Workspace {
     gates: HashMap<KeyId, Gate>,
     gate: Gate,
     flights: HashMap<RequestId, Flight>,
+    spends: HashMap<KeyId, Spending>,
+    spend: Spending,
     grants: HashMap<String, Entry>,
     seq: u64,
     /// Journal rows up to this number are in D1.
@@ -317,6 +335,8 @@ impl Workspace {
             gates: HashMap::new(),
             gate: Gate::default(),
             flights: HashMap::new(),
+            spends: HashMap::new(),
+            spend: Spending::default(),
             grants: HashMap::new(),
             seq,
             flushed: 0,
@@ -340,6 +360,10 @@ impl Workspace {
             if let Ok(policy) = serde_json::from_str::<Policy>(value) {
                 self.keys.insert(policy.key.clone(), policy);
             }
+        } else if name == "spend" {
+            self.spend.spend = serde_json::from_str(value).unwrap_or_default();
+        } else if let Some(key) = name.strip_prefix("spend/").and_then(KeyId::parse) {
+            self.spends.entry(key).or_default().spend = serde_json::from_str(value).unwrap_or_default();
         } else if let Some(key) = name.strip_prefix("grant/")
             && let Ok(entry) = serde_json::from_str(value)
         {
@@ -386,6 +410,9 @@ impl Workspace {
             }
             Command::Grant(grant) => self.grant(grant, now, &mut effects),
             Command::Credits => Reply::Credits(self.credits()),
+            Command::Spend(key) => {
+                Reply::Spend(self.spends.get(&key).map_or(Spend::default(), |own| own.spend), self.spend.spend)
+            }
         };
         (reply, effects)
     }
@@ -400,6 +427,7 @@ impl Workspace {
         self.wakes = None;
         let mut effects = Vec::new();
         self.sweep(now, &mut effects);
+        self.store_spending(|_| true, &mut effects);
         let is_quiet = now.since(self.admitted) >= FLUSH_MS;
         if is_quiet && self.account.tighten_ceiling() {
             self.journal(Vec::new(), now, &mut effects);
@@ -456,9 +484,20 @@ impl Workspace {
         } else {
             None
         };
-        let refusal = match refusal {
-            Some(refusal) => refusal,
-            None => match self.account.admit(admit.id.clone(), admit.most, admit.least, now, admit.hold_ms) {
+        let budget = self.budget_left(&admit.key, now);
+        let most = budget.map_or(admit.most, |(left, _)| admit.most.min(left));
+        let refusal = match (refusal, budget) {
+            (Some(refusal), _) => refusal,
+            (None, Some((left, period))) if left < admit.least => (
+                Code::BudgetExceeded,
+                format!(
+                    "the budget of the {} does not cover this request: ${} is left of it",
+                    period.name(),
+                    left.to_dollars()
+                ),
+                Some(budget::wait_ms(period, now)),
+            ),
+            _ => match self.account.admit(admit.id.clone(), most, admit.least, now, admit.hold_ms) {
                 Admission::Held { nanos, raised } => {
                     return Reply::Admitted(self.enter(admit, nanos, raised, (own, shared), now, effects));
                 }
@@ -491,6 +530,9 @@ impl Workspace {
             self.wake_at(now.plus(FLUSH_MS), effects);
         }
         let (requests, tokens) = self.allowances(&admit.key, &limits.0, &limits.1, now);
+        for spending in [self.spends.entry(admit.key.clone()).or_default(), &mut self.spend] {
+            spending.held = Nanos(spending.held.0.saturating_add(held.0));
+        }
         let flight = Flight { key: admit.key, model: admit.model, held, tokens: admit.tokens, entered: now };
         self.flights.insert(admit.id, flight);
         Admitted { held, at: now, requests, tokens }
@@ -514,6 +556,9 @@ impl Workspace {
             gate.leave(flight.tokens, used, flight.entered, now);
         }
         self.gate.leave(flight.tokens, used, flight.entered, now);
+        for spending in [self.spends.entry(flight.key.clone()).or_default(), &mut self.spend] {
+            spending.held = Nanos(spending.held.0.saturating_sub(flight.held.0).max(0));
+        }
         Some(flight)
     }
 
@@ -529,6 +574,10 @@ impl Workspace {
             let (kind, nanos, lost, row) = match settled {
                 Settled::Again => continue,
                 Settled::Charged { charged, lost } => {
+                    for spending in [self.spends.entry(settlement.key.clone()).or_default(), &mut self.spend] {
+                        spending.spend.add(charged, now);
+                        spending.is_unstored = true;
+                    }
                     (EntryKind::Charge, Nanos(charged.0.saturating_neg()), lost, Some(settlement.row))
                 }
                 // The request expired and its row says so; late news must not write a second one.
@@ -541,7 +590,34 @@ impl Workspace {
         if !entries.is_empty() {
             self.account.set_ceiling();
             self.journal(entries, now, effects);
+            // A budget must not forget in a crash what was spent; other counters are stored with the next flush.
+            self.store_spending(Budgets::is_any, effects);
         }
+    }
+
+    /// Stores what was spent where that changed and the budgets are such.
+    fn store_spending(&mut self, is_due: impl Fn(&Budgets) -> bool, effects: &mut Vec<Effect>) {
+        for (key, spending) in &mut self.spends {
+            let budgets = self.keys.get(key).map_or(Budgets::default(), |policy| policy.budgets);
+            if spending.is_unstored && is_due(&budgets) {
+                spending.is_unstored = false;
+                effects.push(put(&format!("spend/{key}"), &spending.spend));
+            }
+        }
+        let budgets = self.settings.as_ref().map_or(Budgets::default(), |settings| settings.budgets);
+        if self.spend.is_unstored && is_due(&budgets) {
+            self.spend.is_unstored = false;
+            effects.push(put("spend", &self.spend.spend));
+        }
+    }
+
+    /// What the budgets of key and workspace still allow, and which of them says so.
+    fn budget_left(&self, key: &KeyId, now: Millis) -> Option<(Nanos, Period)> {
+        let own = self.keys.get(key).map_or(Budgets::default(), |policy| policy.budgets);
+        let spending = self.spends.get(key).copied().unwrap_or_default();
+        let shared = self.settings.as_ref().map_or(Budgets::default(), |settings| settings.budgets);
+        let left = [(own, spending), (shared, self.spend)];
+        left.iter().filter_map(|(budgets, one)| budgets.left(&one.spend, one.held, now)).min_by_key(|(left, _)| *left)
     }
 
     fn grant(&mut self, grant: Grant, now: Millis, effects: &mut Vec<Effect>) -> Reply {

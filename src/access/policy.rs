@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Channel;
 use crate::id::{KeyId, WorkspaceId};
+use crate::limits::budget::Budgets;
 use crate::time::Millis;
 
 /// Limits per minute and in parallel. `None` is no limit of its own.
@@ -50,8 +51,31 @@ pub struct Policy {
     /// The key's own limits.
     #[serde(default)]
     pub limits: Limits,
+    /// What it may spend.
+    #[serde(default, skip_serializing_if = "Budgets::is_none")]
+    pub budgets: Budgets,
     /// When the key was made.
     pub created_at: Millis,
+}
+
+impl Default for Policy {
+    /// A key of nobody, for tests and as a start.
+    fn default() -> Policy {
+        Policy {
+            key: KeyId::new(Millis(0), [0; 10]),
+            workspace: WorkspaceId::new(Millis(0), [0; 10]),
+            name: String::new(),
+            hint: String::new(),
+            expires_at: None,
+            disabled: false,
+            revoked: false,
+            allowed_models: Vec::new(),
+            channel: Channel::Stable,
+            limits: Limits::default(),
+            budgets: Budgets::default(),
+            created_at: Millis(0),
+        }
+    }
 }
 
 /// Why a key is refused. The client is told only that it is.
@@ -102,7 +126,6 @@ mod tests {
 
     fn policy() -> Policy {
         Policy {
-            channel: Channel::Stable,
             key: KeyId::new(Millis(1), [1; 10]),
             workspace: WorkspaceId::new(Millis(1), [2; 10]),
             name: "first".to_owned(),
@@ -113,6 +136,7 @@ mod tests {
             allowed_models: vec!["openai/*".to_owned(), "a/b".to_owned()],
             limits: Limits { requests_per_minute: Some(5), ..Limits::default() },
             created_at: Millis(1),
+            ..Policy::default()
         }
     }
 

@@ -8,6 +8,7 @@ use crate::catalog::{CURRENT_KEY, SNAPSHOTS_KEY, manifest_key};
 use crate::error::{Code, Failure};
 use crate::id::{EntryId, WorkspaceId};
 use crate::json::{JsonError, parse_body};
+use crate::limits::budget::{Budgets, Period};
 use crate::money::Nanos;
 use crate::serve::account::{credits_json, state};
 use crate::serve::fault;
@@ -53,6 +54,47 @@ pub fn chance<P: Ports>(ports: &P) -> [u8; 10] {
     out
 }
 
+/// Budgets as the API takes them: dollars, as decimal text or as a number.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetFields {
+    day: Option<Value>,
+    week: Option<Value>,
+    month: Option<Value>,
+    total: Option<Value>,
+}
+
+impl BudgetFields {
+    /// The budgets, or which of them is none.
+    pub fn read(&self) -> Result<Budgets, Failure> {
+        let read = |period: Period, value: &Option<Value>| -> Result<Option<Nanos>, Failure> {
+            let text = match value {
+                None | Some(Value::Null) => return Ok(None),
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+            };
+            let param = format!("budget.{}", period.name());
+            let nanos = Nanos::from_dollars(&text).map_err(|error| Failure::invalid(&*param, error.to_string()))?;
+            if nanos < Nanos::ZERO {
+                return Err(Failure::invalid(param, "is below zero"));
+            }
+            Ok(Some(nanos))
+        };
+        Ok(Budgets {
+            day: read(Period::Day, &self.day)?,
+            week: read(Period::Week, &self.week)?,
+            month: read(Period::Month, &self.month)?,
+            total: read(Period::Total, &self.total)?,
+        })
+    }
+}
+
+/// Budgets in dollars; what there is none of is null.
+pub fn budget_json(budgets: &Budgets) -> Value {
+    let of = |period: Period| (period.name().to_owned(), json!(budgets.of(period).map(Nanos::to_dollars)));
+    Value::Object(Period::ALL.into_iter().map(of).collect())
+}
+
 /// A workspace of the system of record.
 pub struct Known {
     /// Its name.
@@ -66,7 +108,7 @@ pub struct Known {
 impl Known {
     fn json(&self) -> Value {
         json!({
-            "object": "workspace", "id": self.settings.id, "name": self.name, "limits": self.settings.limits,
+            "object": "workspace", "budget": budget_json(&self.settings.budgets), "id": self.settings.id, "name": self.name, "limits": self.settings.limits,
             "suspended": self.settings.suspended, "created_at": self.created_at.to_rfc3339(),
         })
     }
@@ -100,6 +142,8 @@ struct NewWorkspace {
     name: String,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    budget: BudgetFields,
 }
 
 /// `POST /v1/admin/workspaces`.
@@ -107,7 +151,7 @@ pub async fn create_workspace<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> 
     let new: NewWorkspace = body(ports).await?;
     let now = ports.now();
     let id = WorkspaceId::new(now, chance(ports));
-    let settings = Settings { id, limits: new.limits, suspended: false };
+    let settings = Settings { id, limits: new.limits, budgets: new.budget.read()?, suspended: false };
     let known = Known { name: label("name", &new.name)?, settings, created_at: now };
     let statement = "INSERT INTO workspaces (id, name, settings, created_at) VALUES (?1, ?2, ?3, ?4)";
     let values = [
@@ -157,6 +201,8 @@ struct ChangedWorkspace {
     #[serde(default)]
     limits: Option<Limits>,
     #[serde(default)]
+    budget: Option<BudgetFields>,
+    #[serde(default)]
     suspended: Option<bool>,
 }
 
@@ -168,6 +214,9 @@ pub async fn change_workspace<P: Ports>(ports: &P, path: &str) -> Result<Reply<P
         known.name = label("name", name)?;
     }
     known.settings.limits = changed.limits.unwrap_or(known.settings.limits);
+    if let Some(budget) = changed.budget {
+        known.settings.budgets = budget.read()?;
+    }
     known.settings.suspended = changed.suspended.unwrap_or(known.settings.suspended);
     let statement = "UPDATE workspaces SET name = ?2, settings = ?3 WHERE id = ?1";
     let settings = serde_json::to_string(&known.settings).unwrap_or_default();

@@ -252,7 +252,9 @@ async fn admit<P: Ports>(
 
 /// Whether the end of other requests could lift a refusal: those hold credits and places, not requests per minute.
 fn may_be_lifted(refused: &workspace::Refused) -> bool {
-    refused.code == Code::InsufficientCredits.name() || refused.limit == Some(Limit::Parallel)
+    refused.code == Code::InsufficientCredits.name()
+        || refused.code == Code::BudgetExceeded.name()
+        || refused.limit == Some(Limit::Parallel)
 }
 
 /// 402, saying what is needed, what there is, and how many output tokens that would buy.

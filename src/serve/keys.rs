@@ -9,7 +9,7 @@ use crate::catalog::Channel;
 use crate::error::{Code, Failure};
 use crate::id::KeyId;
 use crate::serve::account::key_json;
-use crate::serve::admin::{body, chance, known, label, tell};
+use crate::serve::admin::{BudgetFields, body, chance, known, label, tell};
 use crate::serve::fault;
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::reply::Reply;
@@ -32,6 +32,8 @@ struct NewKey {
     name: String,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    budget: BudgetFields,
     #[serde(default)]
     allowed_models: Vec<String>,
     #[serde(default)]
@@ -73,6 +75,7 @@ pub async fn create<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure
         revoked: false,
         allowed_models: models(new.allowed_models)?,
         limits: new.limits,
+        budgets: new.budget.read()?,
         created_at: now,
     };
     let hash = secret::hash(&text, pepper.as_bytes());
@@ -142,6 +145,8 @@ struct ChangedKey {
     #[serde(default)]
     limits: Option<Limits>,
     #[serde(default)]
+    budget: Option<BudgetFields>,
+    #[serde(default)]
     allowed_models: Option<Vec<String>>,
     /// `Some(None)` is an explicit null: no expiry any more.
     #[serde(default, deserialize_with = "present")]
@@ -164,6 +169,9 @@ pub async fn change<P: Ports>(ports: &P, workspace: &str, key: &str) -> Result<R
     }
     policy.disabled = changed.disabled.unwrap_or(policy.disabled);
     policy.limits = changed.limits.unwrap_or(policy.limits);
+    if let Some(budget) = changed.budget {
+        policy.budgets = budget.read()?;
+    }
     if let Some(list) = changed.allowed_models {
         policy.allowed_models = models(list)?;
     }

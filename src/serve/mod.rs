@@ -262,7 +262,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
             Does::Responses => infer::text(ports, head, policy, Dialect::Responses).await,
             Does::Messages => infer::text(ports, head, policy, Dialect::Messages).await,
             Does::CountTokens => infer::count_tokens(ports, head).await,
-            Does::OwnKey => Ok(account::key(&policy)),
+            Does::OwnKey => account::key(ports_ref, &policy).await,
             Does::OwnCredits => account::credits(ports_ref, &policy.workspace).await,
             Does::OwnActivity => activity::list(ports_ref, &policy.workspace, &head.query).await,
             Does::OwnGeneration => activity::one(ports_ref, &policy.workspace, &head.query).await,

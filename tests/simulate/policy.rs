@@ -99,6 +99,7 @@ impl Ours {
             allowed_models: Vec::new(),
             limits: Limits::default(),
             created_at: Millis(0),
+            ..KeyPolicy::default()
         };
         Ours {
             mode,

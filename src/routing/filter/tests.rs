@@ -27,6 +27,7 @@ fn rule_of(offer: serde_json::Value, channel: Channel) -> Option<Rule> {
         channel,
         limits: Limits::default(),
         created_at: Millis(0),
+        ..Policy::default()
     };
     let conditions = Conditions {
         request: &request,

@@ -47,6 +47,7 @@ fn planned(change: impl Fn(&mut Request), pinned: Option<&str>) -> Plan {
         channel: Channel::Stable,
         limits: Limits::default(),
         created_at: Millis(0),
+        ..Policy::default()
     };
     let conditions = Conditions {
         request: &request,
