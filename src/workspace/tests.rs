@@ -39,8 +39,12 @@ impl Bench {
     fn new(dollars: &str) -> Bench {
         let workspace = Workspace::open(Stored::default(), Limits::default(), HOLD_MS, Millis(0));
         let mut bench = Bench { workspace, values: HashMap::new(), journal: Vec::new(), wake: None };
-        let settings =
-            Settings { id: WorkspaceId::new(Millis(1), [2; 10]), limits: Limits::default(), budgets: Budgets::default(), suspended: false };
+        let settings = Settings {
+            id: WorkspaceId::new(Millis(1), [2; 10]),
+            limits: Limits::default(),
+            budgets: Budgets::default(),
+            suspended: false,
+        };
         bench.run(Command::SetWorkspace(settings), 0);
         bench.run(Command::SetKey(Box::new(policy(Limits::default()))), 0);
         bench.grant(dollars, "first");
@@ -256,7 +260,10 @@ fn nothing_enters_a_workspace_that_was_never_set_up_or_is_suspended() {
     assert_eq!(refused(fresh.apply(Command::Admit(admit), Millis(1)).0), "unauthenticated");
     let mut b = Bench::new("1");
     let id = b.workspace.id().unwrap().clone();
-    b.run(Command::SetWorkspace(Settings { id, limits: Limits::default(), budgets: Budgets::default(), suspended: true }), 1);
+    b.run(
+        Command::SetWorkspace(Settings { id, limits: Limits::default(), budgets: Budgets::default(), suspended: true }),
+        1,
+    );
     assert_eq!(refused(b.admit(1, 1, 2)), "forbidden");
 }
 
