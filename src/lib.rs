@@ -43,7 +43,9 @@ pub mod health;
 pub mod ledger;
 pub mod limits;
 pub mod relay;
+pub mod replay;
 pub mod routing;
+pub mod seal;
 pub mod workspace;
 // the path
 pub mod serve;

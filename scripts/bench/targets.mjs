@@ -95,9 +95,10 @@ export async function startGateway(place, folder, store, { name, isShimmed = fal
       '(name = "KV", kvNamespace = "store")',
       '(name = "DB", wrapped = (moduleName = "cloudflare-internal:d1-api", innerBindings = [(name = "fetcher", service = "store")]))',
       '(name = "WORKSPACE", durableObjectNamespace = "Workspace")',
+      '(name = "REPLAY", durableObjectNamespace = "Replay")',
       ...Object.entries(vars).map(([name, value]) => `(name = "${name}", text = ${JSON.stringify(value)})`),
     ],
-    objects: ['Workspace'],
+    objects: ['Workspace', 'Replay'],
     entrypoints: isShimmed ? { bench: 'bench' } : {},
     services: [`(name = "store", external = (address = "127.0.0.1:${store.port}", http = ()))`],
   });

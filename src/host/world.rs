@@ -20,6 +20,7 @@ use crate::catalog::{CURRENT_KEY, ModelEntry, manifest_key, model_key};
 use crate::health::board::Board;
 use crate::id::WorkspaceId;
 use crate::relay::{Amend, Relay, Stop};
+use crate::replay;
 use crate::routing::sticky::Affinity;
 use crate::serve::keys::policy_key;
 use crate::serve::ports::{
@@ -295,6 +296,14 @@ impl Ports for World {
         let body = serde_json::to_string(command).unwrap_or_default();
         let text = self.command(workspace, "command", &body).await?;
         serde_json::from_str(&text).map_err(|_| PortError("the workspace's answer is malformed".to_owned()))
+    }
+
+    async fn replay(&self, name: &str, command: &replay::Command) -> Result<replay::Reply, PortError> {
+        count(|c| c.object_calls = c.object_calls.saturating_add(1));
+        let body = serde_json::to_string(command).unwrap_or_default();
+        let asked = glue::ask(&self.binding("REPLAY"), name, "command", &body);
+        let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
+        serde_json::from_str(&text).map_err(|_| PortError("the answer of a replay object is malformed".to_owned()))
     }
 
     async fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use futures::channel::oneshot;
-use futures::future::{Either, select};
+use futures::future::{Either, pending, select};
 use futures::pin_mut;
 
 use crate::attempt::machine::Machine;
@@ -15,8 +15,10 @@ use crate::ledger::ending::Ending;
 use crate::relay::{Relay, Seen, Stop, UsageView, with_members};
 use crate::routing::explain::{ASKED_CANDIDATES, explain};
 use crate::serve::attempts::{Served, What, WholeBody, attempts, sample, voice};
+use crate::serve::drain::drain;
 use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Client, Ports, Waits};
+use crate::serve::replay::{self, Captured};
 use crate::serve::reply::{Body, Reply};
 use crate::serve::settlement::{Closing, charge, price_members, priced, settle};
 use crate::sse::KEEP_ALIVE;
@@ -41,7 +43,15 @@ pub async fn deliver<P: Ports>(
     } else {
         plain(&ports, &generation, &admitted, &machine, &dispatched, tell).await
     };
+    let (ticket, captured) = (generation.replay.clone(), generation.captured.take());
+    // What is charged is kept: an answer of which the client saw only a part was still brought to its end.
+    let is_served = matches!(closing.ending, Ending::Finished | Ending::Empty);
     settle(ports.as_ref(), generation, admitted, machine.into_inner(), closing).await;
+    match (ticket, captured.filter(|_| is_served)) {
+        (Some(ticket), Some(captured)) => replay::keep(ports.as_ref(), &ticket, &captured).await,
+        (Some(ticket), None) => replay::give_up(ports.as_ref(), &ticket).await,
+        (None, _) => {}
+    }
 }
 
 /// A plain answer: wait for all of it, add its price, send it.
@@ -55,7 +65,7 @@ async fn plain<P: Ports>(
 ) -> Closing {
     let outcome = {
         let work = attempts(ports, generation, admitted, machine, dispatched);
-        let left = ports.left();
+        let left = left_for_good(ports, generation);
         pin_mut!(work, left);
         match select(work, left).await {
             Either::Left((outcome, _)) => Some(outcome),
@@ -105,6 +115,10 @@ async fn plain<P: Ports>(
             };
             reply.headers.push(("x-gateway-cost", receipt.total.to_dollars()));
             let reply = served_headers(reply, generation, admitted, &served, machine.borrow().attempts(), dispatched);
+            if let (Some(_), Body::Bytes(body)) = (&generation.replay, &reply.body) {
+                let captured = Captured { headers: reply.headers.clone(), body: body.clone() };
+                generation.captured.replace(Some(captured));
+            }
             drop(tell.send(Ok(reply)));
             closing
         }
@@ -124,7 +138,7 @@ async fn streamed<P: Ports>(
     let mut early: Option<P::Client> = None;
     let outcome = {
         let work = attempts(ports, generation, admitted, machine, dispatched);
-        let left = ports.left();
+        let left = left_for_good(ports, generation);
         pin_mut!(work, left);
         let mut silence_ms = ports.settings().keep_alive_first_ms;
         loop {
@@ -145,6 +159,7 @@ async fn streamed<P: Ports>(
             }
             if let Some(client) = &mut early
                 && client.write(KEEP_ALIVE).await.is_err()
+                && generation.replay.is_none()
             {
                 break None;
             }
@@ -181,6 +196,13 @@ async fn streamed<P: Ports>(
         (None, None) => return left_early(dispatched, Some(candidate), None),
     };
     let (first_byte, began) = (served.first_byte, served.began);
+    let kept_headers = match &generation.replay {
+        Some(_) => {
+            let (_, readable) = ports.open_stream();
+            served_headers(stream_reply::<P>(readable), generation, admitted, &served, attempts, dispatched).headers
+        }
+        None => Vec::new(),
+    };
     let What::Stream { answer, relay, first } = served.what else {
         return left_early(dispatched, Some(candidate), None);
     };
@@ -194,7 +216,12 @@ async fn streamed<P: Ports>(
         let total_ms = generation.arrived.plus(generation.patience.total_ms).since(ports.now());
         let settings = ports.settings();
         let waits = Waits { idle_ms: settings.idle_timeout_ms, keep_alive_ms: settings.keep_alive_ms, total_ms };
+        let mut kept = if generation.replay.is_some() { first.clone() } else { Vec::new() };
         let (stop, native) = match (client.write(&first).await, answer) {
+            (_, Some(answer)) if generation.replay.is_some() => {
+                drain(ports.as_ref(), answer, &mut client, &relay, &amend, waits, &mut kept).await
+            }
+            (_, None) if generation.replay.is_some() => (Stop::Eof, false),
             (Err(_), _) => (Stop::Left, false),
             (Ok(()), None) => (Stop::Eof, false),
             (Ok(()), Some(answer)) => ports.pump(answer, &mut client, &relay, &amend, waits).await,
@@ -204,6 +231,10 @@ async fn streamed<P: Ports>(
         let end = relay.finish(stop, native, generation.id.as_str(), &mut out, &amend);
         if !out.is_empty() && stop != Stop::Left {
             let _ = client.write(&out).await;
+        }
+        if generation.replay.is_some() {
+            kept.extend_from_slice(&out);
+            generation.captured.replace(Some(Captured { headers: kept_headers, body: kept }));
         }
         end
     };
@@ -230,6 +261,14 @@ async fn streamed<P: Ports>(
         service_tier,
         first_byte: Some(first_byte),
         dispatched: dispatched.get(),
+    }
+}
+
+/// Resolves when the client has left, where that ends the request: an answer that is to be kept is brought to its end.
+async fn left_for_good<P: Ports>(ports: &Rc<P>, generation: &Generation) {
+    match generation.replay {
+        Some(_) => pending().await,
+        None => ports.left().await,
     }
 }
 

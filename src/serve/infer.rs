@@ -2,6 +2,7 @@
 //!
 //! Everything after admission runs in background work, so that it is settled and logged also when the client leaves.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use futures::channel::oneshot;
@@ -19,6 +20,7 @@ use crate::routing::filter::Conditions;
 use crate::routing::plan::{Outlook, Plan, Target, nobody, plan, unknown_model};
 use crate::routing::sticky::Conversation;
 use crate::serve::ports::{BodyError, Ports};
+use crate::serve::replay::{self, Begun, Captured, Ticket};
 use crate::serve::reply::Reply;
 use crate::serve::{Head, deliver, fault};
 use crate::text::request::Request;
@@ -53,6 +55,10 @@ pub struct Generation {
     pub conversation: Option<Conversation>,
     /// Whether the answer is to say why.
     pub explains: bool,
+    /// The record of its idempotency key, where it has one.
+    pub replay: Option<Ticket>,
+    /// Its answer, where that is to be kept.
+    pub captured: RefCell<Option<Captured>>,
 }
 
 /// What leaves the background work once: a reply, or a failure with the allowances of a refusal.
@@ -68,9 +74,44 @@ pub async fn text<P: Ports>(
     ports.count_request();
     check_content_type(head.content_type.as_deref())?;
     let total_ms = total_ms(ports.as_ref(), head)?;
-    let mut request = dialect.parse(read_body(ports.as_ref()).await?)?;
+    let bytes = read_body(ports.as_ref()).await?;
+    let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
+        Begun::Answered(reply) => return Ok(reply),
+        Begun::Run(ticket) => ticket,
+    };
+    let generation = match planned(ports.as_ref(), head, policy, dialect, bytes, total_ms, ticket.clone()).await {
+        Ok(generation) => generation,
+        Err(failure) => {
+            if let Some(ticket) = &ticket {
+                replay::give_up(ports.as_ref(), ticket).await;
+            }
+            return Err(failure);
+        }
+    };
+    let (tell, told) = oneshot::channel();
+    ports.in_background(run(Rc::clone(ports), generation, tell));
+    match told.await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err((failure, requests, tokens))) => {
+            Ok(Reply::failure_in(dialect, &failure, head.id.as_str()).with_allowances(requests, tokens))
+        }
+        Err(oneshot::Canceled) => Err(Failure::new(Code::Internal, "the request was given up")),
+    }
+}
+
+/// Parses, resolves and ranks: a request that may go on to its admission.
+async fn planned<P: Ports>(
+    ports: &P,
+    head: &Head,
+    policy: Rc<Policy>,
+    dialect: Dialect,
+    bytes: Vec<u8>,
+    total_ms: u64,
+    ticket: Option<Ticket>,
+) -> Result<Generation, Failure> {
+    let mut request = dialect.parse(bytes)?;
     request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= LABEL_BYTES_MAX));
-    let (targets, snapshot) = resolve(ports.as_ref(), &request).await?;
+    let (targets, snapshot) = resolve(ports, &request).await?;
     let now = ports.now();
     let conditions = Conditions {
         request: &request,
@@ -100,7 +141,7 @@ pub async fn text<P: Ports>(
     let first_byte_ms = if request.stream { settings.first_byte_timeout_ms } else { settings.plain_timeout_ms };
     let patience = Patience { attempts_max: settings.attempts_max, first_byte_ms, total_ms };
     let id = head.id.clone();
-    let generation = Generation {
+    Ok(Generation {
         id,
         arrived: head.arrived,
         policy,
@@ -111,16 +152,9 @@ pub async fn text<P: Ports>(
         patience,
         conversation,
         explains: head.explains,
-    };
-    let (tell, told) = oneshot::channel();
-    ports.in_background(run(Rc::clone(ports), generation, tell));
-    match told.await {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err((failure, requests, tokens))) => {
-            Ok(Reply::failure_in(dialect, &failure, head.id.as_str()).with_allowances(requests, tokens))
-        }
-        Err(oneshot::Canceled) => Err(Failure::new(Code::Internal, "the request was given up")),
-    }
+        replay: ticket,
+        captured: RefCell::new(None),
+    })
 }
 
 /// `POST /v1/messages/count_tokens`: what the prompt probably comes to. Nothing is sent anywhere, so it is an estimate.
@@ -199,7 +233,12 @@ async fn resolve<P: Ports>(ports: &P, request: &Request) -> Result<(Vec<Target>,
 async fn run<P: Ports>(ports: Rc<P>, generation: Generation, tell: oneshot::Sender<Outcome<P>>) {
     match admit(ports.as_ref(), &generation).await {
         Ok(admitted) => deliver::deliver(ports, generation, admitted, tell).await,
-        Err(outcome) => drop(tell.send(Err(outcome))),
+        Err(outcome) => {
+            if let Some(ticket) = &generation.replay {
+                replay::give_up(ports.as_ref(), ticket).await;
+            }
+            drop(tell.send(Err(outcome)));
+        }
     }
 }
 

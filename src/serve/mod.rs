@@ -8,6 +8,7 @@ pub mod call;
 pub mod credential;
 pub mod deliver;
 pub mod discovery;
+pub mod drain;
 pub mod infer;
 pub mod keys;
 pub mod metrics;
@@ -16,6 +17,7 @@ pub mod ports;
 pub mod pricing;
 pub mod providers;
 pub mod query;
+pub mod replay;
 pub mod reply;
 pub mod settlement;
 

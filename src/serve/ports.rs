@@ -11,6 +11,7 @@ use crate::catalog::ModelEntry;
 use crate::health::board::Board;
 use crate::id::WorkspaceId;
 use crate::relay::{Amend, Relay, Stop};
+use crate::replay;
 use crate::routing::sticky::Affinity;
 use crate::time::Millis;
 use crate::workspace::{Command, JournalEntry, Reply, Settlement};
@@ -184,6 +185,8 @@ pub trait Ports: 'static {
     fn forget_snapshot(&self);
     /// Tells a workspace something.
     fn ask(&self, workspace: &WorkspaceId, command: &Command) -> impl Future<Output = Result<Reply, PortError>>;
+    /// Tells the object of an idempotency key something. `name` is the workspace and the key's hash.
+    fn replay(&self, name: &str, command: &replay::Command) -> impl Future<Output = Result<replay::Reply, PortError>>;
     /// Hands a settlement over; resolves when it is on its way with others or done.
     fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) -> impl Future<Output = ()>;
     /// Whether this isolate has settlements on their way for the workspace.

@@ -1,3 +1,4 @@
 //! Durable Objects: storage ↔ command ↔ storage, nothing more.
 
+mod replay;
 mod workspace;
