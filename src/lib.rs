@@ -42,6 +42,7 @@ pub mod discovery;
 pub mod health;
 pub mod ledger;
 pub mod limits;
+pub mod preset;
 pub mod relay;
 pub mod replay;
 pub mod routing;

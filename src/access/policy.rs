@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Channel;
 use crate::id::{KeyId, WorkspaceId};
 use crate::limits::budget::Budgets;
 use crate::time::Millis;
@@ -45,9 +44,6 @@ pub struct Policy {
     /// Models the key may call; empty is all. A trailing `*` matches any rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_models: Vec<String>,
-    /// The furthest channel of the catalog that the workspace has opened.
-    #[serde(default, skip_serializing_if = "Channel::is_stable")]
-    pub channel: Channel,
     /// The key's own limits.
     #[serde(default)]
     pub limits: Limits,
@@ -70,7 +66,6 @@ impl Default for Policy {
             disabled: false,
             revoked: false,
             allowed_models: Vec::new(),
-            channel: Channel::Stable,
             limits: Limits::default(),
             budgets: Budgets::default(),
             created_at: Millis(0),
@@ -113,7 +108,7 @@ impl Policy {
 }
 
 /// `pattern` is a name, or a prefix followed by `*`.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => pattern == name,

@@ -86,6 +86,8 @@ pub struct Isolate {
     pub secrets: HashMap<String, Option<String>>,
     /// Policies by key hash.
     pub policies: Facts<Policy>,
+    /// Read copies of settings by their KV keys.
+    pub copies: Facts<String>,
     /// The snapshot in use, under one name.
     pub snapshot: Facts<str16::Id>,
     /// The last snapshot that was in use, however long ago.

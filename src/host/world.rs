@@ -162,6 +162,26 @@ async fn read_policy(env: JsValue, hash: String) -> Result<Option<Rc<Policy>>, P
     Ok(policy)
 }
 
+async fn read_copy(
+    env: JsValue,
+    key: String,
+    statement: String,
+    values: Vec<Sql>,
+) -> Result<Option<Rc<String>>, PortError> {
+    let binding = |name: &str| Reflect::get(&env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
+    // What KV does not know (yet) may be in D1, which is the record; a fault of either is no permission.
+    let copy = match kv_get(binding("KV"), &key).await? {
+        Some(copy) => Some(copy),
+        None => {
+            let rows = d1(binding("DB"), &statement, &values).await?;
+            rows.first().and_then(|row| row.get("copy")?.as_str().map(str::to_owned))
+        }
+    };
+    let copy = copy.map(Rc::new);
+    cache::with(|isolate| isolate.copies.remember(&key, copy.clone(), now()));
+    Ok(copy)
+}
+
 async fn read_snapshot(env: JsValue) -> Result<Option<Rc<str>>, PortError> {
     let namespace = Reflect::get(&env, &JsValue::from_str("KV")).unwrap_or(JsValue::UNDEFINED);
     let text = kv_get(namespace, CURRENT_KEY).await?;
@@ -234,6 +254,23 @@ impl Ports for World {
 
     fn forget_policy(&self, hash: &str) {
         cache::with(|isolate| isolate.policies.forget(hash));
+    }
+
+    async fn read_copy(&self, key: &str, statement: &str, values: &[Sql]) -> Result<Option<Rc<String>>, PortError> {
+        match cache::with(|isolate| isolate.copies.recall(key, self.settings.key_refresh_ms, now())) {
+            Known::Fresh(copy) => Ok(copy),
+            Known::Stale(copy) => {
+                let (env, key) = (self.env.clone(), key.to_owned());
+                let (statement, values) = (statement.to_owned(), values.to_vec());
+                self.wait_until(async move { drop(read_copy(env, key, statement, values).await) });
+                Ok(copy)
+            }
+            Known::Unknown => read_copy(self.env.clone(), key.to_owned(), statement.to_owned(), values.to_vec()).await,
+        }
+    }
+
+    fn forget_copy(&self, key: &str) {
+        cache::with(|isolate| isolate.copies.forget(key));
     }
 
     async fn model(&self, name: &str) -> Result<Option<Resolved>, PortError> {

@@ -4,8 +4,10 @@
 use serde::Serialize;
 
 use crate::access::policy::Policy;
+use crate::access::routing::Narrowing;
 use crate::catalog::{
-    Availability, ModelEntry, Offer, Provider, Routing, Scheme, Status, Support, Training, ZeroRetention, has_ended,
+    Availability, Channel, ModelEntry, Offer, Provider, Routing, Scheme, Status, Support, Training, ZeroRetention,
+    has_ended,
 };
 use crate::dialect::Dialect;
 use crate::family::Family;
@@ -85,6 +87,10 @@ pub struct Conditions<'a> {
     pub free_only: bool,
     /// Whether the gateway holds the secret of that name.
     pub has_secret: &'a dyn Fn(&str) -> bool,
+    /// What workspace and preset say.
+    pub narrowings: &'a [&'a Narrowing],
+    /// The furthest channel that is open.
+    pub channel: Channel,
     /// Now.
     pub now: Millis,
 }
@@ -109,7 +115,7 @@ pub fn check(
         .or_else(|| plain(Rule::Retired, is_retired))
         .or_else(|| plain(Rule::Unavailable, standing.availability == Availability::Closed))
         .or_else(|| {
-            let is_closed = standing.channel > c.policy.channel;
+            let is_closed = standing.channel > c.channel;
             is_closed.then(|| (Rule::Channel, Some(standing.channel.name().to_owned())))
         })
         .or_else(|| plain(Rule::SwitchedOff, standing.routing == Routing::Off))
@@ -120,7 +126,13 @@ pub fn check(
         })
         .or_else(|| provider.missing(c.has_secret).map(|name| (Rule::NoCredential, Some(format!("{name} is not set")))))
         .or_else(|| plain(Rule::Pinned, c.pinned.is_some_and(|pinned| pinned != provider.id)))
-        .or_else(|| plain(Rule::ModelNotAllowed, !c.policy.may_call(&model.id)))
+        .or_else(|| {
+            plain(
+                Rule::ModelNotAllowed,
+                !c.policy.may_call(&model.id)
+                    || c.narrowings.iter().any(|narrowing| !narrowing.allows_model(&model.id)),
+            )
+        })
         .or_else(|| plain(Rule::NotFree, c.free_only && !offer.is_free))
         .or_else(|| {
             let missing = c.request.needs.iter().find(|need| cannot(model, offer, **need));
@@ -135,14 +147,18 @@ pub fn check(
         .or_else(|| {
             let outside = |list: &[String]| !list.is_empty() && !list.contains(&provider.id);
             let strict_order = preferences.allow_fallbacks == Some(false) && outside(&preferences.order);
-            plain(Rule::NotInList, outside(&preferences.only) || strict_order)
+            let is_narrowed = c.narrowings.iter().any(|narrowing| !narrowing.allows_provider(&provider.id));
+            plain(Rule::NotInList, outside(&preferences.only) || strict_order || is_narrowed)
         })
         .or_else(|| plain(Rule::Ignored, preferences.ignore.contains(&provider.id)))
-        .or_else(|| plain(Rule::Privacy, !is_private_enough(c.request, provider)))
+        .or_else(|| plain(Rule::Privacy, !is_private_enough(c, provider)))
         .or_else(|| {
             let wanted = &preferences.regions;
             let regions = if offer.regions.is_empty() { &provider.regions } else { &offer.regions };
-            plain(Rule::Region, !wanted.is_empty() && !wanted.iter().any(|region| regions.contains(region)))
+            let misses =
+                |wanted: &[String]| !wanted.is_empty() && !wanted.iter().any(|region| regions.contains(region));
+            let is_narrowed = c.narrowings.iter().any(|narrowing| misses(&narrowing.regions));
+            plain(Rule::Region, misses(wanted) || is_narrowed)
         })
         .or_else(|| {
             let wanted = &preferences.quantizations;
@@ -198,12 +214,15 @@ fn cannot(model: &ModelEntry, offer: &Offer, need: Need) -> bool {
     }
 }
 
-fn is_private_enough(request: &Request, provider: &Provider) -> bool {
-    let preferences = &request.provider;
-    let no_training = preferences.data_collection != Some(DataCollection::Deny)
-        || provider.data_policy.as_ref().is_some_and(|policy| policy.trains_on_api_data == Training::No);
-    let zero_retention = !preferences.zdr
-        || provider.data_policy.as_ref().is_some_and(|policy| policy.zero_retention == ZeroRetention::Default);
+fn is_private_enough(c: &Conditions<'_>, provider: &Provider) -> bool {
+    let preferences = &c.request.provider;
+    let may_train = preferences.data_collection != Some(DataCollection::Deny)
+        && !c.narrowings.iter().any(|narrowing| narrowing.no_training);
+    let may_keep = !preferences.zdr && !c.narrowings.iter().any(|narrowing| narrowing.zdr);
+    let no_training =
+        may_train || provider.data_policy.as_ref().is_some_and(|policy| policy.trains_on_api_data == Training::No);
+    let zero_retention =
+        may_keep || provider.data_policy.as_ref().is_some_and(|policy| policy.zero_retention == ZeroRetention::Default);
     no_training && zero_retention
 }
 

@@ -8,8 +8,9 @@ use std::rc::Rc;
 use futures::channel::oneshot;
 
 use crate::access::policy::Policy;
+use crate::access::routing::Narrowing;
 use crate::attempt::machine::Patience;
-use crate::catalog::ModelName;
+use crate::catalog::{ModelName, Suffix};
 use crate::dialect::Dialect;
 use crate::dialect::common::LABEL_BYTES_MAX;
 use crate::error::{Code, Failure};
@@ -22,7 +23,7 @@ use crate::routing::sticky::Conversation;
 use crate::serve::ports::{BodyError, Ports};
 use crate::serve::replay::{self, Begun, Captured, Ticket};
 use crate::serve::reply::Reply;
-use crate::serve::{Head, deliver, fault};
+use crate::serve::{Head, deliver, fault, settings};
 use crate::text::request::Request;
 use crate::time::Millis;
 use crate::workspace::{self, Admit, Admitted, Command};
@@ -109,11 +110,22 @@ async fn planned<P: Ports>(
     total_ms: u64,
     ticket: Option<Ticket>,
 ) -> Result<Generation, Failure> {
+    let (bytes, preset) = settings::with_preset(ports, &policy.workspace, dialect, bytes).await?;
+    let routing = settings::routing(ports, &policy.workspace).await?;
     let mut request = dialect.parse(bytes)?;
     request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= LABEL_BYTES_MAX));
     let (targets, snapshot) = resolve(ports, &request).await?;
     let now = ports.now();
+    let mode = preset.as_ref().and_then(|preset| preset.mode).or(routing.mode);
+    // A suffix is the request's own word.
+    if !targets.first().is_some_and(|target| target.suffix.is_some_and(|suffix| suffix != Suffix::Free)) {
+        request.provider.sort = request.provider.sort.or(mode);
+    }
+    let narrowings: Vec<&Narrowing> =
+        [&routing.narrowing].into_iter().chain(preset.as_ref().map(|preset| &preset.narrowing)).collect();
     let conditions = Conditions {
+        narrowings: &narrowings,
+        channel: routing.channel,
         request: &request,
         policy: &policy,
         pinned: None,
@@ -211,17 +223,14 @@ async fn resolve<P: Ports>(ports: &P, request: &Request) -> Result<(Vec<Target>,
     for (place, asked) in request.models.iter().enumerate() {
         let param = if place == 0 && request.body.has("model") { "model" } else { "models" };
         let name = ModelName::parse(asked).map_err(|error| Failure::invalid(param, error.to_string()))?;
-        if let Some(preset) = &name.preset {
-            return Err(Failure::new(Code::NotFound, format!("there is no preset `{preset}`")).about(param));
+        if name.preset.is_some() {
+            return Err(Failure::invalid(param, "a preset is named in `model` or in `preset`, and once"));
         }
         let Some(model) = &name.model else { continue };
         if let Some(resolved) = ports.model(model).await.map_err(|error| fault(ports, &error))? {
             snapshot = Some(resolved.snapshot);
             targets.push(Target { entry: resolved.entry, pinned: name.provider, suffix: name.suffix });
         }
-    }
-    if let Some(preset) = request.body.value("preset").filter(|value| *value != "null") {
-        return Err(Failure::new(Code::NotFound, format!("there is no preset {preset}")).about("preset"));
     }
     match snapshot {
         Some(snapshot) => Ok((targets, snapshot)),

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 
 use crate::access::key as secret;
 use crate::access::policy::{Limits, Policy};
-use crate::catalog::Channel;
 use crate::error::{Code, Failure};
 use crate::id::KeyId;
 use crate::serve::account::key_json;
@@ -65,7 +64,6 @@ pub async fn create<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure
     let text = secret::write(ports.chance());
     let now = ports.now();
     let policy = Policy {
-        channel: Channel::Stable,
         key: KeyId::new(now, chance(ports)),
         workspace: workspace.settings.id,
         name: label("name", &new.name)?,

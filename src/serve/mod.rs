@@ -19,6 +19,7 @@ pub mod providers;
 pub mod query;
 pub mod replay;
 pub mod reply;
+pub mod settings;
 pub mod settlement;
 
 use std::rc::Rc;
@@ -124,6 +125,13 @@ pub enum Does {
     RevokeKey,
     Grant,
     Ledger,
+    Settings,
+    ChangeSettings,
+    Presets,
+    Preset,
+    PutPreset,
+    RollPreset,
+    DeletePreset,
     Snapshots,
     UseSnapshot,
     Counters,
@@ -179,6 +187,13 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("DELETE", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::RevokeKey),
     endpoint("POST", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Grant),
     endpoint("GET", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Ledger),
+    endpoint("GET", "/v1/admin/workspaces/{id}/settings", Caller::Operator, Cost::Free, Does::Settings),
+    endpoint("PATCH", "/v1/admin/workspaces/{id}/settings", Caller::Operator, Cost::Free, Does::ChangeSettings),
+    endpoint("GET", "/v1/admin/workspaces/{id}/presets", Caller::Operator, Cost::Free, Does::Presets),
+    endpoint("GET", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::Preset),
+    endpoint("PUT", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::PutPreset),
+    endpoint("PATCH", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::RollPreset),
+    endpoint("DELETE", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::DeletePreset),
     endpoint("GET", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::Snapshots),
     endpoint("POST", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::UseSnapshot),
     endpoint("GET", "/v1/admin/health", Caller::Operator, Cost::Free, Does::Counters),
@@ -291,6 +306,13 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::RevokeKey => keys::revoke(ports_ref, value(0), value(1)).await,
         Does::Grant => admin::grant(ports_ref, value(0)).await,
         Does::Ledger => admin::ledger(ports_ref, value(0), &head.query).await,
+        Does::Settings => settings::get(ports_ref, value(0)).await,
+        Does::ChangeSettings => settings::change(ports_ref, value(0)).await,
+        Does::Presets => settings::presets(ports_ref, value(0)).await,
+        Does::Preset => settings::preset(ports_ref, value(0), value(1)).await,
+        Does::PutPreset => settings::put(ports_ref, value(0), value(1)).await,
+        Does::RollPreset => settings::roll(ports_ref, value(0), value(1)).await,
+        Does::DeletePreset => settings::delete(ports_ref, value(0), value(1)).await,
         Does::Snapshots => admin::snapshots(ports_ref).await,
         Does::UseSnapshot => admin::use_snapshot(ports_ref).await,
         Does::Counters => Ok(metrics::health(ports_ref)),

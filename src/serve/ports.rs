@@ -177,6 +177,16 @@ pub trait Ports: 'static {
     fn policy(&self, hash: &str) -> impl Future<Output = Result<Option<Rc<Policy>>, PortError>>;
     /// Forgets what the isolate knows of that key.
     fn forget_policy(&self, hash: &str);
+    /// The read copy of something in D1: from the isolate, else from KV, else from the column `copy` of the statement's
+    /// first row.
+    fn read_copy(
+        &self,
+        key: &str,
+        statement: &str,
+        values: &[Sql],
+    ) -> impl Future<Output = Result<Option<Rc<String>>, PortError>>;
+    /// Forgets a read copy.
+    fn forget_copy(&self, key: &str);
     /// A model by its id, alias or unique bare name.
     fn model(&self, name: &str) -> impl Future<Output = Result<Option<Resolved>, PortError>>;
     /// The id of the snapshot in use.

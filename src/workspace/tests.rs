@@ -12,7 +12,6 @@ fn key() -> KeyId {
 
 fn policy(limits: Limits) -> Policy {
     Policy {
-        channel: crate::catalog::Channel::Stable,
         key: key(),
         workspace: WorkspaceId::new(Millis(1), [2; 10]),
         name: "k".to_owned(),

@@ -88,7 +88,6 @@ impl Ours {
                 .collect::<Vec<_>>(),
         });
         let key = KeyPolicy {
-            channel: ai_stats_gateway::catalog::Channel::Stable,
             key: KeyId::new(Millis(0), [0; 10]),
             workspace: WorkspaceId::new(Millis(0), [0; 10]),
             name: String::new(),
@@ -142,6 +141,8 @@ impl Policy for Ours {
             pinned: None,
             free_only: false,
             has_secret: &|_| true,
+            narrowings: &[],
+            channel: ai_stats_gateway::catalog::Channel::Stable,
             now: moment(turn.now_ms),
         };
         let outlook = Outlook { board: &self.boards[turn.isolate], conversation: None, seed: turn.id };

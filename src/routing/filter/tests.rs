@@ -24,7 +24,6 @@ fn rule_of(offer: serde_json::Value, channel: Channel) -> Option<Rule> {
         disabled: false,
         revoked: false,
         allowed_models: Vec::new(),
-        channel,
         limits: Limits::default(),
         created_at: Millis(0),
         ..Policy::default()
@@ -35,6 +34,8 @@ fn rule_of(offer: serde_json::Value, channel: Channel) -> Option<Rule> {
         pinned: None,
         free_only: false,
         has_secret: &|_| true,
+        narrowings: &[],
+        channel,
         now: Millis::from_rfc3339("2026-11-25T12:00:00Z").unwrap(),
     };
     let offer = &model.offers[0];

@@ -44,7 +44,6 @@ fn planned(change: impl Fn(&mut Request), pinned: Option<&str>) -> Plan {
         disabled: false,
         revoked: false,
         allowed_models: Vec::new(),
-        channel: Channel::Stable,
         limits: Limits::default(),
         created_at: Millis(0),
         ..Policy::default()
@@ -55,6 +54,8 @@ fn planned(change: impl Fn(&mut Request), pinned: Option<&str>) -> Plan {
         pinned: None,
         free_only: false,
         has_secret: &|_| false,
+        narrowings: &[],
+        channel: Channel::Stable,
         now: Millis(0),
     };
     let target = Target { entry: entry(), pinned: pinned.map(str::to_owned), suffix: None };
