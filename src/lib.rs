@@ -23,6 +23,7 @@
 pub mod error;
 pub mod id;
 pub mod money;
+pub mod ssrf;
 pub mod time;
 pub mod usage;
 // formats
