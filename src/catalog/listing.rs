@@ -56,7 +56,7 @@ pub const PARAMETERS: &[(&str, Option<&str>)] = &[
 ];
 
 /// Capabilities that an offer states for itself: where it states any of them, the others are not there.
-const STATED: &[&str] = &["reasoning", "structured_output", "tools", "vision"];
+pub const STATED: &[&str] = &["reasoning", "structured_output", "tools", "vision"];
 /// Words that a filter may ask for also where no offer has them today.
 const TRAINING: &[&str] = &["no", "opt_out", "may", "unknown"];
 const RETENTION: &[&str] = &["default", "on_request", "none", "unknown"];

@@ -15,6 +15,7 @@ pub fn read(env: &JsValue) -> Settings {
     };
     let total_timeout_ms = number("TOTAL_TIMEOUT_MS", 600_000);
     Settings {
+        connect_timeout_ms: number("CONNECT_TIMEOUT_MS", 30_000),
         first_byte_timeout_ms: number("FIRST_BYTE_TIMEOUT_MS", 30_000),
         plain_timeout_ms: number("PLAIN_TIMEOUT_MS", 120_000),
         idle_timeout_ms: number("IDLE_TIMEOUT_MS", 60_000),

@@ -6,8 +6,8 @@ use serde::Serialize;
 use crate::access::policy::Policy;
 use crate::access::routing::Narrowing;
 use crate::catalog::{
-    Availability, Channel, ModelEntry, Offer, Provider, Routing, Scheme, Status, Support, Training, ZeroRetention,
-    has_ended,
+    Availability, Channel, DataPolicy, ModelEntry, Offer, PARAMETERS, Provider, Routing, STATED, Scheme, Status,
+    Support, Training, ZeroRetention, has_ended,
 };
 use crate::dialect::Dialect;
 use crate::family::Family;
@@ -58,6 +58,8 @@ pub enum Rule {
     Quantization,
     /// It costs more than `provider.max_price`.
     MaxPrice,
+    /// It does not take a parameter of the request, and `provider.require_parameters` asks for that.
+    Parameter,
 }
 
 /// An offer that may not serve this request.
@@ -70,6 +72,19 @@ pub struct Removed {
     /// The rule that removed it.
     pub rule: Rule,
     /// What exactly, where the rule alone does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Further rules that remove it too; looked for only where nobody is left.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Cause>,
+}
+
+/// A further rule that removes an offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    /// The rule.
+    pub rule: Rule,
+    /// What exactly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
@@ -95,6 +110,111 @@ pub struct Conditions<'a> {
     pub now: Millis,
 }
 
+/// The detail of a removal by the workspace's settings or by a preset.
+pub const NARROWED: &str = "workspace or preset";
+
+/// What a check looks at.
+struct Subject<'a> {
+    conditions: &'a Conditions<'a>,
+    model: &'a ModelEntry,
+    offer: &'a Offer,
+    provider: &'a Provider,
+}
+
+/// The detail of a removal, where there is one.
+type Removes = Option<Option<String>>;
+
+/// The checks in their order. Each says whether its rule removes the offer.
+const CHECKS: &[(Rule, fn(&Subject<'_>) -> Removes)] = &[
+    (Rule::Unsupported, |s| {
+        let speaks = s.offer.kind == "chat" && family_of(Dialect::Chat, s.offer, s.provider).is_some();
+        let signs =
+            s.provider.auth.scheme != Scheme::Unsupported || s.provider.alternative(s.conditions.has_secret).is_some();
+        plain(!(speaks && signs) || s.offer.standing.support == Support::Unsupported)
+    }),
+    (Rule::Retired, |s| {
+        let has_ended = |date: &str| has_ended(date, s.conditions.now);
+        plain(s.offer.standing.status == Status::Retired || s.offer.retires.as_deref().is_some_and(has_ended))
+    }),
+    (Rule::Unavailable, |s| plain(s.offer.standing.availability == Availability::Closed)),
+    (Rule::Channel, |s| {
+        let channel = s.offer.standing.channel;
+        (channel > s.conditions.channel).then(|| Some(channel.name().to_owned()))
+    }),
+    (Rule::SwitchedOff, |s| plain(s.offer.standing.routing == Routing::Off)),
+    (Rule::NoPrice, |s| match has_prices(s.offer) {
+        false => Some(None),
+        true => {
+            unpriced_tier(s.conditions.request, s.offer, s.provider).map(|tier| Some(format!("service_tier {tier}")))
+        }
+    }),
+    (Rule::NoCredential, |s| {
+        s.provider.missing(s.conditions.has_secret).map(|name| Some(format!("{name} is not set")))
+    }),
+    (Rule::Pinned, |s| plain(s.conditions.pinned.is_some_and(|pinned| pinned != s.provider.id))),
+    (Rule::ModelNotAllowed, |s| plain(!s.conditions.policy.may_call(&s.model.id))),
+    (Rule::ModelNotAllowed, |s| narrowed(s, |narrowing| !narrowing.allows_model(&s.model.id))),
+    (Rule::NotFree, |s| plain(s.conditions.free_only && !s.offer.is_free)),
+    (Rule::Capability, |s| {
+        let missing = s.conditions.request.needs.iter().find(|need| cannot(s.model, s.offer, **need))?;
+        Some(Some(missing.capability().to_owned()))
+    }),
+    (Rule::ContextLength, |s| {
+        let context = s.offer.context.or(s.model.context)?;
+        let likely = s.conditions.request.demand.prompt_tokens_likely();
+        // Half of the likely size is certain: nobody makes fewer tokens of a text than one per eight bytes.
+        (likely / 2 > context).then(|| Some(format!("{context} tokens")))
+    }),
+    (Rule::NotInList, |s| {
+        let preferences = &s.conditions.request.provider;
+        let outside = |list: &[String]| !list.is_empty() && !list.contains(&s.provider.id);
+        let strict_order = preferences.allow_fallbacks == Some(false) && outside(&preferences.order);
+        plain(outside(&preferences.only) || strict_order)
+    }),
+    (Rule::NotInList, |s| narrowed(s, |narrowing| !narrowing.allows_provider(&s.provider.id))),
+    (Rule::Ignored, |s| plain(s.conditions.request.provider.ignore.contains(&s.provider.id))),
+    (Rule::Privacy, |s| {
+        let preferences = &s.conditions.request.provider;
+        let no_training = preferences.data_collection == Some(DataCollection::Deny);
+        plain(!is_private_enough(s.provider, no_training, preferences.zdr))
+    }),
+    (Rule::Privacy, |s| narrowed(s, |narrowing| !is_private_enough(s.provider, narrowing.no_training, narrowing.zdr))),
+    (Rule::Region, |s| plain(is_elsewhere(s, &s.conditions.request.provider.regions))),
+    (Rule::Region, |s| narrowed(s, |narrowing| is_elsewhere(s, &narrowing.regions))),
+    (Rule::Quantization, |s| {
+        let wanted = &s.conditions.request.provider.quantizations;
+        let is_one = s.offer.quantization.as_ref().is_some_and(|own| wanted.contains(own));
+        plain(!wanted.is_empty() && !is_one)
+    }),
+    (Rule::MaxPrice, |s| exceeds(s.conditions.request, s.offer).map(|meter| Some(meter.name().to_owned()))),
+    (Rule::Parameter, |s| {
+        let request = s.conditions.request;
+        let untaken = request.provider.require_parameters.then(|| untaken(request, s.model, s.offer, s.provider))?;
+        untaken.map(Some)
+    }),
+];
+
+/// A rule of the workspace's settings or of a preset, which the request alone cannot lift.
+fn narrowed(s: &Subject<'_>, removes: impl Fn(&Narrowing) -> bool) -> Removes {
+    s.conditions.narrowings.iter().any(|narrowing| removes(narrowing)).then(|| Some(NARROWED.to_owned()))
+}
+
+/// A rule without a detail.
+fn plain(removes: bool) -> Removes {
+    removes.then_some(None)
+}
+
+/// Every rule that removes the offer, in order: the first one decides, all of them have to be lifted.
+pub fn rules<'a>(
+    conditions: &'a Conditions<'a>,
+    model: &'a ModelEntry,
+    offer: &'a Offer,
+    provider: &'a Provider,
+) -> impl Iterator<Item = (Rule, Option<String>)> + 'a {
+    let subject = Subject { conditions, model, offer, provider };
+    CHECKS.iter().filter_map(move |(rule, removes)| removes(&subject).map(|detail| (*rule, detail)))
+}
+
 /// The first rule that removes the offer.
 pub fn check(
     conditions: &Conditions<'_>,
@@ -102,70 +222,26 @@ pub fn check(
     offer: &Offer,
     provider: &Provider,
 ) -> Option<(Rule, Option<String>)> {
-    let c = conditions;
-    let preferences = &c.request.provider;
-    let plain = |rule: Rule, removes: bool| removes.then_some((rule, None));
-    let supported = offer.kind == "chat"
-        && family_of(Dialect::Chat, offer, provider).is_some()
-        && (provider.auth.scheme != Scheme::Unsupported || provider.alternative(c.has_secret).is_some());
-    let standing = &offer.standing;
-    let is_retired =
-        standing.status == Status::Retired || offer.retires.as_deref().is_some_and(|date| has_ended(date, c.now));
-    plain(Rule::Unsupported, !supported || standing.support == Support::Unsupported)
-        .or_else(|| plain(Rule::Retired, is_retired))
-        .or_else(|| plain(Rule::Unavailable, standing.availability == Availability::Closed))
-        .or_else(|| {
-            let is_closed = standing.channel > c.channel;
-            is_closed.then(|| (Rule::Channel, Some(standing.channel.name().to_owned())))
+    rules(conditions, model, offer, provider).next()
+}
+
+/// The first parameter of the request that the offer is not known to take: its provider is not sent it, or it has not
+/// the capability that the parameter needs.
+fn untaken(request: &Request, model: &ModelEntry, offer: &Offer, provider: &Provider) -> Option<String> {
+    let is_sent = |name: &str| request.body.value(name).is_some_and(|value| value != "null");
+    let dropped = provider.quirks.iter().flat_map(|quirk| match quirk {
+        Quirk::Drop(fields) => fields.as_slice(),
+        _ => &[],
+    });
+    let unable = PARAMETERS.iter().filter(|(_, capability)| {
+        capability.is_some_and(|name| match model.capabilities.get(name) {
+            Some(can) => !can,
+            // What offers do not state is no reason: only what some of them do, and this one does not.
+            None => !offer.can.is_empty() && STATED.contains(&name) && !offer.can.contains(name),
         })
-        .or_else(|| plain(Rule::SwitchedOff, standing.routing == Routing::Off))
-        .or_else(|| plain(Rule::NoPrice, !has_prices(offer)))
-        .or_else(|| {
-            let tier = unpriced_tier(c.request, offer, provider)?;
-            Some((Rule::NoPrice, Some(format!("service_tier {tier}"))))
-        })
-        .or_else(|| provider.missing(c.has_secret).map(|name| (Rule::NoCredential, Some(format!("{name} is not set")))))
-        .or_else(|| plain(Rule::Pinned, c.pinned.is_some_and(|pinned| pinned != provider.id)))
-        .or_else(|| {
-            plain(
-                Rule::ModelNotAllowed,
-                !c.policy.may_call(&model.id)
-                    || c.narrowings.iter().any(|narrowing| !narrowing.allows_model(&model.id)),
-            )
-        })
-        .or_else(|| plain(Rule::NotFree, c.free_only && !offer.is_free))
-        .or_else(|| {
-            let missing = c.request.needs.iter().find(|need| cannot(model, offer, **need));
-            missing.map(|need| (Rule::Capability, Some(need.capability().to_owned())))
-        })
-        .or_else(|| {
-            let context = offer.context.or(model.context)?;
-            let likely = c.request.demand.prompt_tokens_likely();
-            // Half of the likely size is certain: nobody makes fewer tokens of a text than one per eight bytes.
-            (likely / 2 > context).then(|| (Rule::ContextLength, Some(format!("{context} tokens"))))
-        })
-        .or_else(|| {
-            let outside = |list: &[String]| !list.is_empty() && !list.contains(&provider.id);
-            let strict_order = preferences.allow_fallbacks == Some(false) && outside(&preferences.order);
-            let is_narrowed = c.narrowings.iter().any(|narrowing| !narrowing.allows_provider(&provider.id));
-            plain(Rule::NotInList, outside(&preferences.only) || strict_order || is_narrowed)
-        })
-        .or_else(|| plain(Rule::Ignored, preferences.ignore.contains(&provider.id)))
-        .or_else(|| plain(Rule::Privacy, !is_private_enough(c, provider)))
-        .or_else(|| {
-            let wanted = &preferences.regions;
-            let regions = if offer.regions.is_empty() { &provider.regions } else { &offer.regions };
-            let misses =
-                |wanted: &[String]| !wanted.is_empty() && !wanted.iter().any(|region| regions.contains(region));
-            let is_narrowed = c.narrowings.iter().any(|narrowing| misses(&narrowing.regions));
-            plain(Rule::Region, misses(wanted) || is_narrowed)
-        })
-        .or_else(|| {
-            let wanted = &preferences.quantizations;
-            let is_one = offer.quantization.as_ref().is_some_and(|own| wanted.contains(own));
-            plain(Rule::Quantization, !wanted.is_empty() && !is_one)
-        })
-        .or_else(|| exceeds(c.request, offer).map(|meter| (Rule::MaxPrice, Some(meter.name().to_owned()))))
+    });
+    let names = dropped.map(String::as_str).chain(unable.map(|(name, _)| *name));
+    names.into_iter().find(|name| is_sent(name)).map(str::to_owned)
 }
 
 /// The family in which an offer is asked on behalf of a client of `dialect`: what the offer names, else the provider's
@@ -214,16 +290,15 @@ fn cannot(model: &ModelEntry, offer: &Offer, need: Need) -> bool {
     }
 }
 
-fn is_private_enough(c: &Conditions<'_>, provider: &Provider) -> bool {
-    let preferences = &c.request.provider;
-    let may_train = preferences.data_collection != Some(DataCollection::Deny)
-        && !c.narrowings.iter().any(|narrowing| narrowing.no_training);
-    let may_keep = !preferences.zdr && !c.narrowings.iter().any(|narrowing| narrowing.zdr);
-    let no_training =
-        may_train || provider.data_policy.as_ref().is_some_and(|policy| policy.trains_on_api_data == Training::No);
-    let zero_retention =
-        may_keep || provider.data_policy.as_ref().is_some_and(|policy| policy.zero_retention == ZeroRetention::Default);
-    no_training && zero_retention
+fn is_private_enough(provider: &Provider, no_training: bool, zdr: bool) -> bool {
+    let says = |holds: fn(&DataPolicy) -> bool| provider.data_policy.as_ref().is_some_and(holds);
+    (!no_training || says(|policy| policy.trains_on_api_data == Training::No))
+        && (!zdr || says(|policy| policy.zero_retention == ZeroRetention::Default))
+}
+
+fn is_elsewhere(s: &Subject<'_>, wanted: &[String]) -> bool {
+    let regions = if s.offer.regions.is_empty() { &s.provider.regions } else { &s.offer.regions };
+    !wanted.is_empty() && !wanted.iter().any(|region| regions.contains(region))
 }
 
 fn exceeds(request: &Request, offer: &Offer) -> Option<Meter> {

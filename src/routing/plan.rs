@@ -12,8 +12,9 @@ use crate::health::board::Board;
 use crate::health::sample::Place;
 use crate::health::score::{Score, Standing, prompt_factor};
 use crate::ledger::bound::{Bound, bound};
+use crate::routing::change::{is_out_of_reach, smallest};
 use crate::routing::expect::{Expected, OUTPUT_TOKENS_LIKELY, has_cache, price_nanos};
-use crate::routing::filter::{Conditions, Removed, Rule, check};
+use crate::routing::filter::{Cause, Conditions, Removed, Rule, check, rules};
 use crate::routing::rank::{Ask, Facts, Ranked, Tier, rank};
 use crate::routing::sticky::{Conversation, Warm};
 use crate::text::request::{Mode, ProviderPreferences};
@@ -109,6 +110,34 @@ impl Plan {
 
 /// Makes the plan.
 pub fn plan(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_>) -> Plan {
+    let mut plan = ordered(targets, conditions, outlook);
+    if plan.candidates.is_empty() {
+        name_all_rules(&mut plan.removed, targets, conditions);
+    }
+    plan
+}
+
+/// What a target adds to the conditions.
+fn narrowed<'a>(conditions: &Conditions<'a>, target: &'a Target) -> Conditions<'a> {
+    Conditions { pinned: target.pinned.as_deref(), free_only: target.suffix == Some(Suffix::Free), ..*conditions }
+}
+
+/// Says of each removal what else would have to change. Walks the offers as [`ordered`] did, which removed all of them.
+fn name_all_rules(removed: &mut [Removed], targets: &[Target], conditions: &Conditions<'_>) {
+    let mut removed = removed.iter_mut();
+    for target in targets {
+        let conditions = narrowed(conditions, target);
+        for offer in &target.entry.offers {
+            let Some(provider) = target.entry.provider_of(offer) else { continue };
+            let Some(one) = removed.next() else { return };
+            // The first is the one that was found; no price for this very request is found by none of them.
+            let all = rules(&conditions, &target.entry, offer, provider).map(|(rule, detail)| Cause { rule, detail });
+            one.also = all.filter(|cause| cause.rule != one.rule || cause.detail != one.detail).collect();
+        }
+    }
+}
+
+fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_>) -> Plan {
     let request = conditions.request;
     let prompt_tokens = request.demand.prompt_tokens_likely();
     let situation =
@@ -118,15 +147,12 @@ pub fn plan(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'
     let mut found = Vec::new();
     let mut facts = Vec::new();
     for (place_of_model, target) in targets.iter().enumerate() {
-        let conditions = Conditions {
-            pinned: target.pinned.as_deref(),
-            free_only: target.suffix == Some(Suffix::Free),
-            ..*conditions
-        };
+        let conditions = narrowed(conditions, target);
         for (index, offer) in target.entry.offers.iter().enumerate() {
             let Some(provider) = target.entry.provider_of(offer) else { continue };
             let mut remove = |rule: Rule, detail: Option<String>| {
-                removed.push(Removed { provider: provider.id.clone(), model: target.entry.id.clone(), rule, detail });
+                let (provider, model) = (provider.id.clone(), target.entry.id.clone());
+                removed.push(Removed { provider, model, rule, detail, also: Vec::new() });
             };
             if let Some((rule, detail)) = check(&conditions, &target.entry, offer, provider) {
                 remove(rule, detail);
@@ -198,7 +224,7 @@ fn mode(targets: &[Target], sort: Option<Mode>) -> Mode {
 
 /// What to say when nobody is left: the status follows from what removed them.
 pub fn nobody(asked: &str, removed: &[Removed]) -> Failure {
-    let details = json!({ "removed": removed });
+    let details = json!({ "removed": removed, "smallest_change": smallest(removed) });
     let all = |rule: Rule| !removed.is_empty() && removed.iter().all(|r| r.rule == rule);
     // Those who could serve if it were not for one last rule decide the answer.
     let able: Vec<&Removed> = removed.iter().filter(|r| !is_out_of_reach(r.rule)).collect();
@@ -213,14 +239,6 @@ pub fn nobody(asked: &str, removed: &[Removed]) -> Failure {
     }
     let message = format!("no provider can serve `{asked}` under these conditions; details.removed says why for each");
     Failure::new(Code::NoEligibleProvider, message).about("model").with_details(details)
-}
-
-/// Rules that no change of the request can lift.
-fn is_out_of_reach(rule: Rule) -> bool {
-    matches!(
-        rule,
-        Rule::Unsupported | Rule::Retired | Rule::Unavailable | Rule::SwitchedOff | Rule::NoPrice | Rule::NoCredential
-    )
 }
 
 /// The answer to a name that the catalog does not know.

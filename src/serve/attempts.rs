@@ -15,6 +15,7 @@ use crate::family::{Decoder, Family, fault, openai_chat, wait};
 use crate::health::board::Ticket;
 use crate::health::sample::{Place, Sample};
 use crate::relay::{Relay, Seen, UsageView};
+use crate::routing::filter::Removed;
 use crate::routing::plan::Candidate;
 use crate::serve::call::{Prepared, Unwritable, prepare};
 use crate::serve::infer::Generation;
@@ -84,7 +85,7 @@ pub async fn attempts<P: Ports>(
                 ports.sleep(ms).await;
                 continue;
             }
-            Step::GiveUp => return Err(machine.borrow().failure()),
+            Step::GiveUp => return Err(with_removed(machine.borrow().failure(), &generation.plan.removed)),
         };
         let Some(candidate) = generation.plan.candidates.get(place) else { continue };
         // The hold may cover a cheaper candidate and not this one.
@@ -149,6 +150,20 @@ pub async fn attempts<P: Ports>(
             }
         }
     }
+}
+
+/// Removals told of in a failure, beside the attempts.
+const REMOVED_TOLD: usize = 16;
+
+/// The failure of all attempts, with who could not be asked at all and by which rule.
+fn with_removed(mut failure: Failure, removed: &[Removed]) -> Failure {
+    if let Some(details) =
+        failure.details.as_mut().and_then(|details| details.as_object_mut()).filter(|_| !removed.is_empty())
+    {
+        let told = removed.get(..REMOVED_TOLD.min(removed.len())).unwrap_or_default();
+        details.insert("removed".to_owned(), serde_json::json!(told));
+    }
+    failure
 }
 
 /// Tells the board about a failed attempt.
@@ -233,7 +248,18 @@ async fn one<P: Ports>(
 ) -> Result<(u16, What<P>), Trouble> {
     let (quirks, provider) =
         candidate.provider().map(|provider| (provider.quirks.clone(), provider.id.clone())).unwrap_or_default();
-    let mut answer = ports.send(call).await.map_err(Trouble::broke)?;
+    let mut answer = {
+        let sent = ports.send(call);
+        // What comes whole sends its headers when it is done.
+        let is_stream = generation.request.stream;
+        let most_ms = if is_stream { generation.timeouts.connect_ms } else { generation.timeouts.first_byte_ms };
+        let deadline = ports.sleep(most_ms);
+        pin_mut!(sent, deadline);
+        match select(sent, deadline).await {
+            Either::Left((answer, _)) => answer.map_err(Trouble::broke)?,
+            Either::Right(_) => return Err(Trouble::broke(Breakage::Timeout)),
+        }
+    };
     let status = answer.status();
     answered.set(Some(status));
     if !(200..300).contains(&status) {

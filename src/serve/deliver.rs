@@ -215,7 +215,7 @@ async fn streamed<P: Ports>(
         let relay = Rc::new(RefCell::new(*relay));
         let total_ms = generation.arrived.plus(generation.patience.total_ms).since(ports.now());
         let settings = ports.settings();
-        let waits = Waits { idle_ms: settings.idle_timeout_ms, keep_alive_ms: settings.keep_alive_ms, total_ms };
+        let waits = Waits { idle_ms: generation.timeouts.idle_ms, keep_alive_ms: settings.keep_alive_ms, total_ms };
         let mut kept = if generation.replay.is_some() { first.clone() } else { Vec::new() };
         let (stop, native) = match (client.write(&first).await, answer) {
             (_, Some(answer)) if generation.replay.is_some() => {

@@ -10,6 +10,7 @@ use futures::channel::oneshot;
 use crate::access::policy::Policy;
 use crate::access::routing::Narrowing;
 use crate::attempt::machine::Patience;
+use crate::attempt::timeouts::Timeouts;
 use crate::catalog::{ModelName, Suffix};
 use crate::dialect::Dialect;
 use crate::dialect::common::LABEL_BYTES_MAX;
@@ -28,8 +29,6 @@ use crate::text::request::Request;
 use crate::time::Millis;
 use crate::workspace::{self, Admit, Admitted, Command};
 
-/// Shortest time a client may ask for, in milliseconds.
-const TIMEOUT_MS_MIN: u64 = 100;
 /// Output tokens that count towards the rate limit while nobody knows how many it will be.
 const OUTPUT_TOKENS_COUNTED: u64 = 1_000;
 
@@ -50,8 +49,10 @@ pub struct Generation {
     pub plan: Plan,
     /// Which snapshot said so.
     pub snapshot: Rc<str>,
-    /// How long.
+    /// How long, and how often.
     pub patience: Patience,
+    /// Each span by itself.
+    pub timeouts: Timeouts,
     /// Which conversation it is a turn of, where that can be told.
     pub conversation: Option<Conversation>,
     /// Whether the answer is to say why.
@@ -74,13 +75,13 @@ pub async fn text<P: Ports>(
 ) -> Result<Reply<P>, Failure> {
     ports.count_request();
     check_content_type(head.content_type.as_deref())?;
-    let total_ms = total_ms(ports.as_ref(), head)?;
+    timeouts(ports.as_ref(), head.timeout_ms.as_deref(), true)?;
     let bytes = read_body(ports.as_ref()).await?;
     let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
         Begun::Answered(reply) => return Ok(reply),
         Begun::Run(ticket) => ticket,
     };
-    let generation = match planned(ports.as_ref(), head, policy, dialect, bytes, total_ms, ticket.clone()).await {
+    let generation = match planned(ports.as_ref(), head, policy, dialect, bytes, ticket.clone()).await {
         Ok(generation) => generation,
         Err(failure) => {
             if let Some(ticket) = &ticket {
@@ -107,7 +108,6 @@ async fn planned<P: Ports>(
     policy: Rc<Policy>,
     dialect: Dialect,
     bytes: Vec<u8>,
-    total_ms: u64,
     ticket: Option<Ticket>,
 ) -> Result<Generation, Failure> {
     let (bytes, preset) = settings::with_preset(ports, &policy.workspace, dialect, bytes).await?;
@@ -149,9 +149,9 @@ async fn planned<P: Ports>(
         let asked = request.models.first().map(String::as_str).unwrap_or_default();
         return Err(nobody(asked, &plan.removed));
     }
-    let settings = ports.settings();
-    let first_byte_ms = if request.stream { settings.first_byte_timeout_ms } else { settings.plain_timeout_ms };
-    let patience = Patience { attempts_max: settings.attempts_max, first_byte_ms, total_ms };
+    let timeouts = timeouts(ports, head.timeout_ms.as_deref(), request.stream)?;
+    let Timeouts { first_byte_ms, total_ms, .. } = timeouts;
+    let patience = Patience { attempts_max: ports.settings().attempts_max, first_byte_ms, total_ms };
     let id = head.id.clone();
     Ok(Generation {
         id,
@@ -162,6 +162,7 @@ async fn planned<P: Ports>(
         plan,
         snapshot,
         patience,
+        timeouts,
         conversation,
         explains: head.explains,
         replay: ticket,
@@ -196,17 +197,19 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), Failure> {
     }
 }
 
-fn total_ms<P: Ports>(ports: &P, head: &Head) -> Result<u64, Failure> {
-    let most = ports.settings().total_timeout_ms;
-    match &head.timeout_ms {
+/// The variables' spans for this kind of answer, as far as the request does not lower them.
+fn timeouts<P: Ports>(ports: &P, header: Option<&str>, is_stream: bool) -> Result<Timeouts, Failure> {
+    let settings = ports.settings();
+    // What comes whole sends its headers when it is done.
+    let (connect_ms, first_byte_ms) = match is_stream {
+        true => (settings.connect_timeout_ms, settings.first_byte_timeout_ms),
+        false => (settings.plain_timeout_ms, settings.plain_timeout_ms),
+    };
+    let (idle_ms, total_ms) = (settings.idle_timeout_ms, settings.total_timeout_ms);
+    let most = Timeouts { connect_ms, first_byte_ms, idle_ms, total_ms };
+    match header {
         None => Ok(most),
-        Some(text) => match text.trim().parse::<u64>() {
-            Ok(ms) if ms >= TIMEOUT_MS_MIN => Ok(ms.min(most)),
-            _ => Err(Failure::invalid(
-                "X-Gateway-Timeout-Ms",
-                format!("must be a whole number of milliseconds, at least {TIMEOUT_MS_MIN}"),
-            )),
-        },
+        Some(text) => most.lowered_by(text).map_err(|what| Failure::invalid("X-Gateway-Timeout-Ms", what)),
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Left;
 /// Times and limits, from Worker variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Streamed: until the headers of one attempt.
+    pub connect_timeout_ms: u64,
     /// Streamed: until the first content of one attempt.
     pub first_byte_timeout_ms: u64,
     /// Plain: until the whole answer of one attempt.

@@ -1,0 +1,85 @@
+// Who may serve, how long it may take, and who joins in: what a request says about its own routing.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { startGateway } from './support/harness.mjs';
+import * as up from './support/upstream.mjs';
+
+let gateway;
+
+describe('Routing', { concurrency: 4, timeout: 60_000 }, () => {
+  before(async () => {
+    const offers = (quantization, more) => [{ model: 'test/q', upstream: 'q', prices: { input_tokens: '1', output_tokens: '2' }, quantization, ...more }];
+    gateway = await startGateway({
+      vars: { FIRST_BYTE_TIMEOUT_MS: 5000, PLAIN_TIMEOUT_MS: 5000, KEEP_ALIVE_FIRST_MS: 4000 },
+      extra: {
+        models: [{ id: 'test/q' }],
+        offers: { p1: offers('fp8'), p2: offers('bf16'), p3: offers() },
+        about: { p2: { quirks: [{ drop: ['logit_bias'] }] } },
+      },
+    });
+  });
+  after(() => gateway?.stop());
+
+  test('a request lowers each span by itself; none is raised, and nonsense is named', async () => {
+    const t = await gateway.scene({ at: ['p1', 'p2'] });
+    t.p2.does(up.answer({ content: 'second' }));
+    const timed = async (header, does, body = { stream: true }) => {
+      t.p1.does(does);
+      const reply = (await t.chat(body, { headers: { 'x-gateway-timeout-ms': header } })).is(200);
+      const [first] = (await t.row(reply.headers['x-request-id'])).attempts;
+      return [first.provider, first.code, first.ms];
+    };
+    for (const [header, does, body] of [
+      ['connect=300', up.hang],
+      ['first_byte=300', up.sse([up.role(), up.hang])],
+      ['first_byte=300', up.hang, {}],
+    ]) {
+      const [provider, code, ms] = await timed(header, does, body);
+      assert.deepEqual([provider, code], ['p1', 'provider_timeout'], header);
+      assert.ok(ms >= 250 && ms < 3000, `${header}: ${ms} ms`);
+    }
+    const other = await gateway.scene({ at: ['p1'] });
+    other.p1.does(up.sse([up.role(), up.text('half'), up.hang]));
+    const idle = (await other.chat({ stream: true }, { headers: { 'x-gateway-timeout-ms': 'idle=300, total=20000' } })).is(200);
+    assert.match(idle.text, /provider_timeout/);
+    for (const wrong of ['soon', '99', 'first=500', 'idle=-1']) {
+      const error = (await t.chat({}, { headers: { 'x-gateway-timeout-ms': wrong } })).fails('invalid_input');
+      assert.equal(error.param, 'X-Gateway-Timeout-Ms', wrong);
+    }
+  });
+
+  test('quantizations and required parameters are filters; what is not known does not pass the first', async () => {
+    const t = await gateway.scene({ model: 'test/q', at: ['p1', 'p2', 'p3'] });
+    const only = (provider) => ({ provider: { only: t.providers, ...provider } });
+    const served = async (body) => (await t.chat(body, { headers: { 'x-gateway-explain': '1' } })).is(200);
+    const q = await served(only({ quantizations: ['bf16'] }));
+    assert.equal(q.headers['x-gateway-provider'], 'p2');
+    const rules = (reply) => JSON.parse(reply.headers['x-gateway-explanation']).removed.map(({ provider, rule, detail }) => [provider, rule, detail]);
+    assert.deepEqual(rules(q), [['p1', 'quantization', undefined], ['p3', 'quantization', undefined]]);
+    const kept = await served({ ...only({ require_parameters: true, order: ['p2', 'p1'] }), logit_bias: { 5: 1 } });
+    assert.equal(kept.headers['x-gateway-provider'], 'p1');
+    assert.deepEqual(rules(kept), [['p2', 'parameter', 'logit_bias']]);
+    assert.equal((await served(only({ require_parameters: true, order: ['p2', 'p1'] }))).headers['x-gateway-provider'], 'p2', 'it was not asked for');
+  });
+
+  test('nobody left: the smallest change is named, with whom it brings back, and it helps', async () => {
+    const t = await gateway.scene({ model: 'test/q', at: ['p1', 'p2', 'p3'] });
+    const provider = { only: ['p1', 'p2'], ignore: ['p1', 'p2'], quantizations: ['bf16'] };
+    const { details } = (await t.chat({ provider })).fails('no_eligible_provider');
+    assert.deepEqual(details.removed.map(({ provider, rule, also }) => [provider, rule, also]), [
+      ['p1', 'ignored', [{ rule: 'quantization' }]], ['p2', 'ignored', undefined], ['p3', 'not_in_list', [{ rule: 'quantization' }]],
+    ]);
+    const { model, providers, changes } = details.smallest_change;
+    assert.deepEqual([model, providers, changes.map(({ rule, by, field }) => [rule, by, field])], ['test/q', ['p2'], [['ignored', 'request', 'provider.ignore']]]);
+    const reply = (await t.chat({ provider: { ...provider, ignore: ['p1'] } })).is(200);
+    assert.equal(reply.headers['x-gateway-provider'], 'p2');
+  });
+
+  test('everybody failed: the attempts are named, and who could not be asked at all', async () => {
+    const t = await gateway.scene({ at: ['p1', 'p2'] });
+    t.p1.does(up.fail(503));
+    const error = (await t.chat({ provider: { order: ['p1'], ignore: ['p2', 'p3'] } })).fails('provider_unavailable');
+    assert.deepEqual(error.details.attempts.map(({ provider, status, class: kind }) => [provider, status, kind]), [['p1', 503, 'fault']]);
+    assert.deepEqual(error.details.removed.map(({ provider, rule }) => [provider, rule]), [['p2', 'ignored'], ['p3', 'ignored']]);
+  });
+});
