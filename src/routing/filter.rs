@@ -124,8 +124,11 @@ struct Subject<'a> {
 /// The detail of a removal, where there is one.
 type Removes = Option<Option<String>>;
 
+/// Whether a rule removes the offer.
+type Check = fn(&Subject<'_>) -> Removes;
+
 /// The checks in their order. Each says whether its rule removes the offer.
-const CHECKS: &[(Rule, fn(&Subject<'_>) -> Removes)] = &[
+const CHECKS: &[(Rule, Check)] = &[
     (Rule::Unsupported, |s| {
         let speaks = s.offer.kind == "chat" && family_of(Dialect::Chat, s.offer, s.provider).is_some();
         let signs =
