@@ -43,6 +43,7 @@ pub mod discovery;
 pub mod health;
 pub mod ledger;
 pub mod limits;
+pub mod media;
 pub mod preset;
 pub mod relay;
 pub mod replay;

@@ -87,6 +87,8 @@ pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
     let session = label(&body, "session_id")?;
     let user = label(&body, "user")?;
     Ok(Request {
+        quality: None,
+        size: None,
         models,
         stream,
         wants_usage: options.and_then(|o| o.include_usage).unwrap_or(false),

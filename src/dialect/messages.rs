@@ -74,6 +74,8 @@ pub fn parse_to_count(bytes: Vec<u8>) -> Result<Request, Failure> {
     let metadata = node("metadata").and_then(|metadata| metadata.text_at("user_id"));
     let user = metadata.map(|user| user.into_owned()).filter(|user| user.len() <= common::LABEL_BYTES_MAX);
     Ok(Request {
+        quality: None,
+        size: None,
         models,
         stream: field::<bool>(&body, "stream")?.unwrap_or(false),
         wants_usage: true,

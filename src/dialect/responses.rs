@@ -101,6 +101,8 @@ pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
     let needs = found.into_iter().filter(|(has, _)| *has).map(|(_, need)| need).collect();
     drop(typed);
     Ok(Request {
+        quality: None,
+        size: None,
         models,
         stream,
         // Usage always comes, in the last event.

@@ -12,6 +12,7 @@ use crate::catalog::{
 use crate::dialect::Dialect;
 use crate::family::Family;
 use crate::family::quirk::Quirk;
+use crate::media::Work;
 use crate::money::Price;
 use crate::relay::is_pass;
 use crate::text::request::{DataCollection, Need, Request};
@@ -102,6 +103,8 @@ pub struct Conditions<'a> {
     pub free_only: bool,
     /// Whether the gateway holds the secret of that name.
     pub has_secret: &'a dyn Fn(&str) -> bool,
+    /// The work, where it is no text.
+    pub work: Option<&'a Work>,
     /// What workspace and preset say.
     pub narrowings: &'a [&'a Narrowing],
     /// The furthest channel that is open.
@@ -130,7 +133,10 @@ type Check = fn(&Subject<'_>) -> Removes;
 /// The checks in their order. Each says whether its rule removes the offer.
 const CHECKS: &[(Rule, Check)] = &[
     (Rule::Unsupported, |s| {
-        let speaks = s.offer.kind == "chat" && family_of(Dialect::Chat, s.offer, s.provider).is_some();
+        let speaks = match s.conditions.work {
+            None => s.offer.kind == "chat" && family_of(Dialect::Chat, s.offer, s.provider).is_some(),
+            Some(work) => s.offer.kind == work.kind() && work.shape(s.offer, s.provider).is_some(),
+        };
         let signs =
             s.provider.auth.scheme != Scheme::Unsupported || s.provider.alternative(s.conditions.has_secret).is_some();
         plain(!(speaks && signs) || s.offer.standing.support == Support::Unsupported)
@@ -145,7 +151,7 @@ const CHECKS: &[(Rule, Check)] = &[
         (channel > s.conditions.channel).then(|| Some(channel.name().to_owned()))
     }),
     (Rule::SwitchedOff, |s| plain(s.offer.standing.routing == Routing::Off)),
-    (Rule::NoPrice, |s| match has_prices(s.offer) {
+    (Rule::NoPrice, |s| match has_prices(s.offer, s.conditions.work) {
         false => Some(None),
         true => {
             unpriced_tier(s.conditions.request, s.offer, s.provider).map(|tier| Some(format!("service_tier {tier}")))
@@ -262,7 +268,10 @@ pub fn family_of(dialect: Dialect, offer: &Offer, provider: &Provider) -> Option
     Some(native.filter(|_| first == Family::OpenAiChat && dialect != Dialect::Chat).unwrap_or(first))
 }
 
-fn has_prices(offer: &Offer) -> bool {
+fn has_prices(offer: &Offer, work: Option<&Work>) -> bool {
+    if let Some(work) = work {
+        return work.priced_by(&offer.card).is_some();
+    }
     [Meter::InputTokens, Meter::OutputTokens].iter().all(|meter| offer.card.prices.contains_key(meter))
 }
 

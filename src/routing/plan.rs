@@ -158,7 +158,11 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
                 remove(rule, detail);
                 continue;
             }
-            let Some(Ok(bound)) = bound(&request.demand, offer, target.entry.max_output, target.entry.context) else {
+            let bound = match conditions.work {
+                None => bound(&request.demand, offer, target.entry.max_output, target.entry.context),
+                Some(work) => work.bound(offer).map(Ok),
+            };
+            let Some(Ok(bound)) = bound else {
                 remove(Rule::NoPrice, None);
                 continue;
             };
@@ -175,7 +179,10 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
             };
             facts.push(Facts {
                 key: place.credential_key(),
-                price_nanos: price_nanos(&expected, offer, &situation),
+                price_nanos: match conditions.work {
+                    None => price_nanos(&expected, offer, &situation),
+                    Some(_) => bound.prompt_nanos.0,
+                },
                 prompt_tokens,
                 cached_tokens,
                 score,

@@ -180,14 +180,15 @@ pub fn sample<P: Ports>(ports: &P, candidate: &Candidate, verdict: &Verdict, wai
 }
 
 /// A request that an offer has and has not answered: it ends with this, also where the client leaves.
-struct Waiting<'a, P: Ports> {
+pub(super) struct Waiting<'a, P: Ports> {
     ports: &'a P,
     place: Place<'a>,
     ticket: Ticket,
 }
 
 impl<'a, P: Ports> Waiting<'a, P> {
-    fn new(ports: &'a P, place: Place<'a>, late_ms: Option<u64>, now: Millis) -> Waiting<'a, P> {
+    /// From now on.
+    pub fn new(ports: &'a P, place: Place<'a>, late_ms: Option<u64>, now: Millis) -> Waiting<'a, P> {
         let ticket = ports.board().borrow_mut().on_sent(&place, late_ms, now);
         Waiting { ports, place, ticket }
     }
@@ -200,20 +201,27 @@ impl<P: Ports> Drop for Waiting<'_, P> {
 }
 
 /// Why an attempt did not commit.
-struct Trouble {
-    status: Option<u16>,
-    verdict: Verdict,
-    broke: Option<Breakage>,
-    param: Option<String>,
-    retry_after_ms: Option<u64>,
+pub(super) struct Trouble {
+    /// The status, where there was an answer.
+    pub status: Option<u16>,
+    /// What it means.
+    pub verdict: Verdict,
+    /// How it broke, where there was none.
+    pub broke: Option<Breakage>,
+    /// The field it blames.
+    pub param: Option<String>,
+    /// The wait it asks for.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Trouble {
-    fn broke(how: Breakage) -> Trouble {
+    /// It broke.
+    pub fn broke(how: Breakage) -> Trouble {
         Trouble { status: None, verdict: classify::breakage(how), broke: Some(how), param: None, retry_after_ms: None }
     }
 
-    fn told(status: u16, fault: &fault::Fault, generation: &Generation) -> Trouble {
+    /// It answered that.
+    pub fn told(status: u16, fault: &fault::Fault, generation: &Generation) -> Trouble {
         // Only the name of a field that the client itself sent: nothing a provider wrote reaches a client.
         let param = fault.param.as_deref().filter(|param| {
             let root = param.split(['.', '[']).next().unwrap_or_default();
@@ -263,27 +271,7 @@ async fn one<P: Ports>(
     let status = answer.status();
     answered.set(Some(status));
     if !(200..300).contains(&status) {
-        let asked = wait::from_headers(
-            answer.header("retry-after-ms").as_deref(),
-            answer.header("retry-after").as_deref(),
-            ports.now(),
-        );
-        let body = {
-            let work = answer.whole(fault::FAULT_BYTES_MAX);
-            let deadline = ports.sleep(FAULT_WAIT_MS);
-            pin_mut!(work, deadline);
-            match select(work, deadline).await {
-                Either::Left((Ok(body), _)) => body,
-                _ => Vec::new(),
-            }
-        };
-        let mut told = fault::parse(&body);
-        // AWS names the error in a header.
-        if let Some(name) = answer.header("x-amzn-errortype").filter(|_| told.code.is_empty()) {
-            told.code = name.split(':').next().unwrap_or_default().to_lowercase();
-        }
-        let trouble = Trouble::told(status, &told, generation);
-        return Err(Trouble { retry_after_ms: asked.or(trouble.retry_after_ms), ..trouble });
+        return Err(refusal(ports, &mut answer, generation).await);
     }
     if !generation.request.stream {
         let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
@@ -347,6 +335,32 @@ async fn one<P: Ports>(
     // Where the bytes pass as they are, an unfinished frame must not be held back either.
     let first = if relay.can_be_native() { held_back } else { first };
     Ok((status, What::Stream { answer: Some(answer), relay: Box::new(relay), first }))
+}
+
+/// What a provider says that does not serve.
+pub(super) async fn refusal<P: Ports>(ports: &P, answer: &mut P::Answer, generation: &Generation) -> Trouble {
+    let status = answer.status();
+    let asked = wait::from_headers(
+        answer.header("retry-after-ms").as_deref(),
+        answer.header("retry-after").as_deref(),
+        ports.now(),
+    );
+    let body = {
+        let work = answer.whole(fault::FAULT_BYTES_MAX);
+        let deadline = ports.sleep(FAULT_WAIT_MS);
+        pin_mut!(work, deadline);
+        match select(work, deadline).await {
+            Either::Left((Ok(body), _)) => body,
+            _ => Vec::new(),
+        }
+    };
+    let mut told = fault::parse(&body);
+    // AWS names the error in a header.
+    if let Some(name) = answer.header("x-amzn-errortype").filter(|_| told.code.is_empty()) {
+        told.code = name.split(':').next().unwrap_or_default().to_lowercase();
+    }
+    let trouble = Trouble::told(status, &told, generation);
+    Trouble { retry_after_ms: asked.or(trouble.retry_after_ms), ..trouble }
 }
 
 /// Reads a whole answer. `Err` is an error inside a 200, or an answer that is none.

@@ -66,14 +66,27 @@ pub async fn prepare<P: Ports>(
         let failure = Failure::new(Code::UnsupportedParameter, "the provider does not take a parameter");
         return Err(Unwritable { param, ..failure.into() });
     }
-    let url = url(ports, provider, family, &path).ok_or_else(unusable)?;
-    const JSON: &str = "application/json";
-    let subject = Subject { family: family.name(), method: "POST", url: &url, content_type: JSON, body: &body };
+    let url = url(ports, provider, family.name(), &path).ok_or_else(unusable)?;
+    let call = authorized(ports, provider, family.name(), url, "application/json", headers, body).await?;
+    Ok(Prepared { call, family, is_pass, dropped })
+}
+
+/// The call with its credential.
+pub async fn authorized<P: Ports>(
+    ports: &P,
+    provider: &Provider,
+    family: &str,
+    url: String,
+    content_type: &str,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+) -> Result<Call, Unwritable> {
+    let subject = Subject { family, method: "POST", url: &url, content_type, body: &body };
     let secrets = Secrets { value: &|name| ports.secret(name), is_operators: true, name: "" };
     let credential = credential::headers(ports, provider, secrets, subject).await.ok_or_else(no_credential)?;
-    let json = [("content-type".to_owned(), JSON.to_owned())];
-    let headers = json.into_iter().chain(credential).chain(headers).collect();
-    Ok(Prepared { call: Call { url, headers, body }, family, is_pass, dropped })
+    let kind = [("content-type".to_owned(), content_type.to_owned())];
+    let headers = kind.into_iter().chain(credential).chain(headers).collect();
+    Ok(Call { url, headers, body })
 }
 
 type Parts = (String, Vec<(String, String)>, Vec<u8>, Vec<String>);
@@ -140,9 +153,9 @@ fn translate(
 }
 
 /// Base URL, path and the provider's own query.
-fn url<P: Ports>(ports: &P, provider: &Provider, family: Family, path: &str) -> Option<String> {
+pub fn url<P: Ports>(ports: &P, provider: &Provider, family: &str, path: &str) -> Option<String> {
     let lookup = |name: &str| ports.secret(name);
-    let base = provider.fill(provider.base_url_of(family.name()), &lookup).ok()?;
+    let base = provider.fill(provider.base_url_of(family), &lookup).ok()?;
     let mut url = format!("{}{path}", base.trim_end_matches('/'));
     for (name, value) in &provider.query {
         url.push(if url.contains('?') { '&' } else { '?' });

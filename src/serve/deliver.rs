@@ -89,6 +89,7 @@ async fn plain<P: Ports>(
                 ending,
                 candidate: Some(served.candidate),
                 usage: told.usage.clone(),
+                is_estimated: false,
                 output_bytes: told.output_bytes,
                 finish: told.finish.clone(),
                 service_tier: told.service_tier.clone(),
@@ -209,7 +210,13 @@ async fn streamed<P: Ports>(
     let end = {
         let amend = |usage: &Usage| {
             let candidate = generation.plan.candidates.get(candidate)?;
-            let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), generation.arrived)?;
+            let receipt = priced(
+                usage,
+                candidate,
+                &generation.request,
+                generation.request.service_tier.as_deref(),
+                generation.arrived,
+            )?;
             Some(price_members(&receipt, &generation.snapshot))
         };
         let relay = Rc::new(RefCell::new(*relay));
@@ -256,6 +263,7 @@ async fn streamed<P: Ports>(
         ending: end.ending,
         candidate: Some(candidate),
         usage,
+        is_estimated: false,
         output_bytes,
         finish,
         service_tier,
@@ -345,6 +353,7 @@ fn failed(failure: &Failure, dispatched: &Cell<Option<Millis>>) -> Closing {
         ending: Ending::AttemptsFailed,
         candidate: None,
         usage: None,
+        is_estimated: false,
         output_bytes: 0,
         finish: None,
         service_tier: None,
@@ -360,6 +369,7 @@ fn left_early(dispatched: &Cell<Option<Millis>>, candidate: Option<usize>, first
         ending: Ending::ClientLeft,
         candidate,
         usage: None,
+        is_estimated: false,
         output_bytes: 0,
         finish: None,
         service_tier: None,

@@ -17,7 +17,9 @@ use crate::dialect::common::LABEL_BYTES_MAX;
 use crate::error::{Code, Failure};
 use crate::id::RequestId;
 use crate::limits::gate::{Allowance, Limit};
+use crate::media::Work;
 use crate::money::Nanos;
+use crate::preset::Preset;
 use crate::routing::filter::Conditions;
 use crate::routing::plan::{Outlook, Plan, Target, nobody, plan, unknown_model};
 use crate::routing::sticky::Conversation;
@@ -57,6 +59,8 @@ pub struct Generation {
     pub conversation: Option<Conversation>,
     /// Whether the answer is to say why.
     pub explains: bool,
+    /// The work, where it is no text.
+    pub work: Option<Work>,
     /// The record of its idempotency key, where it has one.
     pub replay: Option<Ticket>,
     /// Its answer, where that is to be kept.
@@ -111,8 +115,21 @@ async fn planned<P: Ports>(
     ticket: Option<Ticket>,
 ) -> Result<Generation, Failure> {
     let (bytes, preset) = settings::with_preset(ports, &policy.workspace, dialect, bytes).await?;
+    let request = dialect.parse(bytes)?;
+    let generation = planned_for(ports, head, policy, request, preset, None).await?;
+    Ok(Generation { dialect, replay: ticket, ..generation })
+}
+
+/// Resolves and ranks a parsed request.
+pub(super) async fn planned_for<P: Ports>(
+    ports: &P,
+    head: &Head,
+    policy: Rc<Policy>,
+    mut request: Request,
+    preset: Option<Preset>,
+    work: Option<Work>,
+) -> Result<Generation, Failure> {
     let routing = settings::routing(ports, &policy.workspace).await?;
-    let mut request = dialect.parse(bytes)?;
     request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= LABEL_BYTES_MAX));
     let (targets, snapshot) = resolve(ports, &request).await?;
     let now = ports.now();
@@ -124,6 +141,7 @@ async fn planned<P: Ports>(
     let narrowings: Vec<&Narrowing> =
         [&routing.narrowing].into_iter().chain(preset.as_ref().map(|preset| &preset.narrowing)).collect();
     let conditions = Conditions {
+        work: work.as_ref(),
         narrowings: &narrowings,
         channel: routing.channel,
         request: &request,
@@ -157,7 +175,7 @@ async fn planned<P: Ports>(
         id,
         arrived: head.arrived,
         policy,
-        dialect,
+        dialect: Dialect::Chat,
         request,
         plan,
         snapshot,
@@ -165,8 +183,9 @@ async fn planned<P: Ports>(
         timeouts,
         conversation,
         explains: head.explains,
-        replay: ticket,
+        replay: None,
         captured: RefCell::new(None),
+        work,
     })
 }
 
@@ -178,7 +197,7 @@ pub async fn count_tokens<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<
     Ok(Reply::json(200, &serde_json::json!({"input_tokens": request.demand.prompt_tokens_likely()})))
 }
 
-async fn read_body<P: Ports>(ports: &P) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read_body<P: Ports>(ports: &P) -> Result<Vec<u8>, Failure> {
     let max = ports.settings().body_bytes_max;
     ports.body(max).await.map_err(|error| match error {
         BodyError::TooLarge => Failure::new(Code::PayloadTooLarge, format!("the body is larger than {max} bytes")),
@@ -198,7 +217,7 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), Failure> {
 }
 
 /// The variables' spans for this kind of answer, as far as the request does not lower them.
-fn timeouts<P: Ports>(ports: &P, header: Option<&str>, is_stream: bool) -> Result<Timeouts, Failure> {
+pub(super) fn timeouts<P: Ports>(ports: &P, header: Option<&str>, is_stream: bool) -> Result<Timeouts, Failure> {
     let settings = ports.settings();
     // What comes whole sends its headers when it is done.
     let (connect_ms, first_byte_ms) = match is_stream {
@@ -254,7 +273,7 @@ async fn run<P: Ports>(ports: Rc<P>, generation: Generation, tell: oneshot::Send
     }
 }
 
-async fn admit<P: Ports>(
+pub(super) async fn admit<P: Ports>(
     ports: &P,
     generation: &Generation,
 ) -> Result<Admitted, (Failure, Option<Allowance>, Option<Allowance>)> {

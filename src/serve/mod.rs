@@ -11,6 +11,7 @@ pub mod discovery;
 pub mod drain;
 pub mod infer;
 pub mod keys;
+pub mod media;
 pub mod metrics;
 pub mod models;
 pub mod ports;
@@ -102,6 +103,16 @@ pub enum Does {
     Responses,
     Messages,
     CountTokens,
+    Embeddings,
+    Moderations,
+    Rerank,
+    ImageGenerations,
+    ImageEdits,
+    Speech,
+    Synthesize,
+    Transcriptions,
+    Translations,
+    Transcribe,
     Models,
     Model,
     ModelOffers,
@@ -163,6 +174,16 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/v1/responses", Caller::Key, Cost::Paid, Does::Responses),
     endpoint("POST", "/v1/messages", Caller::Key, Cost::Paid, Does::Messages),
     endpoint("POST", "/v1/messages/count_tokens", Caller::Key, Cost::Free, Does::CountTokens),
+    endpoint("POST", "/v1/embeddings", Caller::Key, Cost::Paid, Does::Embeddings),
+    endpoint("POST", "/v1/moderations", Caller::Key, Cost::Paid, Does::Moderations),
+    endpoint("POST", "/v1/rerank", Caller::Key, Cost::Paid, Does::Rerank),
+    endpoint("POST", "/v1/images/generations", Caller::Key, Cost::Paid, Does::ImageGenerations),
+    endpoint("POST", "/v1/images/edits", Caller::Key, Cost::Paid, Does::ImageEdits),
+    endpoint("POST", "/v1/audio/speech", Caller::Key, Cost::Paid, Does::Speech),
+    endpoint("POST", "/v1/tts/synthesize", Caller::Key, Cost::Paid, Does::Synthesize),
+    endpoint("POST", "/v1/audio/transcriptions", Caller::Key, Cost::Paid, Does::Transcriptions),
+    endpoint("POST", "/v1/audio/translations", Caller::Key, Cost::Paid, Does::Translations),
+    endpoint("POST", "/v1/stt/transcribe", Caller::Key, Cost::Paid, Does::Transcribe),
     endpoint("GET", "/v1/models", Caller::Anyone, Cost::Free, Does::Models),
     endpoint("GET", "/v1/models/{id*}/endpoints", Caller::Anyone, Cost::Free, Does::ModelOffers),
     endpoint("GET", "/v1/models/{id*}", Caller::Anyone, Cost::Free, Does::Model),
@@ -279,6 +300,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
             Does::Responses => infer::text(ports, head, policy, Dialect::Responses).await,
             Does::Messages => infer::text(ports, head, policy, Dialect::Messages).await,
             Does::CountTokens => infer::count_tokens(ports, head).await,
+            does if endpoint.cost == Cost::Paid => media::answer(ports, head, policy, does).await,
             Does::OwnKey => account::key(ports_ref, &policy).await,
             Does::OwnCredits => account::credits(ports_ref, &policy.workspace).await,
             Does::OwnActivity => activity::list(ports_ref, &policy.workspace, &head.query).await,

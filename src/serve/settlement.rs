@@ -8,11 +8,13 @@ use crate::catalog::Situation;
 use crate::family::openai_chat;
 use crate::ledger::charge::{Receipt, receipt};
 use crate::ledger::ending::{Ending, Rule};
+use crate::media::Work;
 use crate::money::{Nanos, Price};
 use crate::routing::explain::{ASKED_CANDIDATES, ROW_CANDIDATES, explain};
 use crate::routing::plan::Candidate;
 use crate::serve::infer::Generation;
 use crate::serve::ports::Ports;
+use crate::text::request::Request;
 use crate::time::Millis;
 use crate::usage::{Meter, Usage};
 use crate::workspace::{Admitted, Settlement};
@@ -29,6 +31,8 @@ pub struct Closing {
     pub candidate: Option<usize>,
     /// As in the activity row.
     pub usage: Option<Usage>,
+    /// Whether that is an estimate already.
+    pub is_estimated: bool,
     /// As in the activity row.
     pub output_bytes: u64,
     /// As in the activity row.
@@ -44,15 +48,34 @@ pub struct Closing {
 /// Says what usage costs at a candidate, as members for a usage object.
 pub fn price_of<'a>(generation: &'a Generation, candidate: &'a Candidate) -> impl Fn(&Usage) -> Option<String> + 'a {
     move |usage| {
-        let receipt = priced(usage, candidate, generation.request.service_tier.as_deref(), generation.arrived)?;
+        let receipt = priced(
+            usage,
+            candidate,
+            &generation.request,
+            generation.request.service_tier.as_deref(),
+            generation.arrived,
+        )?;
         Some(price_members(&receipt, &generation.snapshot))
     }
 }
 
 /// The receipt for usage at a candidate of a request that arrived at `now`: the prices of that moment hold to its end.
-pub fn priced(usage: &Usage, candidate: &Candidate, tier: Option<&str>, now: Millis) -> Option<Receipt> {
+pub fn priced(
+    usage: &Usage,
+    candidate: &Candidate,
+    request: &Request,
+    tier: Option<&str>,
+    now: Millis,
+) -> Option<Receipt> {
     let offer = candidate.offer()?;
-    let situation = Situation { prompt_tokens: usage.prompt_tokens(), service_tier: tier, now, ..Situation::default() };
+    let situation = Situation {
+        prompt_tokens: usage.prompt_tokens(),
+        service_tier: tier,
+        quality: request.quality.as_deref(),
+        size: request.size.as_deref(),
+        now,
+        ..Situation::default()
+    };
     receipt(usage, &offer.card, &situation).ok()
 }
 
@@ -88,11 +111,11 @@ pub fn charge(generation: &Generation, candidate: &Candidate, closing: &Closing,
         return nothing(closing.usage.clone());
     }
     let (usage, is_estimated) = match &closing.usage {
-        Some(usage) => (usage.clone(), false),
+        Some(usage) => (usage.clone(), closing.is_estimated),
         None => (estimate(generation, closing.output_bytes), true),
     };
     let tier = closing.service_tier.as_deref().or(generation.request.service_tier.as_deref());
-    let mut receipt = match priced(&usage, candidate, tier, generation.arrived) {
+    let mut receipt = match priced(&usage, candidate, &generation.request, tier, generation.arrived) {
         Some(receipt) => receipt,
         // Only an overflow gets here: offers without prices are no candidates. The hold was the true bound.
         None => Receipt { total: admitted.held, ..Receipt::default() },
@@ -139,7 +162,7 @@ pub async fn settle<P: Ports>(
         model_asked: generation.request.models.first().cloned().unwrap_or_default(),
         model: candidate.map(|candidate| candidate.model().id.clone()),
         provider: provider.map(|provider| provider.id.clone()),
-        dialect: Some(generation.dialect.name().to_owned()),
+        dialect: Some(generation.work.as_ref().map_or(generation.dialect.name(), Work::kind).to_owned()),
         stream: generation.request.stream,
         status: closing.status,
         code: closing.code,

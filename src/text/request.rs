@@ -139,6 +139,10 @@ pub struct Request {
     pub wants_usage: bool,
     /// Whether the client asked for the cost inside the stream's usage (`usage: {include: true}`).
     pub wants_cost: bool,
+    /// The quality of pictures, where prices depend on it.
+    pub quality: Option<String>,
+    /// Their size.
+    pub size: Option<String>,
     /// What an offer must be able to do.
     pub needs: BTreeSet<Need>,
     /// Size and limits.

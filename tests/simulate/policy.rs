@@ -141,6 +141,7 @@ impl Policy for Ours {
             pinned: None,
             free_only: false,
             has_secret: &|_| true,
+            work: None,
             narrowings: &[],
             channel: ai_stats_gateway::catalog::Channel::Stable,
             now: moment(turn.now_ms),

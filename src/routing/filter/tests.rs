@@ -34,6 +34,7 @@ fn rule_of(offer: serde_json::Value, channel: Channel) -> Option<Rule> {
         pinned: None,
         free_only: false,
         has_secret: &|_| true,
+        work: None,
         narrowings: &[],
         channel,
         now: Millis::from_rfc3339("2026-11-25T12:00:00Z").unwrap(),

@@ -54,6 +54,7 @@ fn planned(change: impl Fn(&mut Request), pinned: Option<&str>) -> Plan {
         pinned: None,
         free_only: false,
         has_secret: &|_| false,
+        work: None,
         narrowings: &[],
         channel: Channel::Stable,
         now: Millis(0),

@@ -1,0 +1,170 @@
+//! `multipart/form-data` (RFC 7578), taken apart and put together.
+
+/// One part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The field.
+    pub name: String,
+    /// The file's name, where it is one.
+    pub filename: Option<String>,
+    /// Its content type.
+    pub content_type: Option<String>,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// The boundary of a content type.
+pub fn boundary(content_type: &str) -> Option<String> {
+    let (essence, parameters) = content_type.split_once(';')?;
+    if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let named = parameters.split(';').filter_map(|one| one.trim().split_once('='));
+    let value = named.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"))?.1.trim();
+    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    (1..=70).contains(&value.len()).then(|| value.to_owned())
+}
+
+/// The parts of a body; `None` where it breaks the format.
+pub fn parse(body: &[u8], boundary: &str) -> Option<Vec<Part>> {
+    let mark = format!("--{boundary}").into_bytes();
+    let finder = memchr::memmem::Finder::new(&mark);
+    let mut rest = body.get(finder.find(body)?.checked_add(mark.len())?..)?;
+    let mut parts = Vec::new();
+    loop {
+        if rest.starts_with(b"--") {
+            return Some(parts);
+        }
+        rest = rest.strip_prefix(b"\r\n")?;
+        let split = memchr::memmem::find(rest, b"\r\n\r\n")?;
+        let (head, after) = rest.split_at_checked(split)?;
+        let content = after.get(4..)?;
+        // A mark stands at the begin of a line; the same bytes elsewhere are content.
+        let mut from = 0;
+        let end = loop {
+            let at = finder.find(content.get(from..)?)?.checked_add(from)?;
+            let is_line = at >= 2 && content.get(at.checked_sub(2)?..at) == Some(b"\r\n");
+            if is_line {
+                break at;
+            }
+            from = at.checked_add(1)?;
+        };
+        let bytes = content.get(..end.checked_sub(2)?)?.to_vec();
+        parts.push(part(std::str::from_utf8(head).ok()?, bytes)?);
+        rest = content.get(end.checked_add(mark.len())?..)?;
+    }
+}
+
+fn part(head: &str, bytes: Vec<u8>) -> Option<Part> {
+    let (mut name, mut filename, mut content_type) = (None, None, None);
+    for line in head.split("\r\n") {
+        let (header, value) = line.split_once(':')?;
+        match header.trim().to_ascii_lowercase().as_str() {
+            "content-disposition" => {
+                name = parameter(value, "name");
+                filename = parameter(value, "filename");
+            }
+            "content-type" => content_type = Some(value.trim().to_owned()),
+            _ => {}
+        }
+    }
+    Some(Part { name: name?, filename, content_type, bytes })
+}
+
+/// A quoted parameter of a header; browsers write a quote in it as `%22`, others as `\"`.
+fn parameter(value: &str, wanted: &str) -> Option<String> {
+    let mut rest = value;
+    while let Some(at) = rest.find(wanted) {
+        let before = rest.get(..at)?;
+        let after = rest.get(at.checked_add(wanted.len())?..)?;
+        let is_alone = before.trim_end().ends_with(';');
+        if let (true, Some(quoted)) = (is_alone, after.trim_start().strip_prefix('=')) {
+            let quoted = quoted.trim_start();
+            let Some(text) = quoted.strip_prefix('"') else {
+                return Some(quoted.split(';').next()?.trim().to_owned());
+            };
+            let mut out = String::new();
+            let mut chars = text.chars();
+            while let Some(c) = chars.next() {
+                match c {
+                    '"' => return Some(out),
+                    '\\' => out.extend(chars.next()),
+                    other => out.push(other),
+                }
+            }
+            return None;
+        }
+        rest = after;
+    }
+    None
+}
+
+/// A body of parts: its content type and its bytes.
+pub fn write(parts: &[Part], boundary: &str) -> (String, Vec<u8>) {
+    let size = parts.iter().map(|part| part.bytes.len().saturating_add(300)).fold(100, usize::saturating_add);
+    let mut out = Vec::with_capacity(size);
+    let safe = |text: &str| text.replace(['"', '\r', '\n', '\\'], "_");
+    for part in parts {
+        out.extend_from_slice(
+            format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{}\"", safe(&part.name)).as_bytes(),
+        );
+        if let Some(filename) = &part.filename {
+            out.extend_from_slice(format!("; filename=\"{}\"", safe(filename)).as_bytes());
+        }
+        if let Some(content_type) = &part.content_type {
+            out.extend_from_slice(format!("\r\ncontent-type: {}", content_type.replace(['\r', '\n'], " ")).as_bytes());
+        }
+        out.extend_from_slice(b"\r\n\r\n");
+        out.extend_from_slice(&part.bytes);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+    (format!("multipart/form-data; boundary={boundary}"), out)
+}
+
+/// A boundary that is in none of the parts: made of a request's id.
+pub fn own_boundary(id: &str) -> String {
+    format!("gateway-{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn parts_come_out_as_they_went_in() {
+        let parts = [
+            Part { name: "model".into(), filename: None, content_type: None, bytes: b"m".to_vec() },
+            Part {
+                name: "file".into(),
+                filename: Some("a b.mp3".into()),
+                content_type: Some("audio/mpeg".into()),
+                bytes: b"\r\n--gateway-x in the middle --gateway-1\r\n".to_vec(),
+            },
+        ];
+        let (kind, body) = write(&parts, "gateway-1");
+        assert_eq!(boundary(&kind).as_deref(), Some("gateway-1"));
+        assert_eq!(parse(&body, "gateway-1").unwrap(), parts);
+        for cut in [0, 10, body.len() / 2, body.len() - 5] {
+            assert_eq!(parse(&body[..cut], "gateway-1"), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn boundaries_may_be_quoted_and_other_types_have_none() {
+        assert_eq!(boundary("multipart/form-data; charset=utf-8; boundary=\"a b\"").as_deref(), Some("a b"));
+        for bad in ["application/json", "multipart/form-data", "multipart/form-data; boundary="] {
+            assert_eq!(boundary(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes, "b");
+            let _ = parse(&[b"--b\r\n", bytes.as_slice()].concat(), "b");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `POST /v1/rerank`, in the shape that Cohere and Jina share.
+
+use serde_json::{Value, json};
+
+use super::{Answered, Common, Measures, Reading, Shape, Written, json_of};
+use crate::error::Failure;
+use crate::family::fault::Fault;
+use crate::usage::{Meter, Usage};
+
+const DOCUMENTS_MAX: usize = 10_000;
+/// Documents of one search unit.
+const UNIT: u64 = 100;
+
+/// A request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rerank {
+    /// What all work has.
+    pub common: Common,
+    query: String,
+    documents: Vec<String>,
+    top_n: Option<u64>,
+    returns_documents: bool,
+}
+
+impl Rerank {
+    /// Parses a body.
+    pub fn parse(bytes: &[u8]) -> Result<Rerank, Failure> {
+        let common = Common::parse(bytes, None)?;
+        let query = common.text("query")?.filter(|text| !text.is_empty());
+        let query = query.ok_or_else(|| Failure::invalid("query", "is missing"))?.to_owned();
+        let top_n = common.count("top_n", 1, 1_000_000)?;
+        let returns_documents = match common.body.get("return_documents") {
+            None | Some(Value::Null) => false,
+            Some(value) => {
+                value.as_bool().ok_or_else(|| Failure::invalid("return_documents", "must be true or false"))?
+            }
+        };
+        let list = common.body.get("documents").and_then(Value::as_array);
+        let list = list.ok_or_else(|| Failure::invalid("documents", "must be a list"))?;
+        if list.is_empty() || list.len() > DOCUMENTS_MAX {
+            return Err(Failure::invalid("documents", format!("must have 1 to {DOCUMENTS_MAX} entries")));
+        }
+        let text = |(at, one): (usize, &Value)| {
+            let text = one.as_str().or_else(|| one.get("text").and_then(Value::as_str));
+            let told = || Failure::invalid(format!("documents[{at}]"), "must be a string or have a `text`");
+            text.map(str::to_owned).ok_or_else(told)
+        };
+        let documents = list.iter().enumerate().map(text).collect::<Result<Vec<String>, Failure>>()?;
+        Ok(Rerank { common, query, documents, top_n, returns_documents })
+    }
+
+    /// One for each hundred documents.
+    pub(super) fn search_units(&self) -> u64 {
+        u64::try_from(self.documents.len()).unwrap_or(u64::MAX).div_ceil(UNIT)
+    }
+
+    pub(super) fn measures(&self) -> Measures {
+        let count = u64::try_from(self.documents.len()).unwrap_or(u64::MAX);
+        let bytes = self.documents.iter().map(String::len).fold(0, usize::saturating_add);
+        // The query is read once with each document.
+        let query = u64::try_from(self.query.len()).unwrap_or(u64::MAX).saturating_mul(count);
+        let tokens = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(query);
+        vec![
+            vec![(Meter::SearchUnits, self.search_units())],
+            vec![(Meter::InputTokens, tokens)],
+            vec![(Meter::Requests, 1)],
+        ]
+    }
+
+    pub(super) fn write(&self, shape: Shape, upstream: &str) -> Result<Written, Failure> {
+        let mut body = json!({"model": upstream, "query": self.query, "documents": self.documents});
+        if let (Some(top), Some(body)) = (self.top_n, body.as_object_mut()) {
+            body.insert(if shape == Shape::Voyage { "top_k" } else { "top_n" }.to_owned(), top.into());
+        }
+        Ok(Written::json("/rerank", body.to_string()))
+    }
+
+    pub(super) fn read(&self, bytes: &[u8], reading: &Reading<'_>) -> Result<Answered, Fault> {
+        let malformed = || Fault { message: "malformed".to_owned(), ..Fault::default() };
+        let value = json_of(bytes)?;
+        let list = value.get("results").or_else(|| value.get("data")).and_then(Value::as_array);
+        let mut results = Vec::new();
+        for one in list.ok_or_else(malformed)? {
+            let index = one.get("index").and_then(Value::as_u64).ok_or_else(malformed)?;
+            let score = one.get("relevance_score").or_else(|| one.get("score")).cloned().ok_or_else(malformed)?;
+            let text = usize::try_from(index).ok().and_then(|index| self.documents.get(index)).ok_or_else(malformed)?;
+            results.push(match self.returns_documents {
+                true => json!({"index": index, "relevance_score": score, "document": {"text": text}}),
+                false => json!({"index": index, "relevance_score": score}),
+            });
+        }
+        let of = |pointer: &str| value.pointer(pointer).and_then(Value::as_u64);
+        let units = of("/meta/billed_units/search_units");
+        let tokens = of("/usage/total_tokens").or_else(|| of("/meta/tokens/input_tokens"));
+        let usage =
+            Usage::default().with(Meter::SearchUnits, units.unwrap_or(0)).with(Meter::InputTokens, tokens.unwrap_or(0));
+        let body = json!({
+            "id": reading.id, "object": "list", "model": reading.model, "results": results,
+            "meta": {"billed_units": {"search_units": units.unwrap_or(self.search_units())}},
+            "usage": {"total_tokens": tokens.unwrap_or(0)},
+        });
+        Ok(Answered { content_type: "application/json".to_owned(), body: body.to_string().into_bytes(), usage })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_texts_and_a_unit_has_a_hundred() {
+        let of = |documents: Value| {
+            Rerank::parse(json!({"model": "m", "query": "q", "documents": documents}).to_string().as_bytes())
+        };
+        assert_eq!(of(json!(["a", {"text": "b"}])).unwrap().documents, ["a", "b"]);
+        assert_eq!(of(json!(vec!["a"; 101])).unwrap().search_units(), 2);
+        for (documents, param) in [(json!([]), "documents"), (json!("a"), "documents"), (json!([1]), "documents[0]")] {
+            assert_eq!(of(documents).unwrap_err().param.as_deref(), Some(param));
+        }
+    }
+
+    #[test]
+    fn hosts_answer_in_their_own_words_and_the_front_in_one() {
+        let body = json!({"model": "m", "query": "q", "documents": ["a", "b"], "return_documents": true});
+        let work = Rerank::parse(body.to_string().as_bytes()).unwrap();
+        let read = |shape: Shape, answer: Value| {
+            let reading = Reading { shape, content_type: "application/json", model: "org/m", id: "gen_1", created: 0 };
+            work.read(answer.to_string().as_bytes(), &reading)
+        };
+        let cohere = read(
+            Shape::Cohere,
+            json!({"results": [{"index": 1, "relevance_score": 0.5}], "meta": {"billed_units": {"search_units": 1}}}),
+        )
+        .unwrap();
+        let voyage =
+            read(Shape::Voyage, json!({"data": [{"index": 1, "relevance_score": 0.5}], "usage": {"total_tokens": 9}}))
+                .unwrap();
+        for (answer, units, tokens) in [(&cohere, 1, 0), (&voyage, 0, 9)] {
+            let value: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(value["results"], json!([{"index": 1, "relevance_score": 0.5, "document": {"text": "b"}}]));
+            assert_eq!(
+                (answer.usage.quantity(Meter::SearchUnits), answer.usage.quantity(Meter::InputTokens)),
+                (units, tokens)
+            );
+        }
+        assert!(
+            read(Shape::Jina, json!({"results": [{"index": 7, "relevance_score": 1}]})).is_err(),
+            "there is no such document"
+        );
+    }
+}
