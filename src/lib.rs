@@ -37,6 +37,7 @@ pub mod catalog;
 // decisions
 pub mod access;
 pub mod activity;
+pub mod analytics;
 pub mod attempt;
 pub mod auth;
 pub mod discovery;

@@ -1,3 +1,6 @@
 //! The stored record of each request.
 
+pub mod export;
+pub mod origin;
+pub mod question;
 pub mod row;

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::activity::origin::Origin;
 use crate::ledger::charge::Line;
 use crate::ledger::ending::Ending;
 use crate::usage::Usage;
@@ -107,6 +108,9 @@ pub struct Row {
     /// The client's end user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The application, and the trace it is part of.
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
 }
 
 impl Row {
@@ -139,6 +143,7 @@ impl Row {
             why: None,
             session: None,
             user: None,
+            origin: Origin::default(),
         }
     }
 }

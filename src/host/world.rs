@@ -115,35 +115,58 @@ async fn kv_get(namespace: JsValue, key: &str) -> Result<Option<String>, PortErr
     Ok(value.as_string())
 }
 
+fn method(object: &JsValue, name: &str) -> Result<js_sys::Function, JsValue> {
+    Reflect::get(object, &JsValue::from_str(name)).and_then(|f| f.dyn_into::<js_sys::Function>())
+}
+
+/// A statement of D1 with its values.
+fn prepared(database: &JsValue, statement: &str, values: &[Sql]) -> Result<JsValue, JsValue> {
+    let prepared = method(database, "prepare")?.call1(database, &JsValue::from_str(statement))?;
+    let values: Array = values
+        .iter()
+        .map(|value| match value {
+            Sql::Text(text) => JsValue::from_str(text),
+            #[allow(clippy::cast_precision_loss, reason = "D1 takes numbers as JavaScript does")]
+            Sql::Int(number) => JsValue::from_f64(*number as f64),
+            Sql::Null => JsValue::NULL,
+        })
+        .collect();
+    method(&prepared, "bind")?.apply(&prepared, &values)
+}
+
+fn count_written(answer: &JsValue) {
+    let meta = Reflect::get(answer, &JsValue::from_str("meta")).unwrap_or(JsValue::UNDEFINED);
+    let written = Reflect::get(&meta, &JsValue::from_str("rows_written")).ok().and_then(|n| n.as_f64()).unwrap_or(0.0);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of rows")]
+    count(|c| c.sql_rows_written = c.sql_rows_written.saturating_add(written as u64));
+}
+
 /// Runs a statement on D1 and counts what it wrote.
 pub async fn d1(database: JsValue, statement: &str, values: &[Sql]) -> Result<Vec<Value>, PortError> {
     count(|c| c.d1_calls = c.d1_calls.saturating_add(1));
     let run = async {
-        let method = |object: &JsValue, name: &str| {
-            Reflect::get(object, &JsValue::from_str(name)).and_then(|f| f.dyn_into::<js_sys::Function>())
-        };
-        let prepared = method(&database, "prepare")?.call1(&database, &JsValue::from_str(statement))?;
-        let values: Array = values
-            .iter()
-            .map(|value| match value {
-                Sql::Text(text) => JsValue::from_str(text),
-                #[allow(clippy::cast_precision_loss, reason = "D1 takes numbers as JavaScript does")]
-                Sql::Int(number) => JsValue::from_f64(*number as f64),
-                Sql::Null => JsValue::NULL,
-            })
-            .collect();
-        let bound = method(&prepared, "bind")?.apply(&prepared, &values)?;
+        let bound = prepared(&database, statement, values)?;
         JsFuture::from(Promise::from(method(&bound, "all")?.call0(&bound)?)).await
     };
     let answer = run.await.map_err(|error| port_error(&error))?;
-    let meta = Reflect::get(&answer, &JsValue::from_str("meta")).unwrap_or(JsValue::UNDEFINED);
-    let written = Reflect::get(&meta, &JsValue::from_str("rows_written")).ok().and_then(|n| n.as_f64()).unwrap_or(0.0);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of rows")]
-    count(|c| c.sql_rows_written = c.sql_rows_written.saturating_add(written as u64));
+    count_written(&answer);
     let results = Reflect::get(&answer, &JsValue::from_str("results")).unwrap_or(JsValue::UNDEFINED);
     let text = js_sys::JSON::stringify(&results).map_err(|error| port_error(&error))?;
     let text = text.as_string().unwrap_or_else(|| "[]".to_owned());
     serde_json::from_str(&text).map_err(|_| PortError("D1 answered with no list".to_owned()))
+}
+
+/// Runs statements on D1 in one transaction.
+pub async fn d1_batch(database: &JsValue, statements: &[(String, Vec<Sql>)]) -> Result<(), PortError> {
+    count(|c| c.d1_calls = c.d1_calls.saturating_add(1));
+    let run = async {
+        let bound: Result<Array, JsValue> =
+            statements.iter().map(|(statement, values)| prepared(database, statement, values)).collect();
+        JsFuture::from(Promise::from(method(database, "batch")?.call1(database, &bound?.into())?)).await
+    };
+    let answers = run.await.map_err(|error| port_error(&error))?;
+    Array::from(&answers).iter().for_each(|answer| count_written(&answer));
+    Ok(())
 }
 
 async fn read_policy(env: JsValue, hash: String) -> Result<Option<Rc<Policy>>, PortError> {

@@ -9,6 +9,7 @@ use futures::channel::oneshot;
 
 use crate::access::policy::Policy;
 use crate::access::routing::Narrowing;
+use crate::activity::origin::Origin;
 use crate::attempt::machine::Patience;
 use crate::attempt::timeouts::Timeouts;
 use crate::catalog::{ModelName, Suffix};
@@ -57,6 +58,8 @@ pub struct Generation {
     pub timeouts: Timeouts,
     /// Which conversation it is a turn of, where that can be told.
     pub conversation: Option<Conversation>,
+    /// The application that calls, and the trace it is part of.
+    pub origin: Origin,
     /// Whether the answer is to say why.
     pub explains: bool,
     /// The work, where it is no text.
@@ -182,6 +185,7 @@ pub(super) async fn planned_for<P: Ports>(
         patience,
         timeouts,
         conversation,
+        origin: Origin::parse(head.title.as_deref(), head.referer.as_deref(), head.trace.as_deref()),
         explains: head.explains,
         replay: None,
         captured: RefCell::new(None),

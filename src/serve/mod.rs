@@ -3,6 +3,7 @@
 pub mod account;
 pub mod activity;
 pub mod admin;
+pub mod analytics;
 pub mod attempts;
 pub mod call;
 pub mod credential;
@@ -146,6 +147,8 @@ pub enum Does {
     Snapshots,
     UseSnapshot,
     Counters,
+    Activity,
+    Analytics,
 }
 
 /// One endpoint. `{name}` in a path stands for one segment, `{name*}` for as many as there are before what follows it.
@@ -215,6 +218,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("PUT", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::PutPreset),
     endpoint("PATCH", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::RollPreset),
     endpoint("DELETE", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::DeletePreset),
+    endpoint("GET", "/v1/admin/workspaces/{id}/activity", Caller::Operator, Cost::Free, Does::Activity),
+    endpoint("GET", "/v1/admin/workspaces/{id}/analytics", Caller::Operator, Cost::Free, Does::Analytics),
     endpoint("GET", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::Snapshots),
     endpoint("POST", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::UseSnapshot),
     endpoint("GET", "/v1/admin/health", Caller::Operator, Cost::Free, Does::Counters),
@@ -303,7 +308,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
             does if endpoint.cost == Cost::Paid => media::answer(ports, head, policy, does).await,
             Does::OwnKey => account::key(ports_ref, &policy).await,
             Does::OwnCredits => account::credits(ports_ref, &policy.workspace).await,
-            Does::OwnActivity => activity::list(ports_ref, &policy.workspace, &head.query).await,
+            Does::OwnActivity => activity::list(ports, &policy.workspace, head).await,
             Does::OwnGeneration => activity::one(ports_ref, &policy.workspace, &head.query).await,
             _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
         };
@@ -337,6 +342,10 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::DeletePreset => settings::delete(ports_ref, value(0), value(1)).await,
         Does::Snapshots => admin::snapshots(ports_ref).await,
         Does::UseSnapshot => admin::use_snapshot(ports_ref).await,
+        Does::Activity => activity::list(ports, &admin::known(ports_ref, value(0)).await?.settings.id, head).await,
+        Does::Analytics => {
+            analytics::read(ports_ref, &admin::known(ports_ref, value(0)).await?.settings.id, &head.query).await
+        }
         Does::Counters => Ok(metrics::health(ports_ref)),
         _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
     }

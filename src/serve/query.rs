@@ -12,6 +12,15 @@ pub fn value(query: &str, name: &str) -> Option<String> {
     })
 }
 
+/// Every parameter with a name, decoded, each as often as it is there.
+pub fn each(query: &str) -> Vec<(String, String)> {
+    let split = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    };
+    query.split('&').filter(|pair| !pair.is_empty()).map(split).collect()
+}
+
 /// Every parameter, decoded. Values of one that is there several times, also as `name[]`, are joined by commas.
 pub fn pairs(query: &str) -> Vec<(String, String)> {
     let mut pairs: Vec<(String, String)> = Vec::new();

@@ -182,6 +182,7 @@ pub async fn settle<P: Ports>(
         why: Some(explain(&generation.plan, if generation.explains { ASKED_CANDIDATES } else { ROW_CANDIDATES })),
         session: generation.request.session.clone(),
         user: generation.request.user.clone(),
+        origin: generation.origin.clone(),
     };
     let row = to_raw_value(&row).unwrap_or_else(|_| RawValue::NULL.to_owned());
     let settlement = Settlement {

@@ -10,8 +10,9 @@ use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, State, d
 
 use super::super::counters::count;
 use super::super::settings;
-use super::super::world::{d1, log, now};
+use super::super::world::{d1_batch, log, now};
 use crate::activity::row::Row;
+use crate::analytics::rollup;
 use crate::serve::ports::Sql;
 use crate::workspace::{Command, Effect, JournalEntry, JournalRow, RECENT_MS, Stored, Workspace as Machine};
 
@@ -225,6 +226,7 @@ impl Workspace {
         let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(false) };
         let mut through = 0;
         let mut batch: Vec<serde_json::Value> = Vec::new();
+        let mut sums: Vec<serde_json::Value> = Vec::new();
         let mut bytes = 0usize;
         for (seq, row) in &rows {
             for entry in &row.entries {
@@ -237,6 +239,7 @@ impl Workspace {
                     "prompt_tokens": usage.map(crate::usage::Usage::prompt_tokens),
                     "completion_tokens": usage.map(crate::usage::Usage::completion_tokens), "row": raw.get(),
                 }));
+                sums.push(rollup::counted(&row, entry.entry.nanos.0.saturating_neg()));
                 bytes = bytes.saturating_add(raw.get().len().saturating_mul(2));
             }
             through = *seq;
@@ -249,8 +252,12 @@ impl Workspace {
         }
         if !batch.is_empty() {
             let database = js_sys::Reflect::get(self.env.as_ref(), &"DB".into()).unwrap_or_default();
-            let values = [Sql::from(workspace.as_str()), Sql::Text(serde_json::to_string(&batch)?)];
-            if let Err(error) = d1(database, INSERT, &values).await {
+            let list = |of: &[serde_json::Value]| serde_json::to_string(of).map(Sql::Text);
+            let id = || Sql::from(workspace.as_str());
+            // One transaction, and the sums first: they count the rows that are not there yet.
+            let statements =
+                [(rollup::count_statement(), vec![id(), list(&sums)?]), (INSERT.to_owned(), vec![id(), list(&batch)?])];
+            if let Err(error) = d1_batch(&database, &statements).await {
                 // The alarm set before this stands: it tries again.
                 log(&format!("activity rows not taken by D1, will be sent again: {}", error.0));
                 return Ok(false);
