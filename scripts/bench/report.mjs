@@ -9,7 +9,7 @@ const OBJECT_GIGABYTES = 0.128;
 const OBJECT_REQUESTS_PER_SECOND = 100;
 const ISOLATE_REQUESTS_PER_SECOND = 10;
 const REFRESH_SECONDS = 30;
-const REFRESH_READS = 2;
+const REFRESH_READS = 14; // key, snapshot pointer, and 8 values of health each 20 s
 const BILL_CHUNKS = 300;
 /** Rows a request, as a goal of 1 is meant: what one request in twenty writes besides does not miss it. */
 const ROWS_MAX = 1.05;

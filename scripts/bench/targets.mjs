@@ -96,9 +96,10 @@ export async function startGateway(place, folder, store, { name, isShimmed = fal
       '(name = "DB", wrapped = (moduleName = "cloudflare-internal:d1-api", innerBindings = [(name = "fetcher", service = "store")]))',
       '(name = "WORKSPACE", durableObjectNamespace = "Workspace")',
       '(name = "REPLAY", durableObjectNamespace = "Replay")',
+      '(name = "HEALTH", durableObjectNamespace = "Health")',
       ...Object.entries(vars).map(([name, value]) => `(name = "${name}", text = ${JSON.stringify(value)})`),
     ],
-    objects: ['Workspace', 'Replay'],
+    objects: ['Workspace', 'Replay', 'Health'],
     entrypoints: isShimmed ? { bench: 'bench' } : {},
     services: [`(name = "store", external = (address = "127.0.0.1:${store.port}", http = ()))`],
   });

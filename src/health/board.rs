@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::catalog::Routing;
 use crate::health::breaker::{Breaker, Change, OPEN_AFTER, OPEN_PROVIDER_AFTER, Phase};
 use crate::health::sample::{Place, Sample};
 use crate::health::score::{PRIOR_RELIABILITY, PRIOR_WEIGHT, Score, Standing, prompt_factor};
@@ -122,6 +123,7 @@ pub struct Board {
     cooling: HashMap<u64, Cooling>,
     clock: Clock,
     tickets: Ticket,
+    switches: BTreeMap<u64, Vec<(String, Routing)>>,
 }
 
 /// One offer's state, for the operator.
@@ -390,7 +392,41 @@ impl Board {
         let worth = |entry: &Entry| entry.tally.good + entry.tally.bad > 0.01 || entry.cool_until > now;
         let mut entries: Vec<Entry> = entries.filter(worth).collect();
         entries.sort_by(|a, b| (&a.provider, &a.upstream).cmp(&(&b.provider, &b.upstream)));
-        Snapshot { at: now, entries }
+        Snapshot { at: now, entries, ..Snapshot::default() }
+    }
+
+    /// Begins with what was published before: the object's side, where it starts anew.
+    pub fn restore(&mut self, snapshot: &Snapshot, now: Millis) {
+        let nonce = self.nonce;
+        for entry in &snapshot.entries {
+            let place = entry.place();
+            let key = place.offer_key();
+            if entry.cool_until > now {
+                self.cool(&place, Some(entry.cool_until.since(now)), false, now);
+            }
+            let seen = self.seen(&place, now);
+            seen.seen_at = entry.served_at;
+            seen.served_at = entry.served_at;
+            seen.tally = entry.tally;
+            seen.latency.last = entry.latency;
+            seen.pace.last = entry.pace;
+            seen.breaker.open_until(Millis(entry.broken), nonce ^ key, now);
+        }
+    }
+
+    /// What the operator has said about the providers of a shard; it replaces what was said before.
+    pub fn on_switches(&mut self, shard: u64, switches: Vec<(String, Routing)>) {
+        self.switches.insert(shard, switches);
+    }
+
+    /// What the operator has said about a provider.
+    pub fn switch(&self, provider: &str) -> Routing {
+        // Next to always there is none, and no name has to be hashed.
+        if self.switches.values().all(Vec::is_empty) {
+            return Routing::On;
+        }
+        let of_shard = self.switches.get(&shard(provider)).into_iter().flatten();
+        of_shard.into_iter().find(|(id, _)| id == provider).map_or(Routing::On, |(_, routing)| *routing)
     }
 
     /// Believes a snapshot as far as it is newer than what was seen here: the isolate's side.

@@ -1,9 +1,10 @@
 //! What isolates and the `Health` object tell each other. Both are lossy and late by nature: reports add up, a snapshot
 //! replaces the one before, and neither is needed for a request to be served.
 //!
-//! A report is `[entry, …]`, a snapshot `[at, [entry, …]]`, an entry `[provider, upstream, [11 numbers]]`; the numbers
+//! A report is `[entry, …]`, a snapshot `[at, [entry, …], [[provider, routing], …]]`, an entry `[provider, upstream, [11 numbers]]`; the numbers
 //! stand in the order of [`Entry`]'s fields. Arrays, because a snapshot is read by every isolate every few seconds.
 
+use crate::catalog::Routing;
 use crate::health::sample::{Place, SEED, hash};
 use crate::health::tally::{Moments, Tally};
 use crate::time::Millis;
@@ -80,6 +81,19 @@ impl Entry {
         Place::new(&self.provider, &self.upstream)
     }
 
+    fn is_news_after(&self, before: &Entry, now: Millis) -> bool {
+        let failing = |tally: &Tally| tally.bad / (tally.good + tally.bad).max(1.0);
+        let has_moved = |a: &Moments, b: &Moments| match (a.spread(), b.spread()) {
+            (Some(a), Some(b)) => (a.mean - b.mean).abs() > MOVED_SHARE,
+            (a, b) => a.is_some() != b.is_some(),
+        };
+        (self.broken > now.0) != (before.broken > now.0)
+            || (self.cool_until > now && self.cool_until != before.cool_until)
+            || (failing(&self.tally) - failing(&before.tally)).abs() > MOVED_FAILURES
+            || has_moved(&self.latency, &before.latency)
+            || has_moved(&self.pace, &before.pace)
+    }
+
     fn raw(&self) -> Raw {
         let moments = |m: &Moments| [short(m.n), short(m.sum), short(m.squares)];
         let ([a, b, c], [d, e, f]) = (moments(&self.latency), moments(&self.pace));
@@ -137,20 +151,40 @@ pub struct Snapshot {
     pub at: Millis,
     /// Its offers.
     pub entries: Vec<Entry>,
+    /// Providers that the operator has switched, and to what.
+    pub switches: Vec<(String, Routing)>,
 }
+
+/// A median that moved by this share is worth telling, …
+const MOVED_SHARE: f64 = 0.1;
+/// … and a share of failures that moved by this much.
+const MOVED_FAILURES: f64 = 0.02;
+/// A snapshot whose news are smaller is told when it is this old, in milliseconds.
+const TOLD_AGAIN_MS: u64 = 60_000;
 
 impl Snapshot {
     /// Writes it.
     pub fn write(&self) -> String {
         let raw: Vec<Raw> = self.entries.iter().map(Entry::raw).collect();
-        serde_json::to_string(&(self.at.0, raw)).unwrap_or_default()
+        serde_json::to_string(&(self.at.0, raw, &self.switches)).unwrap_or_default()
     }
 
     /// Parses one; a malformed one is none.
     pub fn parse(text: &str) -> Option<Snapshot> {
-        let (at, raw): (u64, Vec<Raw>) = serde_json::from_str(text).ok()?;
+        let (at, raw, switches): (u64, Vec<Raw>, Vec<(String, Routing)>) = serde_json::from_str(text).ok()?;
         let at = Millis(at);
-        Some(Snapshot { at, entries: raw.into_iter().map(|raw| Entry::of(raw, at)).collect() })
+        Some(Snapshot { at, entries: raw.into_iter().map(|raw| Entry::of(raw, at)).collect(), switches })
+    }
+
+    /// Whether it says enough that the one before does not, to be worth writing.
+    pub fn is_news_after(&self, before: &Snapshot) -> bool {
+        let is_old = self.at.since(before.at) >= TOLD_AGAIN_MS;
+        let is_same = |a: &Entry, b: &Entry| a.provider == b.provider && a.upstream == b.upstream;
+        let is_news = |entry: &Entry| match before.entries.iter().find(|other| is_same(entry, other)) {
+            None => true,
+            Some(other) => entry.is_news_after(other, self.at) || (is_old && entry.served_at > other.served_at),
+        };
+        self.switches != before.switches || self.entries.iter().any(is_news)
     }
 }
 
@@ -208,14 +242,37 @@ mod tests {
         let text = write_report(&[entry()]);
         assert_eq!(text, r#"[["p","u/m",[3.5,1.0,2.0,10.5,55.125,0.0,0.0,0.0,7.0,1795570634000.0,8.0]]]"#);
         assert_eq!(parse_report(&text, Millis(9)), Some(vec![entry()]));
-        let snapshot = Snapshot { at: Millis(9), entries: vec![entry()] };
+        let switches = vec![("q".to_owned(), Routing::Off)];
+        let snapshot = Snapshot { at: Millis(9), entries: vec![entry()], switches };
+        assert!(snapshot.write().ends_with(r#",8.0]]],[["q","off"]]]"#), "{}", snapshot.write());
         assert_eq!(Snapshot::parse(&snapshot.write()), Some(snapshot));
+    }
+
+    #[test]
+    fn only_what_changed_enough_is_told_again() {
+        let at = |ms: u64, change: &dyn Fn(&mut Entry)| {
+            let mut changed = entry();
+            change(&mut changed);
+            Snapshot { at: Millis(ms), entries: vec![changed], ..Snapshot::default() }
+        };
+        let before = at(1_000, &|_| {});
+        let is_news = |ms: u64, change: &dyn Fn(&mut Entry)| at(ms, change).is_news_after(&before);
+        assert!(!is_news(2_000, &|_| {}) && !is_news(999_000, &|_| {}), "nothing happened");
+        assert!(!is_news(2_000, &|e| e.served_at = Millis(1_500)), "a little");
+        assert!(is_news(61_000, &|e| e.served_at = Millis(60_500)), "a little, for long");
+        assert!(is_news(2_000, &|e| e.broken = 9_000), "it opened");
+        assert!(is_news(2_000, &|e| e.tally.bad = 3.0), "it fails more");
+        assert!(is_news(2_000, &|e| e.latency.sum = 12.0), "it got slower");
+        assert!(is_news(2_000, &|e| e.cool_until = Millis(1_795_570_634_999)), "it asked for a wait");
+        assert!(is_news(2_000, &|e| e.upstream = "v".into()), "another offer");
+        let switched = Snapshot { switches: vec![("q".to_owned(), Routing::Last)], ..at(2_000, &|_| {}) };
+        assert!(switched.is_news_after(&before) && at(2_000, &|_| {}).is_news_after(&switched));
     }
 
     #[test]
     fn nonsense_is_no_news() {
         assert_eq!(parse_report("{}", Millis(0)), None);
-        assert_eq!(Snapshot::parse(r#"[1,[["p","u",[1,2]]]]"#), None);
+        assert_eq!(Snapshot::parse(r#"[1,[["p","u",[1,2]]],[]]"#), None);
         let odd = r#"[["p","u",[-5,1e300,-1,9,9,0,0,0,-3,-4,-5]]]"#;
         let parsed = parse_report(odd, Millis(0)).unwrap();
         let entry = &parsed[0];

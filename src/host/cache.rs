@@ -94,6 +94,8 @@ pub struct Isolate {
     pub last_snapshot: Option<Rc<str>>,
     /// Models by snapshot and name.
     pub models: Facts<ModelEntry>,
+    /// When what others saw of providers was last read; zero is never.
+    pub health_at: Millis,
     /// Lists of snapshots by their keys, the last ones read.
     lists: Vec<(String, Rc<str>)>,
 }

@@ -31,6 +31,7 @@ pub fn read(env: &JsValue) -> Settings {
         },
         hold_ms: number("HOLD_MS", total_timeout_ms.saturating_add(60_000)),
         catalog_refresh_ms: number("CATALOG_REFRESH_MS", 30_000),
+        health_refresh_ms: number("HEALTH_REFRESH_MS", 20_000),
         key_refresh_ms: number("KEY_REFRESH_MS", 30_000),
     }
 }

@@ -18,6 +18,7 @@ use crate::attempt::classify::Breakage;
 use crate::auth::token::Tokens;
 use crate::catalog::{CURRENT_KEY, ModelEntry, manifest_key, model_key};
 use crate::health::board::Board;
+use crate::health::share::{SHARDS, Snapshot, snapshot_key};
 use crate::id::WorkspaceId;
 use crate::relay::{Amend, Relay, Stop};
 use crate::replay;
@@ -67,6 +68,10 @@ impl World {
         let settings = known.unwrap_or_else(|| {
             let read = Rc::new(settings::read(&env));
             cache::with(|isolate| isolate.settings = Some(Rc::clone(&read)));
+            // Chance is not to be had before the first request.
+            let mut nonce = [0; 8];
+            let _ = getrandom::fill(&mut nonce);
+            cache::board().replace(Board::new(u64::from_le_bytes(nonce)));
             read
         });
         let left = glue::leaving(&request);
@@ -107,7 +112,7 @@ impl World {
 }
 
 /// Reads a key of KV.
-async fn kv_get(namespace: JsValue, key: &str) -> Result<Option<String>, PortError> {
+pub async fn kv_get(namespace: JsValue, key: &str) -> Result<Option<String>, PortError> {
     count(|c| c.kv_reads = c.kv_reads.saturating_add(1));
     let get = Reflect::get(&namespace, &JsValue::from_str("get")).and_then(|get| get.dyn_into::<js_sys::Function>());
     let promise = get.and_then(|get| get.call1(&namespace, &JsValue::from_str(key))).map_err(|e| port_error(&e))?;
@@ -225,6 +230,32 @@ async fn read_snapshot(env: JsValue) -> Result<Option<Rc<str>>, PortError> {
     let fact = id.clone().map(|id| Rc::new(str16::Id(id)));
     cache::with(|isolate| isolate.snapshot.remember(SNAPSHOT, fact, now()));
     Ok(id)
+}
+
+/// Reads what the health objects published.
+async fn read_health(namespace: JsValue) {
+    count(|c| c.kv_reads = c.kv_reads.saturating_add(SHARDS));
+    let keys: Array = (0..SHARDS).map(|shard| JsValue::from_str(&snapshot_key(shard))).collect();
+    // None of it is needed to serve.
+    let Ok(found) = JsFuture::from(glue::texts(&namespace, &keys)).await else { return };
+    let texts = Array::from(&found);
+    let board = cache::board();
+    for (shard, text) in (0..SHARDS).zip(texts.iter()) {
+        let Some(snapshot) = text.as_string().as_deref().and_then(Snapshot::parse) else { continue };
+        let mut board = board.borrow_mut();
+        board.on_switches(shard, snapshot.switches.clone());
+        board.adopt(snapshot, now());
+    }
+}
+
+/// Writes to a key of KV.
+pub async fn kv_put(namespace: JsValue, key: &str, value: &str) -> Result<(), PortError> {
+    let put = async {
+        let put = Reflect::get(&namespace, &JsValue::from_str("put"))?.dyn_into::<js_sys::Function>()?;
+        let promise = put.call2(&namespace, &JsValue::from_str(key), &JsValue::from_str(value))?;
+        JsFuture::from(Promise::resolve(&promise)).await
+    };
+    put.await.map(drop).map_err(|error| port_error(&error))
 }
 
 impl Ports for World {
@@ -436,6 +467,27 @@ impl Ports for World {
         &self.board
     }
 
+    async fn health(&self, shard: u64, what: &str, body: &str) -> Result<String, PortError> {
+        let path = format!("health/{shard}/{what}");
+        let asked = glue::ask(&self.binding("HEALTH"), &shard.to_string(), &path, body);
+        let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?;
+        Ok(text.as_string().unwrap_or_default())
+    }
+
+    async fn recall_health(&self) {
+        let (last, now) = (cache::with(|isolate| isolate.health_at), now());
+        if now.since(last) < self.settings.health_refresh_ms {
+            return;
+        }
+        cache::with(|isolate| isolate.health_at = now);
+        let read = read_health(self.binding("KV"));
+        if last == Millis(0) {
+            read.await;
+        } else {
+            self.wait_until(read);
+        }
+    }
+
     fn affinity(&self) -> &RefCell<Affinity> {
         &self.affinity
     }
@@ -473,13 +525,7 @@ impl Ports for World {
     }
 
     async fn kv_put(&self, key: &str, value: &str) -> Result<(), PortError> {
-        let namespace = self.binding("KV");
-        let put = async {
-            let put = Reflect::get(&namespace, &JsValue::from_str("put"))?.dyn_into::<js_sys::Function>()?;
-            let promise = put.call2(&namespace, &JsValue::from_str(key), &JsValue::from_str(value))?;
-            JsFuture::from(Promise::resolve(&promise)).await
-        };
-        put.await.map(drop).map_err(|error| port_error(&error))
+        kv_put(self.binding("KV"), key, value).await
     }
 
     async fn sql(&self, statement: &str, values: &[Sql]) -> Result<Vec<Value>, PortError> {

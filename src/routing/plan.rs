@@ -158,6 +158,11 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
                 remove(rule, detail);
                 continue;
             }
+            let switch = outlook.board.switch(&provider.id);
+            if switch == Routing::Off {
+                remove(Rule::SwitchedOff, Some("by the operator".to_owned()));
+                continue;
+            }
             let bound = match conditions.work {
                 None => bound(&request.demand, offer, target.entry.max_output, target.entry.context),
                 Some(work) => work.bound(offer).map(Ok),
@@ -189,6 +194,7 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
                 order,
                 model: place_of_model,
                 is_behind: offer.standing.routing == Routing::Last
+                    || switch == Routing::Last
                     || misses_wishes(&request.provider, &score, prompt_tokens),
             });
             found.push((Rc::clone(&target.entry), index, bound));

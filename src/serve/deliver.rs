@@ -16,6 +16,7 @@ use crate::relay::{Relay, Seen, Stop, UsageView, with_members};
 use crate::routing::explain::{ASKED_CANDIDATES, explain};
 use crate::serve::attempts::{Served, What, WholeBody, attempts, sample, voice};
 use crate::serve::drain::drain;
+use crate::serve::health;
 use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Client, Ports, Waits};
 use crate::serve::replay::{self, Captured};
@@ -47,6 +48,7 @@ pub async fn deliver<P: Ports>(
     // What is charged is kept: an answer of which the client saw only a part was still brought to its end.
     let is_served = matches!(closing.ending, Ending::Finished | Ending::Empty);
     settle(ports.as_ref(), generation, admitted, machine.into_inner(), closing).await;
+    health::report(ports.as_ref()).await;
     match (ticket, captured.filter(|_| is_served)) {
         (Some(ticket), Some(captured)) => replay::keep(ports.as_ref(), &ticket, &captured).await,
         (Some(ticket), None) => replay::give_up(ports.as_ref(), &ticket).await,

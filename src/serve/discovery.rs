@@ -71,6 +71,9 @@ pub async fn answer<P: Ports>(ports: &P, head: &Head, does: Does, path: &str) ->
     if does != Does::Metrics && asked.is_known(&known) {
         return Ok(unchanged(known));
     }
+    if does == Does::Metrics {
+        ports.recall_health().await;
+    }
     let id = path_value(path);
     let (from, beside) = match (does, &question) {
         (_, Some(Question { of: Of::Model(model), .. })) => (Rows::Model(model), None),

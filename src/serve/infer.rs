@@ -134,7 +134,8 @@ pub(super) async fn planned_for<P: Ports>(
 ) -> Result<Generation, Failure> {
     let routing = settings::routing(ports, &policy.workspace).await?;
     request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= LABEL_BYTES_MAX));
-    let (targets, snapshot) = resolve(ports, &request).await?;
+    let (resolved, ()) = futures::join!(resolve(ports, &request), ports.recall_health());
+    let (targets, snapshot) = resolved?;
     let now = ports.now();
     let mode = preset.as_ref().and_then(|preset| preset.mode).or(routing.mode);
     // A suffix is the request's own word.

@@ -4,10 +4,14 @@ use serde_json::{Value, json};
 
 use crate::discovery::filter;
 use crate::error::Failure;
+use crate::health::board::Board;
 use crate::health::score::{PRIOR_WEIGHT, Score};
+use crate::health::share::SHARDS;
 use crate::serve::discovery::{Asked, Texts};
+use crate::serve::health;
 use crate::serve::ports::Ports;
 use crate::serve::reply::Reply;
+use crate::time::Millis;
 
 /// `GET /v1/metrics/models`: failure rate, latency and throughput of every offer that was asked of late.
 pub fn models(asked: &Asked<'_>, texts: &Texts) -> Result<String, Failure> {
@@ -28,10 +32,26 @@ pub fn models(asked: &Asked<'_>, texts: &Texts) -> Result<String, Failure> {
     Ok(json!({"object": "list", "data": data}).to_string())
 }
 
-/// `GET /v1/admin/health`: every offer with its breaker and cool-down, and what this isolate did so far.
-pub fn health<P: Ports>(ports: &P) -> Reply<P> {
-    let views = ports.board().borrow().views(ports.now());
-    let offers: Vec<Value> = views
+/// `GET /v1/admin/health`: every offer with its breaker and cool-down, as this isolate knows it and as the health objects
+/// do (`shared`), what the operator switched, and what this isolate did so far.
+pub async fn health<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
+    ports.recall_health().await;
+    let all = futures::future::join_all((0..SHARDS).map(|shard| health::state(ports, shard))).await;
+    let (mut shared, mut switches) = (Vec::new(), Vec::new());
+    for state in all {
+        let state = state?;
+        shared.extend(state.offers);
+        switches.extend(state.switches);
+    }
+    let offers = offers(&ports.board().borrow(), ports.now());
+    let told = json!({"counters": ports.counters(), "offers": offers, "shared": shared, "switches": switches});
+    Ok(Reply::json(200, &told))
+}
+
+/// Every offer of a board, for the operator.
+pub fn offers(board: &Board, now: Millis) -> Vec<Value> {
+    board
+        .views(now)
         .iter()
         .map(|view| {
             let mut told = told(&view.score);
@@ -40,13 +60,12 @@ pub fn health<P: Ports>(ports: &P) -> Reply<P> {
                 object.insert("upstream".to_owned(), json!(view.upstream));
                 object.insert("openings".to_owned(), json!(view.openings));
                 object.insert("seen_at".to_owned(), json!(view.seen_at.to_rfc3339()));
-                let until = view.score.standing.until().map(crate::time::Millis::to_rfc3339);
+                let until = view.score.standing.until().map(Millis::to_rfc3339);
                 object.insert("until".to_owned(), json!(until));
             }
             told
         })
-        .collect();
-    Reply::json(200, &json!({"counters": ports.counters(), "offers": offers}))
+        .collect()
 }
 
 /// A score for people. Rates are of attempts of late, faded.

@@ -10,6 +10,7 @@ pub mod credential;
 pub mod deliver;
 pub mod discovery;
 pub mod drain;
+pub mod health;
 pub mod infer;
 pub mod keys;
 pub mod media;
@@ -149,6 +150,8 @@ pub enum Does {
     Counters,
     Activity,
     Analytics,
+    Switch,
+    ChangeSwitch,
 }
 
 /// One endpoint. `{name}` in a path stands for one segment, `{name*}` for as many as there are before what follows it.
@@ -223,6 +226,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::Snapshots),
     endpoint("POST", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::UseSnapshot),
     endpoint("GET", "/v1/admin/health", Caller::Operator, Cost::Free, Does::Counters),
+    endpoint("GET", "/v1/admin/providers/{id}", Caller::Operator, Cost::Free, Does::Switch),
+    endpoint("PATCH", "/v1/admin/providers/{id}", Caller::Operator, Cost::Free, Does::ChangeSwitch),
 ];
 
 /// The values of a path's `{…}`, in order.
@@ -346,7 +351,9 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::Analytics => {
             analytics::read(ports_ref, &admin::known(ports_ref, value(0)).await?.settings.id, &head.query).await
         }
-        Does::Counters => Ok(metrics::health(ports_ref)),
+        Does::Counters => metrics::health(ports_ref).await,
+        Does::Switch => health::provider(ports_ref, value(0)).await,
+        Does::ChangeSwitch => health::switch(ports_ref, value(0)).await,
         _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
     }
 }

@@ -62,6 +62,8 @@ pub struct Settings {
     pub catalog_refresh_ms: u64,
     /// Age at which the isolate reads a key's policy again.
     pub key_refresh_ms: u64,
+    /// Age at which it reads again what other isolates saw of providers, and what the operator switched.
+    pub health_refresh_ms: u64,
 }
 
 /// A model, and the snapshot it was read from.
@@ -236,6 +238,11 @@ pub trait Ports: 'static {
     fn in_background(&self, work: impl Future<Output = ()> + 'static);
     /// Health of offers as this isolate knows it.
     fn board(&self) -> &RefCell<Board>;
+    /// Tells the health object of a shard something (`report`, `switch` or `state`).
+    fn health(&self, shard: u64, what: &str, body: &str) -> impl Future<Output = Result<String, PortError>>;
+    /// Brings what other isolates saw, and what the operator switched, into the board. A cold isolate waits for it; a
+    /// warm one looks again in the background, when it is time. Before every ranking.
+    fn recall_health(&self) -> impl Future<Output = ()>;
     /// Where conversations went last, as this isolate remembers it.
     fn affinity(&self) -> &RefCell<Affinity>;
     /// Access tokens this isolate has.

@@ -1,4 +1,5 @@
 //! Durable Objects: storage ↔ command ↔ storage, nothing more.
 
+mod health;
 mod replay;
 mod workspace;

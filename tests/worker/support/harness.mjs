@@ -164,7 +164,7 @@ class Gateway {
       bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== null).map(([name, value]) => [name, String(value)])),
       kvNamespaces: { KV: 'kv' },
       d1Databases: { DB: 'db' },
-      durableObjects: { WORKSPACE: { className: 'Workspace', useSQLite: true }, REPLAY: { className: 'Replay', useSQLite: true } },
+      durableObjects: { WORKSPACE: { className: 'Workspace', useSQLite: true }, REPLAY: { className: 'Replay', useSQLite: true }, HEALTH: { className: 'Health', useSQLite: true } },
       ...(persist ? { defaultPersistRoot: persist } : {}),
       host: '127.0.0.1',
       port: 0,
