@@ -59,6 +59,7 @@ ids! {
     RequestId "gen_" "One request, and the generation that records it.";
     WorkspaceId "ws_" "A paying tenant.";
     KeyId "key_" "An API key of a workspace (not its secret).";
+    CredentialId "byok_" "A customer's own credential (not its secret).";
     EntryId "le_" "A ledger entry that no request made: a grant, an adjustment.";
 }
 

@@ -62,6 +62,9 @@ pub struct RoutingSettings {
     /// The furthest channel of the catalog that is open.
     #[serde(default, skip_serializing_if = "Channel::is_stable")]
     pub channel: Channel,
+    /// Whether credits pay where the workspace's own credentials fail.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fallback_to_credits: bool,
     /// Who may serve.
     #[serde(default)]
     pub narrowing: Narrowing,

@@ -24,7 +24,7 @@ mod traits;
 pub use card::{Change, Effect, Effective, PriceCard, Rule, Situation, TimeWindow, When};
 pub use listing::{PARAMETERS, Row, STATED, facet, list_key, rows_key, with_member};
 pub use model::{Malformed, ModelEntry};
-pub use naming::{ModelName, NAME_BYTES_MAX, NamingError, PRESET_BYTES_MAX, Suffix};
+pub use naming::{ModelName, NAME_BYTES_MAX, NamingError, PRESET_BYTES_MAX, Suffix, is_id};
 pub use offer::Offer;
 pub use provider::{
     Alternative, Auth, DataPolicy, Provider, ReasoningStyle, Scheme, Training, Variable, ZeroRetention,

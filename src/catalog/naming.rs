@@ -159,7 +159,7 @@ fn is_name_character(character: char) -> bool {
 }
 
 /// Whether `text` is `[a-z0-9][a-z0-9._-]*`, the form of the ids of providers and organisations and of preset slugs.
-pub(super) fn is_id(text: &str) -> bool {
+pub fn is_id(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
 }

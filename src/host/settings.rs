@@ -29,6 +29,7 @@ pub fn read(env: &JsValue) -> Settings {
             tokens_per_minute: Some(number("DEFAULT_TOKENS_PER_MINUTE", 100_000_000)),
             parallel_requests: Some(number("DEFAULT_PARALLEL_REQUESTS", 2_000)),
         },
+        byok_fee_basis_points: number("BYOK_FEE_BASIS_POINTS", 0).min(10_000),
         hold_ms: number("HOLD_MS", total_timeout_ms.saturating_add(60_000)),
         catalog_refresh_ms: number("CATALOG_REFRESH_MS", 30_000),
         health_refresh_ms: number("HEALTH_REFRESH_MS", 20_000),

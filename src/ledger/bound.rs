@@ -105,6 +105,14 @@ impl Bound {
         self.nanos_for(self.output_tokens)
     }
 
+    /// The same for a request that its client pays elsewhere: only so many basis points of it are ours.
+    #[must_use]
+    pub fn fee(&self, basis_points: u64) -> Bound {
+        let part = |nanos: i64| Price(nanos).scaled(basis_points).map_or(i64::MAX, |price| price.0);
+        let of = |nanos: i64| if basis_points == 0 { 0 } else { part(nanos) };
+        Bound { prompt_nanos: Nanos(of(self.prompt_nanos.0)), output_price: Price(of(self.output_price.0)), ..*self }
+    }
+
     /// The least hold worth admitting: all of it where the client stated a limit, else a small answer.
     pub fn least(&self) -> Result<Nanos, MoneyError> {
         if self.is_stated { self.most() } else { self.nanos_for(self.output_tokens.min(OUTPUT_TOKENS_MIN)) }
@@ -195,5 +203,15 @@ mod tests {
         let mut o = offer("1", "2", None);
         o.card.prices.remove(&Meter::OutputTokens);
         assert_eq!(bound(&demand(1, None, 1), &o, None, None), None);
+    }
+
+    #[test]
+    fn the_fee_of_an_own_credential_is_a_part_rounded_up_or_nothing() {
+        let demand = Demand { text_bytes: 1000, choices: 1, max_output: Some(10), ..Demand::default() };
+        let bound = bound(&demand, &offer("1", "2", None), None, None).unwrap().unwrap();
+        assert_eq!((bound.fee(0).most(), bound.fee(0).least()), (Ok(Nanos(0)), Ok(Nanos(0))));
+        let (whole, part) = (bound.most().unwrap().0, bound.fee(500).most().unwrap().0);
+        assert!(part >= whole * 5 / 100 && part <= whole * 5 / 100 + 2, "{part} of {whole}");
+        assert_eq!(bound.fee(0).affordable(Nanos(0)), Some(10));
     }
 }

@@ -47,6 +47,7 @@ const fn lifting(rule: Rule) -> (By, &'static str, &'static str) {
         Rule::Channel => (By::Workspace, "channel", "open the channel of this offer in the workspace"),
         Rule::SwitchedOff => (By::Operator, "", "switch the provider on again"),
         Rule::NoCredential => (By::Operator, "", "set the provider's secret"),
+        Rule::OwnKeyOnly => (By::Workspace, "fallback_to_credits", "let credits pay where own credentials fail"),
         Rule::Pinned => (By::Request, "model", "leave the `provider:` in front of the name out"),
         Rule::ModelNotAllowed => (By::Workspace, "allowed_models", "allow this key the model"),
         Rule::NotFree => (By::Request, "model", "leave `:free` out of the name"),

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::access::byok::OwnKey;
 use crate::access::policy::Policy;
 use crate::access::routing::Narrowing;
 use crate::catalog::{
@@ -37,6 +38,8 @@ pub enum Rule {
     NoPrice,
     /// The gateway has no credential for the provider.
     NoCredential,
+    /// The workspace has credentials of its own, and credits may not pay for others.
+    OwnKeyOnly,
     /// The name pins another provider.
     Pinned,
     /// The key may not call this model.
@@ -103,6 +106,12 @@ pub struct Conditions<'a> {
     pub free_only: bool,
     /// Whether the gateway holds the secret of that name.
     pub has_secret: &'a dyn Fn(&str) -> bool,
+    /// The workspace's own credentials.
+    pub own: &'a [OwnKey],
+    /// Whether credits pay where those fail.
+    pub fallback_to_credits: bool,
+    /// Basis points of the price that a request with an own credential costs.
+    pub fee_basis_points: u64,
     /// The work, where it is no text.
     pub work: Option<&'a Work>,
     /// What workspace and preset say.
@@ -158,6 +167,10 @@ const CHECKS: &[(Rule, Check)] = &[
         }
     }),
     (Rule::NoCredential, |s| {
+        let c = s.conditions;
+        if c.own.iter().any(|own| own.serves(&s.provider.id, &s.model.id, c.policy.key.as_str())) {
+            return None;
+        }
         s.provider.missing(s.conditions.has_secret).map(|name| Some(format!("{name} is not set")))
     }),
     (Rule::Pinned, |s| plain(s.conditions.pinned.is_some_and(|pinned| pinned != s.provider.id))),

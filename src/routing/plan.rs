@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use serde_json::json;
 
+use crate::access::byok::Use;
 use crate::attempt::machine::Seat;
 use crate::attempt::timeouts::{first_byte_max_ms, hedge_ms, late_ms};
 use crate::catalog::{ModelEntry, Offer, Provider, Routing, Situation, Suffix};
@@ -35,6 +36,8 @@ pub struct Target {
 pub struct Candidate {
     entry: Rc<ModelEntry>,
     offer: usize,
+    /// The place of the workspace's own credential it is asked with, among all of them; none: the gateway's.
+    pub own: Option<usize>,
     /// Its worst case.
     pub bound: Bound,
     /// What it was ranked by.
@@ -205,9 +208,49 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
     let candidates = rank(&facts, &Ask { mode, is_stream: request.stream, seed }).into_iter().filter_map(|ranked| {
         let (entry, offer, bound) = found.get(ranked.index)?;
         let facts = *facts.get(ranked.index)?;
-        Some(Candidate { entry: Rc::clone(entry), offer: *offer, bound: *bound, facts, ranked })
+        Some(Candidate { entry: Rc::clone(entry), offer: *offer, own: None, bound: *bound, facts, ranked })
     });
-    Plan { candidates: candidates.collect(), removed, mode, is_stream: request.stream, seed }
+    let candidates = by_credential(candidates.collect(), conditions, &mut removed);
+    Plan { candidates, removed, mode, is_stream: request.stream, seed }
+}
+
+/// Each candidate once for each credential it can be asked with: the workspace's own that go first, the gateway's, the
+/// workspace's own that go last. A request that has an own credential is paid with credits only where the workspace
+/// said so.
+fn by_credential(ranked: Vec<Candidate>, conditions: &Conditions<'_>, removed: &mut Vec<Removed>) -> Vec<Candidate> {
+    if conditions.own.is_empty() {
+        return ranked;
+    }
+    let with = |usage: Use| {
+        let mut found = Vec::new();
+        for candidate in &ranked {
+            let Some(provider) = candidate.provider() else { continue };
+            for (place, own) in conditions.own.iter().enumerate() {
+                let (model, key) = (&candidate.model().id, conditions.policy.key.as_str());
+                if own.about.usage == usage && own.serves(&provider.id, model, key) {
+                    let bound = candidate.bound.fee(conditions.fee_basis_points);
+                    found.push(Candidate { own: Some(place), bound, ..candidate.clone() });
+                }
+            }
+        }
+        found
+    };
+    let first = with(Use::First);
+    let is_paid = first.is_empty() || conditions.fallback_to_credits;
+    let has_gateways = |candidate: &Candidate| {
+        candidate.provider().is_some_and(|provider| provider.missing(conditions.has_secret).is_none())
+    };
+    let (gateways, others): (Vec<Candidate>, Vec<Candidate>) =
+        ranked.iter().cloned().partition(|candidate| is_paid && has_gateways(candidate));
+    if !is_paid {
+        let asked = |candidate: &Candidate| first.iter().any(|own| own.facts.key == candidate.facts.key);
+        for candidate in others.iter().filter(|candidate| !asked(candidate)) {
+            let provider = candidate.provider().map(|provider| provider.id.clone()).unwrap_or_default();
+            let model = candidate.model().id.clone();
+            removed.push(Removed { provider, model, rule: Rule::OwnKeyOnly, detail: None, also: Vec::new() });
+        }
+    }
+    first.into_iter().chain(gateways).chain(with(Use::Fallback)).collect()
 }
 
 /// Whether it is known that the offer misses what the request would like: that moves it back, not out.

@@ -162,6 +162,11 @@ pub async fn create_workspace<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> 
     ];
     ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
     tell(ports, &known.settings.id, &Command::SetWorkspace(known.settings.clone())).await?;
+    // Read copies from the begin: a request need not ask D1 for what was never set.
+    for (name, copy) in [("workspace", "{}"), ("byok", "[]")] {
+        let key = format!("{name}/{}", known.settings.id);
+        ports.kv_put(&key, copy).await.map_err(|error| fault(ports, &error))?;
+    }
     Ok(Reply::json(201, &known.json()))
 }
 

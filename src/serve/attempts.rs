@@ -17,6 +17,7 @@ use crate::health::sample::{Place, Sample};
 use crate::relay::{Relay, Seen, UsageView};
 use crate::routing::filter::Removed;
 use crate::routing::plan::Candidate;
+use crate::serve::byok;
 use crate::serve::call::{Prepared, Unwritable, prepare};
 use crate::serve::infer::Generation;
 use crate::serve::ports::{Answer, Call, Ports};
@@ -135,7 +136,7 @@ pub async fn attempts<P: Ports>(
                 return Ok(Served { candidate: place, lowered_to, dropped, began, first_byte: now, what });
             }
             Err(trouble) => {
-                sample(ports.as_ref(), candidate, &trouble.verdict, trouble.retry_after_ms, now);
+                sample(ports.as_ref(), generation, candidate, &trouble.verdict, trouble.retry_after_ms, now);
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),
@@ -146,6 +147,11 @@ pub async fn attempts<P: Ports>(
                     retry_after_ms: trouble.retry_after_ms,
                     began,
                 };
+                if let Some(own) = candidate.own.and_then(|place| generation.own.get(place))
+                    && failed.verdict.class == Class::Credential
+                {
+                    byok::refused(ports.as_ref(), &own.id).await;
+                }
                 machine.borrow_mut().on_failed(failed, now);
             }
         }
@@ -167,7 +173,14 @@ fn with_removed(mut failure: Failure, removed: &[Removed]) -> Failure {
 }
 
 /// Tells the board about a failed attempt.
-pub fn sample<P: Ports>(ports: &P, candidate: &Candidate, verdict: &Verdict, wait_ms: Option<u64>, now: Millis) {
+pub fn sample<P: Ports>(
+    ports: &P,
+    generation: &Generation,
+    candidate: &Candidate,
+    verdict: &Verdict,
+    wait_ms: Option<u64>,
+    now: Millis,
+) {
     let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { return };
     let sample = match verdict.class {
         Class::Request => return,
@@ -176,7 +189,10 @@ pub fn sample<P: Ports>(ports: &P, candidate: &Candidate, verdict: &Verdict, wai
         Class::Fault if verdict.code == Code::ProviderTimeout => Sample::Silent,
         Class::Fault => Sample::Failed,
     };
-    ports.board().borrow_mut().on_sample(&Place::new(&provider.id, &offer.upstream), sample, now);
+    // Limits are per credential, and a refused one says nothing about the provider.
+    let own = candidate.own.and_then(|place| generation.own.get(place));
+    let place = Place { credential: own.map(|own| own.id.as_str()), ..Place::new(&provider.id, &offer.upstream) };
+    ports.board().borrow_mut().on_sample(&place, sample, now);
 }
 
 /// A request that an offer has and has not answered: it ends with this, also where the client leaves.

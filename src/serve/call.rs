@@ -1,5 +1,6 @@
 //! One upstream call: the family it is made in, its bytes, where they go and with which credential.
 
+use crate::access::byok::Credential;
 use crate::attempt::classify::{Class, Verdict};
 use crate::catalog::{Offer, Provider};
 use crate::error::{Code, Failure};
@@ -8,6 +9,7 @@ use crate::family::{Family, openai_chat};
 use crate::relay;
 use crate::routing::filter::family_of;
 use crate::routing::plan::Candidate;
+use crate::serve::byok;
 use crate::serve::credential::{self, Secrets, Subject};
 use crate::serve::infer::Generation;
 use crate::serve::ports::{Call, Ports};
@@ -66,15 +68,50 @@ pub async fn prepare<P: Ports>(
         let failure = Failure::new(Code::UnsupportedParameter, "the provider does not take a parameter");
         return Err(Unwritable { param, ..failure.into() });
     }
-    let url = url(ports, provider, family.name(), &path).ok_or_else(unusable)?;
-    let call = authorized(ports, provider, family.name(), url, "application/json", headers, body).await?;
+    let secrets = SecretsOf::new(ports, generation, candidate)?;
+    let url = url(&secrets, provider, family.name(), &path).ok_or_else(unusable)?;
+    let call = authorized(ports, &secrets, family.name(), url, "application/json", headers, body).await?;
     Ok(Prepared { call, family, is_pass, dropped })
+}
+
+/// Where the credential of a candidate comes from: the gateway's environment, or the workspace's own.
+pub struct SecretsOf<'a, P: Ports> {
+    ports: &'a P,
+    provider: &'a Provider,
+    own: Option<(Credential, &'a str)>,
+}
+
+impl<'a, P: Ports> SecretsOf<'a, P> {
+    /// Opens the workspace's own credential where the candidate is asked with one.
+    pub fn new(
+        ports: &'a P,
+        generation: &'a Generation,
+        candidate: &'a Candidate,
+    ) -> Result<SecretsOf<'a, P>, Unwritable> {
+        let provider = candidate.provider().ok_or_else(no_credential)?;
+        let own = match candidate.own {
+            None => None,
+            Some(place) => {
+                let own = generation.own.get(place).ok_or_else(no_credential)?;
+                let credential = own.open(&byok::secrets(ports), &generation.policy.workspace);
+                Some((credential.ok_or_else(no_credential)?, own.id.as_str()))
+            }
+        };
+        Ok(SecretsOf { ports, provider, own })
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        match &self.own {
+            None => self.ports.secret(name),
+            Some((credential, _)) => credential.value(self.provider, name),
+        }
+    }
 }
 
 /// The call with its credential.
 pub async fn authorized<P: Ports>(
     ports: &P,
-    provider: &Provider,
+    secrets: &SecretsOf<'_, P>,
     family: &str,
     url: String,
     content_type: &str,
@@ -82,10 +119,12 @@ pub async fn authorized<P: Ports>(
     body: Vec<u8>,
 ) -> Result<Call, Unwritable> {
     let subject = Subject { family, method: "POST", url: &url, content_type, body: &body };
-    let secrets = Secrets { value: &|name| ports.secret(name), is_operators: true, name: "" };
-    let credential = credential::headers(ports, provider, secrets, subject).await.ok_or_else(no_credential)?;
+    let is_operators = secrets.own.is_none();
+    let name = secrets.own.as_ref().map_or("", |(_, id)| *id);
+    let parts = Secrets { value: &|name| secrets.value(name), is_operators, name };
+    let made = credential::headers(ports, secrets.provider, parts, subject).await.ok_or_else(no_credential)?;
     let kind = [("content-type".to_owned(), content_type.to_owned())];
-    let headers = kind.into_iter().chain(credential).chain(headers).collect();
+    let headers = kind.into_iter().chain(made).chain(headers).collect();
     Ok(Call { url, headers, body })
 }
 
@@ -153,8 +192,8 @@ fn translate(
 }
 
 /// Base URL, path and the provider's own query.
-pub fn url<P: Ports>(ports: &P, provider: &Provider, family: &str, path: &str) -> Option<String> {
-    let lookup = |name: &str| ports.secret(name);
+pub fn url<P: Ports>(secrets: &SecretsOf<'_, P>, provider: &Provider, family: &str, path: &str) -> Option<String> {
+    let lookup = |name: &str| secrets.value(name);
     let base = provider.fill(provider.base_url_of(family), &lookup).ok()?;
     let mut url = format!("{}{path}", base.trim_end_matches('/'));
     for (name, value) in &provider.query {

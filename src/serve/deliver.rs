@@ -21,7 +21,7 @@ use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Client, Ports, Waits};
 use crate::serve::replay::{self, Captured};
 use crate::serve::reply::{Body, Reply};
-use crate::serve::settlement::{Closing, charge, price_members, priced, settle};
+use crate::serve::settlement::{Closing, charge, paid_by, price_members, priced, settle};
 use crate::sse::KEEP_ALIVE;
 use crate::time::Millis;
 use crate::usage::Usage;
@@ -249,7 +249,7 @@ async fn streamed<P: Ports>(
     };
     client.close().await;
     if let (Some(verdict), Some(candidate)) = (end.verdict, generation.plan.candidates.get(candidate)) {
-        sample(ports.as_ref(), candidate, &verdict, None, began);
+        sample(ports.as_ref(), generation, candidate, &verdict, None, began);
     }
     if let (Ending::Finished, Some(usage)) = (end.ending, &end.seen.usage)
         && let Some((offer, provider)) =
@@ -304,7 +304,8 @@ fn served_headers<P: Ports>(
         reply.headers.push(("x-gateway-model", candidate.model().id.clone()));
     }
     reply.headers.push(("x-gateway-attempts", attempts.to_string()));
-    reply.headers.push(("x-gateway-paid-by", "credits".to_owned()));
+    let own = generation.plan.candidates.get(served.candidate).and_then(|candidate| candidate.own);
+    reply.headers.push(("x-gateway-paid-by", paid_by(own).to_owned()));
     if let Some(limit) = served.lowered_to {
         reply.headers.push(("x-gateway-max-tokens", limit.to_string()));
     }

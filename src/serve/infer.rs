@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use futures::channel::oneshot;
 
+use crate::access::byok::OwnKey;
 use crate::access::policy::Policy;
 use crate::access::routing::Narrowing;
 use crate::activity::origin::Origin;
@@ -27,7 +28,7 @@ use crate::routing::sticky::Conversation;
 use crate::serve::ports::{BodyError, Ports};
 use crate::serve::replay::{self, Begun, Captured, Ticket};
 use crate::serve::reply::Reply;
-use crate::serve::{Head, deliver, fault, settings};
+use crate::serve::{Head, byok, deliver, fault, settings};
 use crate::text::request::Request;
 use crate::time::Millis;
 use crate::workspace::{self, Admit, Admitted, Command};
@@ -62,6 +63,10 @@ pub struct Generation {
     pub origin: Origin,
     /// Whether the answer is to say why.
     pub explains: bool,
+    /// The workspace's own credentials.
+    pub own: Rc<Vec<OwnKey>>,
+    /// Basis points of the price that a request with one of them costs.
+    pub fee_basis_points: u64,
     /// The work, where it is no text.
     pub work: Option<Work>,
     /// The record of its idempotency key, where it has one.
@@ -133,6 +138,8 @@ pub(super) async fn planned_for<P: Ports>(
     work: Option<Work>,
 ) -> Result<Generation, Failure> {
     let routing = settings::routing(ports, &policy.workspace).await?;
+    let own = byok::of(ports, &policy.workspace).await?;
+    let fee_basis_points = ports.settings().byok_fee_basis_points;
     request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= LABEL_BYTES_MAX));
     let (resolved, ()) = futures::join!(resolve(ports, &request), ports.recall_health());
     let (targets, snapshot) = resolved?;
@@ -145,6 +152,9 @@ pub(super) async fn planned_for<P: Ports>(
     let narrowings: Vec<&Narrowing> =
         [&routing.narrowing].into_iter().chain(preset.as_ref().map(|preset| &preset.narrowing)).collect();
     let conditions = Conditions {
+        own: &own,
+        fallback_to_credits: routing.fallback_to_credits,
+        fee_basis_points,
         work: work.as_ref(),
         narrowings: &narrowings,
         channel: routing.channel,
@@ -191,6 +201,8 @@ pub(super) async fn planned_for<P: Ports>(
         replay: None,
         captured: RefCell::new(None),
         work,
+        own,
+        fee_basis_points,
     })
 }
 

@@ -25,12 +25,12 @@ use crate::media::{Answered, Reading, Work};
 use crate::relay::with_members;
 use crate::routing::plan::Candidate;
 use crate::serve::attempts::{Trouble, Waiting, refusal, sample};
-use crate::serve::call::{authorized, url};
+use crate::serve::call::{SecretsOf, authorized, url};
 use crate::serve::infer::{Generation, Outcome, admit, planned_for, read_body, timeouts};
 use crate::serve::ports::{Answer, Call, Ports};
 use crate::serve::replay::{self, Begun, Captured};
 use crate::serve::reply::{Body, Reply};
-use crate::serve::settlement::{Closing, charge, price_members, settle};
+use crate::serve::settlement::{Closing, charge, paid_by, price_members, settle};
 use crate::serve::{Does, Head};
 use crate::text::request::Request;
 use crate::time::Millis;
@@ -241,7 +241,8 @@ fn reply_of<P: Ports>(
         headers.push(("x-gateway-cost", receipt.total.to_dollars()));
     }
     headers.push(("x-gateway-attempts", attempts.to_string()));
-    headers.push(("x-gateway-paid-by", "credits".to_owned()));
+    let own = generation.plan.candidates.get(served.candidate).and_then(|candidate| candidate.own);
+    headers.push(("x-gateway-paid-by", paid_by(own).to_owned()));
     let began = closing.dispatched.unwrap_or(served.began);
     let (gateway, provider) = (began.since(generation.arrived), served.first_byte.since(began));
     headers.push(("server-timing", format!("gateway;dur={gateway}, provider;dur={provider}")));
@@ -284,7 +285,7 @@ async fn attempts<P: Ports>(
         if candidate.bound.affordable(admitted.held).is_none() {
             continue;
         }
-        let prepared = match prepare(ports, work, candidate).await {
+        let prepared = match prepare(ports, generation, work, candidate).await {
             Ok(prepared) => prepared,
             Err(unwritable) => {
                 machine.borrow_mut().on_unwritable(unwritable.verdict, unwritable.param);
@@ -318,7 +319,7 @@ async fn attempts<P: Ports>(
                 return Ok(Served { candidate: place, answered: told, usage, is_estimated, began, first_byte: now });
             }
             Err(trouble) => {
-                sample(ports, candidate, &trouble.verdict, trouble.retry_after_ms, now);
+                sample(ports, generation, candidate, &trouble.verdict, trouble.retry_after_ms, now);
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),
@@ -337,6 +338,7 @@ async fn attempts<P: Ports>(
 
 async fn prepare<P: Ports>(
     ports: &P,
+    generation: &Generation,
     work: &Work,
     candidate: &Candidate,
 ) -> Result<Call, crate::serve::call::Unwritable> {
@@ -347,8 +349,9 @@ async fn prepare<P: Ports>(
     let (family, shape) = work.shape(offer, provider).ok_or_else(unusable)?;
     let by: Vec<_> = work.priced_by(&offer.card).unwrap_or_default().into_iter().map(|(meter, _)| meter).collect();
     let written = work.write(shape, &offer.upstream, &by)?;
-    let url = url(ports, provider, family, &written.path).ok_or_else(unusable)?;
-    authorized(ports, provider, family, url, &written.content_type, Vec::new(), written.body).await
+    let secrets = SecretsOf::new(ports, generation, candidate)?;
+    let url = url(&secrets, provider, family, &written.path).ok_or_else(unusable)?;
+    authorized(ports, &secrets, family, url, &written.content_type, Vec::new(), written.body).await
 }
 
 async fn one<P: Ports>(

@@ -5,6 +5,7 @@ pub mod activity;
 pub mod admin;
 pub mod analytics;
 pub mod attempts;
+pub mod byok;
 pub mod call;
 pub mod credential;
 pub mod deliver;
@@ -138,6 +139,12 @@ pub enum Does {
     RevokeKey,
     Grant,
     Ledger,
+    OwnCredentials,
+    CredentialsOf,
+    CreateCredential,
+    ChangeCredential,
+    DeleteCredential,
+    RotateCredentials,
     Settings,
     ChangeSettings,
     Presets,
@@ -214,6 +221,24 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("DELETE", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::RevokeKey),
     endpoint("POST", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Grant),
     endpoint("GET", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Ledger),
+    endpoint("GET", "/v1/admin/workspaces/{id}/byok", Caller::Operator, Cost::Free, Does::OwnCredentials),
+    endpoint("GET", "/v1/admin/workspaces/{id}/byok/{provider}", Caller::Operator, Cost::Free, Does::CredentialsOf),
+    endpoint("POST", "/v1/admin/workspaces/{id}/byok/{provider}", Caller::Operator, Cost::Free, Does::CreateCredential),
+    endpoint(
+        "PATCH",
+        "/v1/admin/workspaces/{id}/byok/{provider}/{credential}",
+        Caller::Operator,
+        Cost::Free,
+        Does::ChangeCredential,
+    ),
+    endpoint(
+        "DELETE",
+        "/v1/admin/workspaces/{id}/byok/{provider}/{credential}",
+        Caller::Operator,
+        Cost::Free,
+        Does::DeleteCredential,
+    ),
+    endpoint("POST", "/v1/admin/byok/rotate", Caller::Operator, Cost::Free, Does::RotateCredentials),
     endpoint("GET", "/v1/admin/workspaces/{id}/settings", Caller::Operator, Cost::Free, Does::Settings),
     endpoint("PATCH", "/v1/admin/workspaces/{id}/settings", Caller::Operator, Cost::Free, Does::ChangeSettings),
     endpoint("GET", "/v1/admin/workspaces/{id}/presets", Caller::Operator, Cost::Free, Does::Presets),
@@ -338,6 +363,12 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::RevokeKey => keys::revoke(ports_ref, value(0), value(1)).await,
         Does::Grant => admin::grant(ports_ref, value(0)).await,
         Does::Ledger => admin::ledger(ports_ref, value(0), &head.query).await,
+        Does::OwnCredentials => byok::list(ports_ref, value(0), None).await,
+        Does::CredentialsOf => byok::list(ports_ref, value(0), Some(value(1))).await,
+        Does::CreateCredential => byok::create(ports_ref, value(0), value(1)).await,
+        Does::ChangeCredential => byok::change(ports_ref, value(0), value(2)).await,
+        Does::DeleteCredential => byok::delete(ports_ref, value(0), value(2)).await,
+        Does::RotateCredentials => byok::rotate(ports_ref).await,
         Does::Settings => settings::get(ports_ref, value(0)).await,
         Does::ChangeSettings => settings::change(ports_ref, value(0)).await,
         Does::Presets => settings::presets(ports_ref, value(0)).await,

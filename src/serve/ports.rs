@@ -56,6 +56,8 @@ pub struct Settings {
     pub body_bytes_max: u64,
     /// Limits of a workspace that has none of its own.
     pub default_limits: Limits,
+    /// What a request with an own credential costs, in basis points of its price.
+    pub byok_fee_basis_points: u64,
     /// How long a hold lasts.
     pub hold_ms: u64,
     /// Age at which the isolate looks for a new catalog snapshot.

@@ -102,6 +102,7 @@ fn shown(settings: &RoutingSettings) -> Value {
     let narrowing = &settings.narrowing;
     json!({
         "object": "settings", "mode": settings.mode.unwrap_or_default(), "channel": settings.channel,
+        "fallback_to_credits": settings.fallback_to_credits,
         "narrowing": {
             "allow_providers": narrowing.allow_providers, "ignore_providers": narrowing.ignore_providers,
             "allow_models": narrowing.allow_models, "ignore_models": narrowing.ignore_models,

@@ -120,10 +120,29 @@ pub fn charge(generation: &Generation, candidate: &Candidate, closing: &Closing,
         // Only an overflow gets here: offers without prices are no candidates. The hold was the true bound.
         None => Receipt { total: admitted.held, ..Receipt::default() },
     };
+    if candidate.own.is_some() {
+        // The provider is paid by the client; ours is the fee, of what credits would have paid.
+        receipt.total = fee(receipt.total, generation.fee_basis_points);
+    }
     if closing.ending == Ending::ClientLeft {
         receipt.total = receipt.total.min(admitted.held);
     }
     Charge { usage: Some(usage), is_estimated, receipt }
+}
+
+/// `credits`, or `byok` where the workspace's own credential was used.
+pub const fn paid_by(own: Option<usize>) -> &'static str {
+    match own {
+        None => "credits",
+        Some(_) => "byok",
+    }
+}
+
+/// So many basis points, rounded up.
+fn fee(total: Nanos, basis_points: u64) -> Nanos {
+    let part = i128::from(total.0).saturating_mul(i128::from(basis_points));
+    let rounded = part.saturating_add(9_999).checked_div(10_000).unwrap_or(0);
+    Nanos(i64::try_from(rounded).unwrap_or(i64::MAX))
 }
 
 /// What was probably used, from what was sent and delivered: four bytes a token.
@@ -173,7 +192,7 @@ pub async fn settle<P: Ports>(
         lines: charge.receipt.lines,
         rules: charge.receipt.rules,
         snapshot: Some(generation.snapshot.to_string()),
-        paid_by: "credits".to_owned(),
+        paid_by: paid_by(candidate.and_then(|candidate| candidate.own)).to_owned(),
         held_nanos: admitted.held.0,
         attempts,
         first_byte_ms: closing.first_byte.map(|at| at.since(generation.arrived)),

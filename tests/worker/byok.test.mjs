@@ -1,0 +1,127 @@
+// Customers' own credentials: used first or last, never paid with credits unless that is switched on, and found nowhere.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { providerKey, startGateway } from './support/harness.mjs';
+import * as up from './support/upstream.mjs';
+import { eventually } from './support/wait.mjs';
+
+let gateway, folder;
+const OWN = 'sk-own-credential-0123456789-canary';
+const COST = { p1: 11 * 1000 + 7 * 2000, p2: 11 * 3000 + 7 * 4000 };
+
+describe('Own keys', { timeout: 90_000 }, () => {
+  before(async () => {
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-byok-'));
+    gateway = await startGateway({ persist: folder, secrets: { BYOK_SECRETS: 'new:second-secret,old:first-secret', P3_KEY: null } });
+  });
+  after(async () => {
+    await gateway?.stop();
+    fs.rmSync(folder, { recursive: true, force: true });
+  });
+
+  const add = async (t, provider, more = {}) => (await gateway.admin('POST', `/workspaces/${t.workspace}/byok/${provider}`, { key: OWN, ...more })).is(201).json;
+  const credential = (station, at = -1) => station.requests.at(at).headers.authorization;
+  const used = (reply) => [reply.headers['x-gateway-provider'], reply.headers['x-gateway-paid-by']];
+
+  test('an own key is used first, costs nothing, and its row says who paid', async () => {
+    const t = await gateway.scene({ at: ['p1', 'p2'] });
+    const made = await add(t, 'p2', { name: 'ours' });
+    assert.ok(!JSON.stringify(made).includes(OWN) && made.hint === 'nary' && made.name === 'ours' && made.use === 'first', JSON.stringify(made));
+    for (const body of [{}, { stream: true, usage: { include: true } }]) {
+      const reply = (await t.chat(body)).is(200);
+      assert.deepEqual(used(reply), ['p2', 'byok']);
+      assert.equal(credential(t.p2), `Bearer ${OWN}`);
+      const row = await t.row(reply.headers['x-request-id']);
+      assert.deepEqual([row.paid_by, row.cost_nanos], ['byok', 0]);
+    }
+    assert.equal(t.p1.requests.length, 0);
+    assert.equal((await t.settled()).balance_nanos, 10e9);
+  });
+
+  test('it works without any credits, and for a provider that the gateway has no key for', async () => {
+    const t = await gateway.scene({ at: ['p3'], dollars: '0' });
+    (await t.chat()).fails('no_eligible_provider');
+    await add(t, 'p3');
+    assert.deepEqual(used((await t.chat()).is(200)), ['p3', 'byok']);
+  });
+
+  test('failing, with fallback off: one error, and no call with a key of the gateway anywhere', async () => {
+    const t = await gateway.scene({ at: ['p1', 'p2'] });
+    await add(t, 'p1');
+    for (const [behaviour, code] of [[up.fail(401), 'provider_unavailable'], [up.fail(500), 'provider_error']]) {
+      t.p1.does(behaviour);
+      (await t.chat()).fails(code);
+    }
+    assert.equal(t.p2.requests.length, 0);
+    assert.ok(t.p1.requests.every(({ headers }) => headers.authorization === `Bearer ${OWN}`));
+    assert.equal((await t.settled()).balance_nanos, 10e9);
+    const [shown] = (await gateway.admin('GET', `/workspaces/${t.workspace}/byok/p1`)).is(200).json.data;
+    assert.deepEqual([shown.state, Boolean(shown.refused_at)], ['refused', true]);
+  });
+
+  test('failing, with fallback on: the next attempt says credits paid', async () => {
+    const t = await gateway.scene({ at: ['p1'] });
+    await add(t, 'p1');
+    (await gateway.admin('PATCH', `/workspaces/${t.workspace}/settings`, { fallback_to_credits: true })).is(200);
+    t.p1.does(async (exchange) => (t.p1.requests.at(-1).headers.authorization === `Bearer ${OWN}` ? up.fail(401) : up.answer())(exchange));
+    const reply = (await t.chat()).is(200);
+    assert.deepEqual([...used(reply), reply.headers['x-gateway-attempts']], ['p1', 'credits', '2']);
+    assert.deepEqual([credential(t.p1, 0), credential(t.p1, 1)], [`Bearer ${OWN}`, `Bearer ${providerKey('p1')}`]);
+    assert.equal((await t.settled()).balance_nanos, 10e9 - COST.p1);
+  });
+
+  test('as a fallback it is used when the gateway\'s own failed', async () => {
+    const t = await gateway.scene({ at: ['p1'] });
+    await add(t, 'p1', { use: 'fallback' });
+    assert.deepEqual(used((await t.chat()).is(200)), ['p1', 'credits']);
+    t.p1.does(async (exchange) => (t.p1.requests.at(-1).headers.authorization === `Bearer ${OWN}` ? up.answer() : up.fail(429))(exchange));
+    assert.deepEqual(used((await t.chat()).is(200)), ['p1', 'byok']);
+  });
+
+  test('several in order, each only for its models and keys, switched off at once', async () => {
+    const t = await gateway.scene({ at: ['p1'] });
+    const second = `${OWN}-second`;
+    await add(t, 'p1', { models: ['other/*'] });
+    const { id } = await add(t, 'p1', { key: second, keys: [t.keyId] });
+    (await t.chat()).is(200);
+    assert.equal(credential(t.p1), `Bearer ${second}`);
+    const { key } = await gateway.newKey(t.workspace);
+    (await t.chat({}, { key })).is(200);
+    assert.equal(credential(t.p1), `Bearer ${providerKey('p1')}`);
+    (await gateway.admin('PATCH', `/workspaces/${t.workspace}/byok/p1/${id}`, { enabled: false })).is(200);
+    (await t.chat()).is(200);
+    assert.equal(credential(t.p1), `Bearer ${providerKey('p1')}`);
+    (await gateway.admin('DELETE', `/workspaces/${t.workspace}/byok/p1/${id}`)).is(200);
+    assert.equal((await gateway.admin('GET', `/workspaces/${t.workspace}/byok`)).is(200).json.data.length, 1);
+  });
+
+  test('a rotation seals everything under the newest secret', async () => {
+    const t = await gateway.scene({ at: ['p1'] });
+    const { id } = await add(t, 'p1');
+    const [{ sealed }] = await gateway.d1('SELECT sealed FROM byok WHERE id = ?', id);
+    assert.ok(sealed.startsWith('new:'));
+    const { current, rotated, unreadable } = (await gateway.admin('POST', '/byok/rotate')).is(200).json;
+    assert.ok(current >= 1 && rotated === 0 && unreadable === 0);
+    (await t.chat()).is(200);
+  });
+
+  test('what is wrong is named', async () => {
+    const t = await gateway.scene({ at: ['p1'] });
+    const post = (provider, body) => gateway.admin('POST', `/workspaces/${t.workspace}/byok/${provider}`, body);
+    assert.equal((await post('p1', { key: '' })).fails('invalid_input').param, 'key');
+    assert.equal((await post('p1', { key: 'a b' })).fails('invalid_input').param, 'key');
+    assert.equal((await post('p1', { key: OWN, variables: { region: 'evil.example/' } })).fails('invalid_input').param, 'variables.region');
+    assert.equal((await post('p1', { key: OWN, use: 'sometimes' })).fails('invalid_input').param, 'use');
+  });
+
+  test('the plain credential is found nowhere: not in the stores, not in the log', async () => {
+    const files = fs.readdirSync(folder, { recursive: true }).map((name) => path.join(folder, name)).filter((file) => fs.statSync(file).isFile());
+    assert.ok(files.length > 3);
+    await eventually(async () => (await gateway.d1('SELECT count(*) AS n FROM activity'))[0].n > 5, 'rows are in D1');
+    for (const file of files) assert.ok(!fs.readFileSync(file).includes('sk-own-credential'), `${file} holds the credential`);
+    assert.ok(!gateway.log.includes('sk-own-credential'));
+  });
+});
