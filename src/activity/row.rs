@@ -19,7 +19,7 @@ pub struct AttemptRow {
     /// Its HTTP status, where it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// `request`, `credential`, `busy` or `fault`; absent for the attempt that served.
+    /// `request`, `credential`, `busy`, `fault`, or `cancelled` where an attempt beside it was faster; absent for the attempt that served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
     /// Our error code for it.

@@ -244,6 +244,31 @@ impl Machine {
         }
     }
 
+    /// The same for an attempt that ran beside another one.
+    pub fn on_failed_at(&mut self, candidate: usize, failed: Failed, now: Millis) {
+        self.current = candidate;
+        self.on_failed(failed, now);
+    }
+
+    /// An attempt was given up because one beside it was faster. It says nothing about its offer.
+    pub fn on_cancelled(&mut self, provider: &str, upstream: &str, began: Millis, now: Millis) {
+        self.rows.push(AttemptRow {
+            provider: provider.to_owned(),
+            upstream: upstream.to_owned(),
+            status: None,
+            class: Some("cancelled".to_owned()),
+            code: None,
+            start_ms: began.since(self.arrived),
+            ms: now.since(began),
+            retry_after_ms: None,
+        });
+    }
+
+    /// Whether no attempt can change the answer any more.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// A candidate could not be asked: the request cannot be put in its words. No attempt, but a reason.
     pub fn on_unwritable(&mut self, verdict: Verdict, param: Option<String>) {
         self.ended = !verdict.next;

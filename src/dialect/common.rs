@@ -183,6 +183,8 @@ struct WireProvider {
     #[serde(default)]
     quantizations: Option<Vec<String>>,
     #[serde(default)]
+    hedge: Option<bool>,
+    #[serde(default)]
     preferred_max_latency: Option<f64>,
     #[serde(default)]
     preferred_min_throughput: Option<f64>,
@@ -245,6 +247,7 @@ pub fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
         sort: wire.sort,
         max_price,
         quantizations: wire.quantizations.unwrap_or_default(),
+        hedge: wire.hedge.unwrap_or(false),
         preferred_max_latency_ms: thousandths(wire.preferred_max_latency, "provider.preferred_max_latency")?,
         preferred_min_millitokens: thousandths(wire.preferred_min_throughput, "provider.preferred_min_throughput")?,
     })

@@ -70,7 +70,9 @@ pub enum WholeBody {
     Typed(Reply),
 }
 
-/// The attempts, one after the other, until one commits or nobody is left.
+/// The attempts, one after the other, until one commits or nobody is left. Where the request opted in to hedging, the
+/// next one joins an attempt that is later than its offer usually is; the first to commit wins, and the other is
+/// cancelled: its connection is closed, and nothing of it is charged.
 pub async fn attempts<P: Ports>(
     ports: &Rc<P>,
     generation: &Generation,
@@ -78,6 +80,7 @@ pub async fn attempts<P: Ports>(
     machine: &RefCell<Machine>,
     dispatched: &Cell<Option<Millis>>,
 ) -> Result<Served<P>, Failure> {
+    let asking = Asking { ports: ports.as_ref(), generation, admitted, machine, dispatched };
     loop {
         let step = machine.borrow_mut().next(ports.now());
         let (place, wait_ms) = match step {
@@ -88,21 +91,89 @@ pub async fn attempts<P: Ports>(
             }
             Step::GiveUp => return Err(with_removed(machine.borrow().failure(), &generation.plan.removed)),
         };
-        let Some(candidate) = generation.plan.candidates.get(place) else { continue };
+        let hedge_ms = if generation.request.provider.hedge { machine.borrow().hedge_ms(place) } else { None };
+        let served = match hedge_ms {
+            Some(after_ms) => asking.hedged(place, wait_ms, after_ms).await,
+            None => asking.attempt(place, wait_ms, &Cell::new(None)).await,
+        };
+        if let Some(served) = served {
+            return Ok(served);
+        }
+    }
+}
+
+/// What all attempts of a request share.
+struct Asking<'a, P: Ports> {
+    ports: &'a P,
+    generation: &'a Generation,
+    admitted: &'a Admitted,
+    machine: &'a RefCell<Machine>,
+    dispatched: &'a Cell<Option<Millis>>,
+}
+
+impl<P: Ports> Asking<'_, P> {
+    /// One attempt, joined by the next candidate when it takes longer than `after_ms`.
+    async fn hedged(&self, place: usize, wait_ms: u64, after_ms: u64) -> Option<Served<P>> {
+        let (began, joined) = (Cell::new(None), Cell::new(None));
+        let first = self.attempt(place, wait_ms, &began);
+        pin_mut!(first);
+        {
+            let late = self.ports.sleep(after_ms);
+            pin_mut!(late);
+            if let Either::Left((served, _)) = select(&mut first, late).await {
+                return served;
+            }
+        }
+        // Credits pay where an own credential fails, not where it is slow.
+        let is_own = |at: usize| self.generation.plan.candidates.get(at).map(|one| one.own.is_some());
+        if is_own(place) != is_own(place.saturating_add(1)) {
+            return first.await;
+        }
+        let next = self.machine.borrow_mut().hedge(self.ports.now());
+        let Some((other, other_wait_ms)) = next else { return first.await };
+        let second = self.attempt(other, other_wait_ms, &joined);
+        pin_mut!(second);
+        let (served, rest, lost) = match select(first, second).await {
+            Either::Left((served, second)) => (served, Either::Right(second), (other, &joined)),
+            Either::Right((served, first)) => (served, Either::Left(first), (place, &began)),
+        };
+        // Who failed leaves the race to the other, unless it failed for a reason that holds for both.
+        if served.is_none() && !self.machine.borrow().has_ended() {
+            return match rest {
+                Either::Left(first) => first.await,
+                Either::Right(second) => second.await,
+            };
+        }
+        self.cancelled(lost.0, lost.1.get());
+        served
+    }
+
+    /// The record of an attempt that the other one was faster than.
+    fn cancelled(&self, place: usize, began: Option<Millis>) {
+        let candidate = self.generation.plan.candidates.get(place);
+        let Some((offer, provider)) = candidate.and_then(|one| one.offer().zip(one.provider())) else { return };
+        let Some(began) = began else { return };
+        self.machine.borrow_mut().on_cancelled(&provider.id, &offer.upstream, began, self.ports.now());
+    }
+
+    /// One attempt. `None` where it failed, or where the candidate cannot be asked; the machine has been told.
+    async fn attempt(&self, place: usize, wait_ms: u64, sent: &Cell<Option<Millis>>) -> Option<Served<P>> {
+        let Asking { ports, generation, admitted, machine, dispatched } = *self;
+        let candidate = generation.plan.candidates.get(place)?;
         // The hold may cover a cheaper candidate and not this one.
-        let Some(affordable) = candidate.bound.affordable(admitted.held) else { continue };
-        let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { continue };
+        let affordable = candidate.bound.affordable(admitted.held)?;
+        let (offer, provider) = candidate.offer().zip(candidate.provider())?;
         let lowered = affordable < candidate.bound.output_tokens;
         let limit = (lowered || candidate.bound.must_send_limit).then_some(affordable);
-        let Prepared { call, family, is_pass, dropped } =
-            match prepare(ports.as_ref(), generation, candidate, limit).await {
-                Ok(prepared) => prepared,
-                Err(Unwritable { verdict, param }) => {
-                    machine.borrow_mut().on_unwritable(verdict, param);
-                    continue;
-                }
-            };
+        let Prepared { call, family, is_pass, dropped } = match prepare(ports, generation, candidate, limit).await {
+            Ok(prepared) => prepared,
+            Err(Unwritable { verdict, param }) => {
+                machine.borrow_mut().on_unwritable(verdict, param);
+                return None;
+            }
+        };
         let began = ports.now();
+        sent.set(Some(began));
         if dispatched.get().is_none() {
             dispatched.set(Some(began));
         }
@@ -110,8 +181,8 @@ pub async fn attempts<P: Ports>(
         let late_ms = machine.borrow().late_ms(place);
         let answered = Cell::new(None);
         let result = {
-            let _waiting = Waiting::new(ports.as_ref(), health, late_ms, began);
-            let work = one(ports.as_ref(), generation, candidate, call, Spoken { family, is_pass }, &answered);
+            let _waiting = Waiting::new(ports, health, late_ms, began);
+            let work = one(ports, generation, candidate, call, Spoken { family, is_pass }, &answered);
             let deadline = ports.sleep(wait_ms);
             pin_mut!(work, deadline);
             match select(work, deadline).await {
@@ -133,10 +204,10 @@ pub async fn attempts<P: Ports>(
                 }
                 machine.borrow_mut().on_served(&provider.id, &offer.upstream, status, began, now);
                 let lowered_to = lowered.then_some(affordable);
-                return Ok(Served { candidate: place, lowered_to, dropped, began, first_byte: now, what });
+                Some(Served { candidate: place, lowered_to, dropped, began, first_byte: now, what })
             }
             Err(trouble) => {
-                sample(ports.as_ref(), generation, candidate, &trouble.verdict, trouble.retry_after_ms, now);
+                sample(ports, generation, candidate, &trouble.verdict, trouble.retry_after_ms, now);
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),
@@ -150,9 +221,10 @@ pub async fn attempts<P: Ports>(
                 if let Some(own) = candidate.own.and_then(|place| generation.own.get(place))
                     && failed.verdict.class == Class::Credential
                 {
-                    byok::refused(ports.as_ref(), &own.id).await;
+                    byok::refused(ports, &own.id).await;
                 }
-                machine.borrow_mut().on_failed(failed, now);
+                machine.borrow_mut().on_failed_at(place, failed, now);
+                None
             }
         }
     }

@@ -100,6 +100,8 @@ pub struct ProviderPreferences {
     pub max_price: MaxPrice,
     /// Only offers that are known to run in one of these; empty is any.
     pub quantizations: Vec<String>,
+    /// Whether a second attempt may join one that is late.
+    pub hedge: bool,
     /// Offers that usually take longer to their first content go behind the others, in milliseconds.
     pub preferred_max_latency_ms: Option<u64>,
     /// Offers that usually give fewer tokens go behind the others, in tokens per thousand seconds.

@@ -22,6 +22,7 @@ const FAILURES = {
   'answers 429 with Retry-After in seconds': { does: up.fail(429, { code: 'rate_limit_exceeded' }, { 'retry-after': '7' }), attempt: { status: 429, class: 'busy', code: 'provider_busy', retry_after_ms: 7000 } },
   'answers 429 with a fraction of a second': { does: up.fail(429, {}, { 'retry-after': '1.5' }), attempt: { status: 429, class: 'busy', retry_after_ms: 1500 } },
   'answers 429 with milliseconds': { does: up.fail(429, {}, { 'retry-after-ms': '250', 'retry-after': '9' }), attempt: { status: 429, class: 'busy', retry_after_ms: 250 } },
+  'answers 429 with a date that has passed': { does: up.fail(429, {}, { 'retry-after': 'Wed, 21 Oct 2015 07:28:00 GMT' }), attempt: { status: 429, class: 'busy', retry_after_ms: 0 } },
   'answers 429 without a wait': { does: up.fail(429), attempt: { status: 429, class: 'busy', code: 'provider_busy' } },
   'answers 429 because our quota there is used up': { does: up.fail(429, { code: 'insufficient_quota', type: 'insufficient_quota' }), attempt: { status: 429, class: 'credential', code: 'provider_unavailable' } },
   'answers 529': { does: up.fail(529, { type: 'overloaded_error' }), attempt: { status: 529, class: 'busy' } },

@@ -82,4 +82,31 @@ describe('Routing', { concurrency: 4, timeout: 60_000 }, () => {
     assert.deepEqual(error.details.attempts.map(({ provider, status, class: kind }) => [provider, status, kind]), [['p1', 503, 'fault']]);
     assert.deepEqual(error.details.removed.map(({ provider, rule }) => [provider, rule]), [['p2', 'ignored'], ['p3', 'ignored']]);
   });
+
+  test('hedging, where it is asked for: the first to commit wins, the other is cancelled, one of them is charged', async () => {
+    const t = await gateway.scene({ at: ['p1', 'p2'] });
+    const ask = (hedge) => t.stream({ provider: { order: t.providers, only: t.providers, hedge } });
+    t.p2.does(up.answer({ content: 'second' }));
+    for (let i = 0; i < 5; i++) (await ask(true)).is(200);
+    assert.equal(t.p2.requests.length, 0, 'nobody joins who is not late');
+    const slow = up.sse([up.role(), 1200, ...up.story({ words: ['first'] })]);
+    t.p1.does(slow);
+    const patient = (await ask(false)).is(200);
+    assert.deepEqual([patient.content, t.p2.requests.length], ['first', 0]);
+    const before = (await t.settled()).balance_nanos;
+    const hedged = (await ask(true)).is(200);
+    assert.equal(hedged.content, 'second');
+    assert.equal(await t.p1.last.closed, 'gateway', 'the slow one is cancelled');
+    const row = await t.row(hedged.id);
+    assert.deepEqual(row.attempts.map(({ provider, class: kind }) => [provider, kind]), [['p2', undefined], ['p1', 'cancelled']]);
+    assert.equal(row.cost_nanos, 11 * 3000 + 7 * 4000, 'the winner\'s price');
+    assert.equal(before - (await t.settled()).balance_nanos, row.cost_nanos, 'charged once');
+    t.p2.does(up.fail(500));
+    const fallen = (await ask(true)).is(200);
+    assert.equal(fallen.content, 'first', 'who joins and fails takes nobody down');
+    assert.deepEqual((await t.row(fallen.id)).attempts.map(({ provider, class: kind }) => [provider, kind]), [['p2', 'fault'], ['p1', undefined]]);
+    t.p1.does(up.sse([300, up.cut]));
+    t.p2.does(up.sse([600, ...up.story({ words: ['second'] })]));
+    assert.equal((await ask(true)).is(200).content, 'second', 'and the other way round');
+  });
 });
