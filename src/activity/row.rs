@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::activity::origin::Origin;
-use crate::ledger::charge::Line;
+use crate::ledger::charge::{Fee, Line};
 use crate::ledger::ending::Ending;
 use crate::usage::Usage;
 
@@ -73,6 +73,9 @@ pub struct Row {
     /// Whether the usage is an estimate of ours.
     #[serde(default)]
     pub is_estimated: bool,
+    /// The fee of a request that an own credential paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee: Option<Fee>,
     /// Quantities at their prices, as charged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<Line>,
@@ -131,6 +134,7 @@ impl Row {
             finish_reason: None,
             usage: None,
             is_estimated: false,
+            fee: None,
             lines: Vec::new(),
             rules: Vec::new(),
             snapshot: None,

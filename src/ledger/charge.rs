@@ -33,8 +33,38 @@ pub struct Receipt {
     /// The rules of the price card that applied, by their place on the card.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<usize>,
+    /// Where the client paid the provider itself: the part of the price that is charged in place of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee: Option<Fee>,
     /// The sum.
     pub total: Nanos,
+}
+
+/// A part of a price: basis points of it, rounded up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fee {
+    /// How many hundredths of a percent.
+    pub basis_points: u64,
+    /// Of what credits would have paid.
+    pub of_nanos: Nanos,
+}
+
+impl Fee {
+    /// What it comes to.
+    pub fn nanos(&self) -> Nanos {
+        let part = i128::from(self.of_nanos.0).saturating_mul(i128::from(self.basis_points));
+        let rounded = part.saturating_add(9_999).checked_div(10_000).unwrap_or(0);
+        Nanos(i64::try_from(rounded).unwrap_or(i64::MAX))
+    }
+}
+
+impl Receipt {
+    /// The receipt of a request whose provider the client pays: the fee alone.
+    #[must_use]
+    pub fn of_fee(self, basis_points: u64) -> Receipt {
+        let fee = Fee { basis_points, of_nanos: self.total };
+        Receipt { lines: Vec::new(), rules: self.rules, fee: Some(fee), total: fee.nanos() }
+    }
 }
 
 /// Why no receipt can be written.
@@ -107,13 +137,26 @@ pub fn receipt(usage: &Usage, card: &PriceCard, situation: &Situation<'_>) -> Re
         sum = sum.with(quantity, price)?;
         lines.push(Line { meter, quantity, price });
     }
-    Ok(Receipt { lines, rules: effective.applied, total: sum.round_up()? })
+    Ok(Receipt { lines, rules: effective.applied, fee: None, total: sum.round_up()? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::time::Millis;
+
+    #[test]
+    fn a_fee_is_a_part_of_the_price_rounded_up_and_stands_alone() {
+        let of = |total: i64, basis_points: u64| {
+            let line = Line { meter: Meter::InputTokens, quantity: 1, price: Price(1) };
+            Receipt { lines: vec![line], total: Nanos(total), ..Receipt::default() }.of_fee(basis_points)
+        };
+        for (total, basis_points, expected) in [(25_000, 500, 1_250), (1, 1, 1), (0, 500, 0), (25_000, 0, 0)] {
+            let receipt = of(total, basis_points);
+            assert_eq!((receipt.total, receipt.lines.len()), (Nanos(expected), 0));
+            assert_eq!(receipt.fee, Some(Fee { basis_points, of_nanos: Nanos(total) }));
+        }
+    }
 
     fn card(prices: &[(Meter, &str)]) -> PriceCard {
         let prices = prices.iter().map(|(m, p)| (*m, Price::from_dollars(p, m.per()).unwrap())).collect();

@@ -221,11 +221,14 @@ pub async fn delete<P: Ports>(ports: &P, path: &str, id: &str) -> Result<Reply<P
     Ok(Reply::json(200, &json!({"object": "credential", "id": id, "deleted": true})))
 }
 
-/// `POST /v1/admin/byok/rotate`: seals anew what is sealed under an older secret.
-pub async fn rotate<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
+/// `POST /v1/admin/byok/rotate?cursor=`: seals anew what is sealed under an older secret, so many at a time; an older
+/// secret may be taken out when `next_cursor` is null and nothing was unreadable.
+pub async fn rotate<P: Ports>(ports: &P, query: &str) -> Result<Reply<P>, Failure> {
     let secrets = secrets(ports);
-    let statement = "SELECT id, workspace, provider, sealed FROM byok ORDER BY id LIMIT ?1";
-    let rows = ports.sql(statement, &[Sql::Int(ROTATED_MAX)]).await.map_err(|error| fault(ports, &error))?;
+    let after = crate::serve::query::value(query, "cursor").unwrap_or_default();
+    let statement = "SELECT id, workspace, provider, sealed FROM byok WHERE id > ?2 ORDER BY id LIMIT ?1";
+    let rows =
+        ports.sql(statement, &[Sql::Int(ROTATED_MAX), Sql::Text(after)]).await.map_err(|error| fault(ports, &error))?;
     let (mut rotated, mut current, mut lost) = (0u64, 0u64, 0u64);
     let mut touched: Vec<WorkspaceId> = Vec::new();
     for row in &rows {
@@ -252,5 +255,9 @@ pub async fn rotate<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
     for workspace in &touched {
         project(ports, workspace).await?;
     }
-    Ok(Reply::json(200, &json!({"object": "rotation", "rotated": rotated, "current": current, "unreadable": lost})))
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= ROTATED_MAX);
+    let next = rows.last().filter(|_| is_full).and_then(|row| row.get("id")).cloned();
+    let counts =
+        json!({"object": "rotation", "rotated": rotated, "current": current, "unreadable": lost, "next_cursor": next});
+    Ok(Reply::json(200, &counts))
 }

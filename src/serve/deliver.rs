@@ -212,13 +212,7 @@ async fn streamed<P: Ports>(
     let end = {
         let amend = |usage: &Usage| {
             let candidate = generation.plan.candidates.get(candidate)?;
-            let receipt = priced(
-                usage,
-                candidate,
-                &generation.request,
-                generation.request.service_tier.as_deref(),
-                generation.arrived,
-            )?;
+            let receipt = priced(usage, generation, candidate, generation.request.service_tier.as_deref())?;
             Some(price_members(&receipt, &generation.snapshot))
         };
         let relay = Rc::new(RefCell::new(*relay));

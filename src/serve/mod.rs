@@ -368,7 +368,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::CreateCredential => byok::create(ports_ref, value(0), value(1)).await,
         Does::ChangeCredential => byok::change(ports_ref, value(0), value(2)).await,
         Does::DeleteCredential => byok::delete(ports_ref, value(0), value(2)).await,
-        Does::RotateCredentials => byok::rotate(ports_ref).await,
+        Does::RotateCredentials => byok::rotate(ports_ref, &head.query).await,
         Does::Settings => settings::get(ports_ref, value(0)).await,
         Does::ChangeSettings => settings::change(ports_ref, value(0)).await,
         Does::Presets => settings::presets(ports_ref, value(0)).await,

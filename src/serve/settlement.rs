@@ -14,7 +14,6 @@ use crate::routing::explain::{ASKED_CANDIDATES, ROW_CANDIDATES, explain};
 use crate::routing::plan::Candidate;
 use crate::serve::infer::Generation;
 use crate::serve::ports::Ports;
-use crate::text::request::Request;
 use crate::time::Millis;
 use crate::usage::{Meter, Usage};
 use crate::workspace::{Admitted, Settlement};
@@ -48,35 +47,29 @@ pub struct Closing {
 /// Says what usage costs at a candidate, as members for a usage object.
 pub fn price_of<'a>(generation: &'a Generation, candidate: &'a Candidate) -> impl Fn(&Usage) -> Option<String> + 'a {
     move |usage| {
-        let receipt = priced(
-            usage,
-            candidate,
-            &generation.request,
-            generation.request.service_tier.as_deref(),
-            generation.arrived,
-        )?;
+        let receipt = priced(usage, generation, candidate, generation.request.service_tier.as_deref())?;
         Some(price_members(&receipt, &generation.snapshot))
     }
 }
 
-/// The receipt for usage at a candidate of a request that arrived at `now`: the prices of that moment hold to its end.
-pub fn priced(
-    usage: &Usage,
-    candidate: &Candidate,
-    request: &Request,
-    tier: Option<&str>,
-    now: Millis,
-) -> Option<Receipt> {
+/// The receipt for usage at a candidate: at the prices of the moment the request arrived, which hold to its end; where
+/// the client pays the provider itself, of the fee alone.
+pub fn priced(usage: &Usage, generation: &Generation, candidate: &Candidate, tier: Option<&str>) -> Option<Receipt> {
     let offer = candidate.offer()?;
+    let request = &generation.request;
     let situation = Situation {
         prompt_tokens: usage.prompt_tokens(),
         service_tier: tier,
         quality: request.quality.as_deref(),
         size: request.size.as_deref(),
-        now,
+        now: generation.arrived,
         ..Situation::default()
     };
-    receipt(usage, &offer.card, &situation).ok()
+    let receipt = receipt(usage, &offer.card, &situation).ok()?;
+    Some(match candidate.own {
+        None => receipt,
+        Some(_) => receipt.of_fee(generation.fee_basis_points),
+    })
 }
 
 /// The members that an answer's usage gains: cost in dollars, its parts, and the snapshot that priced it.
@@ -89,6 +82,7 @@ pub fn price_members(receipt: &Receipt, snapshot: &str) -> String {
             // Nano-dollars per million units times units is 10⁻¹⁵ dollars: printed exactly.
             Some(format!("\"{}\":{}", line.meter.name(), Price(nanos).to_dollars(1)))
         })
+        .chain(receipt.fee.map(|fee| format!("\"fee\":{}", fee.nanos().to_dollars())))
         .collect();
     let cost = receipt.total.to_dollars();
     format!("\"cost\":{cost},\"cost_details\":{{{}}},\"price_snapshot\":\"{snapshot}\"", parts.join(","))
@@ -115,15 +109,11 @@ pub fn charge(generation: &Generation, candidate: &Candidate, closing: &Closing,
         None => (estimate(generation, closing.output_bytes), true),
     };
     let tier = closing.service_tier.as_deref().or(generation.request.service_tier.as_deref());
-    let mut receipt = match priced(&usage, candidate, &generation.request, tier, generation.arrived) {
+    let mut receipt = match priced(&usage, generation, candidate, tier) {
         Some(receipt) => receipt,
         // Only an overflow gets here: offers without prices are no candidates. The hold was the true bound.
         None => Receipt { total: admitted.held, ..Receipt::default() },
     };
-    if candidate.own.is_some() {
-        // The provider is paid by the client; ours is the fee, of what credits would have paid.
-        receipt.total = fee(receipt.total, generation.fee_basis_points);
-    }
     if closing.ending == Ending::ClientLeft {
         receipt.total = receipt.total.min(admitted.held);
     }
@@ -136,13 +126,6 @@ pub const fn paid_by(own: Option<usize>) -> &'static str {
         None => "credits",
         Some(_) => "byok",
     }
-}
-
-/// So many basis points, rounded up.
-fn fee(total: Nanos, basis_points: u64) -> Nanos {
-    let part = i128::from(total.0).saturating_mul(i128::from(basis_points));
-    let rounded = part.saturating_add(9_999).checked_div(10_000).unwrap_or(0);
-    Nanos(i64::try_from(rounded).unwrap_or(i64::MAX))
 }
 
 /// What was probably used, from what was sent and delivered: four bytes a token.
@@ -189,6 +172,7 @@ pub async fn settle<P: Ports>(
         finish_reason: closing.finish.as_deref().map(|word| openai_chat::finish_reason(word).to_owned()),
         usage: charge.usage,
         is_estimated: charge.is_estimated,
+        fee: charge.receipt.fee,
         lines: charge.receipt.lines,
         rules: charge.receipt.rules,
         snapshot: Some(generation.snapshot.to_string()),

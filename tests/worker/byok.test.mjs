@@ -108,6 +108,25 @@ describe('Own keys', { timeout: 90_000 }, () => {
     (await t.chat()).is(200);
   });
 
+  test('a fee is what answer, stream, row and ledger say, and stands alone', async () => {
+    const other = await startGateway({ vars: { BYOK_FEE_BASIS_POINTS: 500 }, providers: ['p1'], scenes: 2 });
+    try {
+      const t = await other.scene({ at: ['p1'] });
+      (await other.admin('POST', `/workspaces/${t.workspace}/byok/p1`, { key: OWN })).is(201);
+      const FEE = COST.p1 * 0.05;
+      const plain = (await t.chat()).is(200);
+      const streamed = (await t.chat({ stream: true, usage: { include: true } })).is(200);
+      for (const [reply, usage] of [[plain, plain.json.usage], [streamed, streamed.chunks.findLast((chunk) => chunk.usage).usage]]) {
+        assert.deepEqual([usage.cost, usage.cost_details], [FEE / 1e9, { fee: FEE / 1e9 }]);
+        const row = await t.row(reply.headers['x-request-id']);
+        assert.deepEqual([row.cost_nanos, row.paid_by, row.fee, row.lines], [FEE, 'byok', { basis_points: 500, of_nanos: COST.p1 }, undefined]);
+      }
+      assert.equal((await t.settled()).balance_nanos, 10e9 - 2 * FEE);
+    } finally {
+      await other.stop();
+    }
+  });
+
   test('what is wrong is named', async () => {
     const t = await gateway.scene({ at: ['p1'] });
     const post = (provider, body) => gateway.admin('POST', `/workspaces/${t.workspace}/byok/${provider}`, body);
