@@ -35,6 +35,8 @@ pub fn models(asked: &Asked<'_>, texts: &Texts) -> Result<String, Failure> {
 /// `GET /v1/admin/health`: every offer with its breaker and cool-down, as this isolate knows it and as the health objects
 /// do (`shared`), what the operator switched, and what this isolate did so far.
 pub async fn health<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
+    // Before what this very answer reads.
+    let counters = ports.counters();
     ports.recall_health().await;
     let all = futures::future::join_all((0..SHARDS).map(|shard| health::state(ports, shard))).await;
     let (mut shared, mut switches) = (Vec::new(), Vec::new());
@@ -44,7 +46,7 @@ pub async fn health<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
         switches.extend(state.switches);
     }
     let offers = offers(&ports.board().borrow(), ports.now());
-    let told = json!({"counters": ports.counters(), "offers": offers, "shared": shared, "switches": switches});
+    let told = json!({"counters": counters, "offers": offers, "shared": shared, "switches": switches});
     Ok(Reply::json(200, &told))
 }
 
