@@ -80,9 +80,9 @@ struct NewCredential {
 /// `POST …/byok/{provider}`: keeps a credential; it is never shown again.
 pub async fn create<P: Ports>(ports: &P, path: &str, provider: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
-    if !crate::catalog::is_id(provider) {
-        return Err(Failure::new(Code::NotFound, "there is no provider of that id"));
-    }
+    // A credential for a name that nobody serves would never be used, and never be missed.
+    let provider = crate::serve::health::known(ports, provider).await?;
+    let provider = provider.as_str();
     let new: NewCredential = body(ports).await?;
     let trimmed = new.key.trim();
     if trimmed.is_empty() || trimmed.len() > KEY_BYTES_MAX {
@@ -129,15 +129,15 @@ pub async fn create<P: Ports>(ports: &P, path: &str, provider: &str) -> Result<R
     ];
     ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
     project(ports, &workspace).await?;
-    let row = row_of(ports, &workspace, id.as_str()).await?;
+    let row = row_of(ports, &workspace, provider, id.as_str()).await?;
     Ok(Reply::json(201, &shown(&row)))
 }
 
 const ROW: &str = "SELECT id, provider, position, about, created_at, refused_at FROM byok";
 
-async fn row_of<P: Ports>(ports: &P, workspace: &WorkspaceId, id: &str) -> Result<Value, Failure> {
-    let statement = format!("{ROW} WHERE workspace = ?1 AND id = ?2");
-    let values = [Sql::from(workspace.as_str()), Sql::from(id)];
+async fn row_of<P: Ports>(ports: &P, workspace: &WorkspaceId, provider: &str, id: &str) -> Result<Value, Failure> {
+    let statement = format!("{ROW} WHERE workspace = ?1 AND id = ?2 AND provider = ?3");
+    let values = [Sql::from(workspace.as_str()), Sql::from(id), Sql::from(provider)];
     let rows = ports.sql(&statement, &values).await.map_err(|error| fault(ports, &error))?;
     rows.into_iter().next().ok_or_else(|| Failure::new(Code::NotFound, "there is no credential of that id"))
 }
@@ -186,9 +186,9 @@ struct Changed {
 }
 
 /// `PATCH …/byok/{provider}/{credential}`.
-pub async fn change<P: Ports>(ports: &P, path: &str, id: &str) -> Result<Reply<P>, Failure> {
+pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
-    let row = row_of(ports, &workspace, id).await?;
+    let row = row_of(ports, &workspace, provider, id).await?;
     let changed: Changed = body(ports).await?;
     let about = row.get("about").and_then(Value::as_str).and_then(|text| serde_json::from_str::<About>(text).ok());
     let mut about = about.ok_or_else(|| Failure::new(Code::Internal, "the credential cannot be read"))?;
@@ -200,18 +200,21 @@ pub async fn change<P: Ports>(ports: &P, path: &str, id: &str) -> Result<Reply<P
     about.models = changed.models.unwrap_or(about.models);
     about.keys = changed.keys.unwrap_or(about.keys);
     let position = changed.position.map(i64::from).map_or(Sql::Null, Sql::Int);
-    let statement = "UPDATE byok SET about = ?3, position = coalesce(?4, position), refused_at = NULL WHERE workspace = ?1 AND id = ?2";
+    // What its provider refused stays marked, until the owner says that it is to be tried again.
+    let statement = "UPDATE byok SET about = ?3, position = coalesce(?4, position), \
+        refused_at = CASE WHEN ?5 THEN NULL ELSE refused_at END WHERE workspace = ?1 AND id = ?2";
     let text = serde_json::to_string(&about).unwrap_or_default();
-    let values = [Sql::from(workspace.as_str()), Sql::from(id), Sql::Text(text), position];
+    let is_retried = Sql::Int(i64::from(changed.enabled == Some(true)));
+    let values = [Sql::from(workspace.as_str()), Sql::from(id), Sql::Text(text), position, is_retried];
     ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
     project(ports, &workspace).await?;
-    Ok(Reply::json(200, &shown(&row_of(ports, &workspace, id).await?)))
+    Ok(Reply::json(200, &shown(&row_of(ports, &workspace, provider, id).await?)))
 }
 
 /// `DELETE …/byok/{provider}/{credential}`.
-pub async fn delete<P: Ports>(ports: &P, path: &str, id: &str) -> Result<Reply<P>, Failure> {
+pub async fn delete<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
-    row_of(ports, &workspace, id).await?;
+    row_of(ports, &workspace, provider, id).await?;
     let values = [Sql::from(workspace.as_str()), Sql::from(id)];
     ports
         .sql("DELETE FROM byok WHERE workspace = ?1 AND id = ?2", &values)
@@ -234,7 +237,10 @@ pub async fn rotate<P: Ports>(ports: &P, query: &str) -> Result<Reply<P>, Failur
     for row in &rows {
         let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
         let (id, provider, sealed) = (text("id"), text("provider"), text("sealed"));
-        let Some(workspace) = WorkspaceId::parse(text("workspace")) else { continue };
+        let Some(workspace) = WorkspaceId::parse(text("workspace")) else {
+            lost += 1;
+            continue;
+        };
         if secrets.is_current(sealed) {
             current += 1;
             continue;
@@ -245,8 +251,12 @@ pub async fn rotate<P: Ports>(ports: &P, query: &str) -> Result<Reply<P>, Failur
             lost += 1;
             continue;
         };
-        let values = [Sql::from(id), Sql::Text(renewed)];
-        ports.sql("UPDATE byok SET sealed = ?2 WHERE id = ?1", &values).await.map_err(|error| fault(ports, &error))?;
+        // Only over what was read: a credential that was replaced meanwhile stays.
+        let values = [Sql::from(id), Sql::Text(renewed), Sql::from(sealed)];
+        ports
+            .sql("UPDATE byok SET sealed = ?2 WHERE id = ?1 AND sealed = ?3", &values)
+            .await
+            .map_err(|error| fault(ports, &error))?;
         rotated += 1;
         if !touched.contains(&workspace) {
             touched.push(workspace);

@@ -90,7 +90,7 @@ fn shown(id: &str, state: State) -> Value {
 }
 
 /// The id, where the catalog in use has a provider of that name: a slip of the pen must not look like a switch.
-async fn known<P: Ports>(ports: &P, id: &str) -> Result<String, Failure> {
+pub async fn known<P: Ports>(ports: &P, id: &str) -> Result<String, Failure> {
     let id = path_value(id);
     let unknown = || Failure::new(Code::NotFound, "there is no such provider in the catalog");
     let snapshot = ports.snapshot().await.map_err(|error| fault(ports, &error))?.ok_or_else(unknown)?;

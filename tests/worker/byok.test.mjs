@@ -60,6 +60,9 @@ describe('Own keys', { timeout: 90_000 }, () => {
     assert.equal((await t.settled()).balance_nanos, 10e9);
     const [shown] = (await gateway.admin('GET', `/workspaces/${t.workspace}/byok/p1`)).is(200).json.data;
     assert.deepEqual([shown.state, Boolean(shown.refused_at)], ['refused', true]);
+    // A new name changes nothing about that; to switch it on is to say that it is good again.
+    const patch = async (change) => (await gateway.admin('PATCH', `/workspaces/${t.workspace}/byok/p1/${shown.id}`, change)).is(200).json;
+    assert.deepEqual([(await patch({ name: 'renamed' })).state, (await patch({ enabled: true })).state], ['refused', 'unverified']);
   });
 
   test('failing, with fallback on: the next attempt says credits paid', async () => {
@@ -94,6 +97,7 @@ describe('Own keys', { timeout: 90_000 }, () => {
     (await gateway.admin('PATCH', `/workspaces/${t.workspace}/byok/p1/${id}`, { enabled: false })).is(200);
     (await t.chat()).is(200);
     assert.equal(credential(t.p1), `Bearer ${providerKey('p1')}`);
+    (await gateway.admin('DELETE', `/workspaces/${t.workspace}/byok/p2/${id}`)).fails('not_found');
     (await gateway.admin('DELETE', `/workspaces/${t.workspace}/byok/p1/${id}`)).is(200);
     assert.equal((await gateway.admin('GET', `/workspaces/${t.workspace}/byok`)).is(200).json.data.length, 1);
   });
@@ -106,6 +110,43 @@ describe('Own keys', { timeout: 90_000 }, () => {
     const { current, rotated, unreadable } = (await gateway.admin('POST', '/byok/rotate')).is(200).json;
     assert.ok(current >= 1 && rotated === 0 && unreadable === 0);
     (await t.chat()).is(200);
+  });
+
+  test('a secret is replaced without losing a credential', async () => {
+    const store = fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-rotation-'));
+    // The same store under one secret, then under two, then under the new one alone.
+    const under = async (secrets, step) => {
+      const other = await startGateway({ persist: store, providers: ['p1'], scenes: 1, secrets: { BYOK_SECRETS: secrets }, migrate: secrets === 'old:first-secret' });
+      try {
+        return await step(other);
+      } finally {
+        await other.stop();
+      }
+    };
+    const owner = (other, workspace) => async () => (await other.d1('SELECT sealed FROM byok WHERE workspace = ?', workspace))[0].sealed;
+    try {
+      const workspace = await under('old:first-secret', async (other) => {
+        const made = await other.newWorkspace({ dollars: '1' });
+        (await other.admin('POST', `/workspaces/${made}/byok/p1`, { key: OWN })).is(201);
+        assert.match(await owner(other, made)(), /^old:/);
+        return made;
+      });
+      await under('new:second-secret,old:first-secret', async (other) => {
+        const done = (await other.admin('POST', '/byok/rotate')).is(200).json;
+        assert.deepEqual([done.rotated, done.current, done.unreadable, done.next_cursor], [1, 0, 0, null]);
+        assert.match(await owner(other, workspace)(), /^new:/);
+      });
+      await under('new:second-secret', async (other) => {
+        const done = (await other.admin('POST', '/byok/rotate')).is(200).json;
+        assert.deepEqual([done.rotated, done.current, done.unreadable], [0, 1, 0]);
+      });
+      await under('third:unrelated-secret', async (other) => {
+        const done = (await other.admin('POST', '/byok/rotate')).is(200).json;
+        assert.deepEqual([done.rotated, done.unreadable], [0, 1], 'what cannot be opened is said, and left as it is');
+      });
+    } finally {
+      fs.rmSync(store, { recursive: true, force: true });
+    }
   });
 
   test('a fee is what answer, stream, row and ledger say, and stands alone', async () => {
@@ -134,6 +175,7 @@ describe('Own keys', { timeout: 90_000 }, () => {
     assert.equal((await post('p1', { key: 'a b' })).fails('invalid_input').param, 'key');
     assert.equal((await post('p1', { key: OWN, variables: { region: 'evil.example/' } })).fails('invalid_input').param, 'variables.region');
     assert.equal((await post('p1', { key: OWN, use: 'sometimes' })).fails('invalid_input').param, 'use');
+    (await post('nobody', { key: OWN })).fails('not_found');
   });
 
   test('the plain credential is found nowhere: not in the stores, not in the log', async () => {
