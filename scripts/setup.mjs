@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { Stop, at, environment, isMain, longStep, main, readText, run, say, seconds, whenOrphaned, which, withLock } from './lib.mjs';
 
 const TARGET = 'wasm32-unknown-unknown';
+const SCHEMATHESIS = '4.32.5';
 // The tools run for seconds, but compile for minutes: little optimisation is quicker in all.
 const QUICK = {
   CARGO_PROFILE_RELEASE_OPT_LEVEL: '1',
@@ -34,13 +35,14 @@ function pinned() {
 
 /**
  * Installs what is missing. Returns the absolute paths of the build tools.
- * `wasm`: Rust target and the two cargo tools; `npm`: packages; `lint`: rustfmt and clippy.
+ * `wasm`: Rust target and the two cargo tools; `npm`: packages; `lint`: rustfmt and clippy; `python`: Schemathesis, for the tests.
  */
-export async function setup({ wasm = true, npm = true, lint = false } = {}) {
+export async function setup({ wasm = true, npm = true, lint = false, python = false } = {}) {
   if (nodeMajor < 20) throw new Stop(`Node ${process.versions.node} is too old: install Node 20 or newer.`);
   const tools = {};
   if (wasm || lint) await rust({ wasm, lint });
   if (npm) await packages();
+  if (python) await schemathesis();
   if (wasm) for (const tool of pinned()) tools[tool.bin] = await cargoTool(tool);
   return tools;
 }
@@ -87,6 +89,26 @@ async function cargoTool({ crate, bin, version, about }) {
       ], { env: environment(QUICK) });
     }
     return own;
+  });
+}
+
+/** Schemathesis of exactly this version, in an environment of its own. */
+async function schemathesis() {
+  const program = at('.tools/python/bin/schemathesis');
+  const isThere = async () => {
+    if (!fs.existsSync(program)) return false;
+    const { output } = await run(program, ['--version'], { capture: true, allowFailure: true });
+    return output.trim().endsWith(SCHEMATHESIS);
+  };
+  if (await isThere()) return;
+  const python = which('python3');
+  if (!python) throw new Stop('Python is missing: install Python 3.11 or newer (the tests draw requests with Schemathesis).');
+  await withLock('python', async () => {
+    if (await isThere()) return;
+    await longStep('making .tools/python', '5 s', python, ['-m', 'venv', '--clear', at('.tools/python')]);
+    await longStep(`installing schemathesis ${SCHEMATHESIS}`, '15 s', at('.tools/python/bin/python'), [
+      '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', `schemathesis==${SCHEMATHESIS}`,
+    ]);
   });
 }
 

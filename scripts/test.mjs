@@ -74,7 +74,7 @@ await main(async () => {
   const place = process.argv.findIndex((argument) => argument === '--only' || argument.startsWith('--only='));
   const only = place < 0 ? undefined : (process.argv[place].split('=')[1] ?? process.argv[place + 1]);
   if (place >= 0 && !Object.hasOwn(halves, only)) throw new Stop('usage: npm test -- [--only rust|worker]');
-  await setup();
+  await setup({ python: only !== 'rust' });
   for (const [name, half] of Object.entries(halves)) if (!only || only === name) await half();
   const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
   say(`\n${total.passed} passed, ${total.failed} failed${skipped}`);

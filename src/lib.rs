@@ -52,6 +52,7 @@ pub mod routing;
 pub mod seal;
 pub mod workspace;
 // the path
+pub mod openapi;
 pub mod serve;
 // the shell
 #[cfg(target_arch = "wasm32")]

@@ -21,6 +21,7 @@ pub mod ports;
 pub mod pricing;
 pub mod providers;
 pub mod query;
+pub mod reference;
 pub mod replay;
 pub mod reply;
 pub mod settings;
@@ -125,6 +126,8 @@ pub enum Does {
     Estimate,
     Health,
     Metrics,
+    OpenApi,
+    Docs,
     OwnKey,
     OwnCredits,
     OwnActivity,
@@ -206,6 +209,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/v1/pricing/estimate", Caller::Anyone, Cost::Free, Does::Estimate),
     endpoint("GET", "/v1/health", Caller::Anyone, Cost::Free, Does::Health),
     endpoint("GET", "/v1/metrics/models", Caller::Anyone, Cost::Free, Does::Metrics),
+    endpoint("GET", "/v1/openapi.json", Caller::Anyone, Cost::Free, Does::OpenApi),
+    endpoint("GET", "/docs", Caller::Anyone, Cost::Free, Does::Docs),
     endpoint("GET", "/v1/key", Caller::Key, Cost::Free, Does::OwnKey),
     endpoint("GET", "/v1/credits", Caller::Key, Cost::Free, Does::OwnCredits),
     endpoint("GET", "/v1/activity", Caller::Key, Cost::Free, Does::OwnActivity),
@@ -353,6 +358,8 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         | Does::Metrics
         | Does::Estimate) => discovery::answer(ports_ref, head, does, value(0)).await,
         Does::Health => models::health(ports_ref).await,
+        Does::OpenApi => reference::document(head),
+        Does::Docs => Ok(reference::page()),
         Does::CreateWorkspace => admin::create_workspace(ports_ref).await,
         Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,
         Does::Workspace => admin::workspace(ports_ref, value(0)).await,

@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { Miniflare, Log, LogLevel } from 'miniflare';
 import { at, environment, filesBelow } from '../../../scripts/lib.mjs';
 import { Call, SECRET } from './client.mjs';
+import { checkerOf } from './interface.mjs';
 import { Upstream } from './upstream.mjs';
 import { eventually } from './wait.mjs';
 
@@ -234,9 +235,12 @@ class Gateway {
     return new Call(`${this.url}${route}`, { method, headers: { ...authorization, ...headers }, body });
   }
 
-  /** The same, to its end. */
-  call(method, route, options) {
-    return this.open(method, route, options).reply;
+  /** The same, to its end, and held against the gateway's own description of itself. */
+  async call(method, route, options) {
+    const reply = await this.open(method, route, options).reply;
+    this.checker ??= checkerOf((await this.open('GET', '/v1/openapi.json').reply).is(200).json);
+    this.checker.answer(method, route, reply);
+    return reply;
   }
 
   /** A request of the operator. */

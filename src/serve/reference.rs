@@ -1,0 +1,39 @@
+//! The interface, told to programs and to people.
+
+use crate::error::{Code, Failure};
+use crate::openapi;
+use crate::serve::Head;
+use crate::serve::ports::Ports;
+use crate::serve::reply::{Body, Reply};
+
+/// Both change with a deployment only.
+const CACHE: &str = "public, max-age=300";
+/// What the page may load: the reader from its package, and the document from here.
+const POLICY: &str = "default-src 'none'; script-src https://cdn.jsdelivr.net; style-src 'unsafe-inline'; \
+    font-src https: data:; img-src https: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// `GET /v1/openapi.json`.
+pub fn document<P: Ports>(head: &Head) -> Result<Reply<P>, Failure> {
+    let text = openapi::document().map_err(|line| {
+        Failure::new(
+            Code::Internal,
+            format!("the description of the interface has a line that makes no sense: {}", line.0),
+        )
+    })?;
+    let tag = format!("\"{:08x}\"", crc32fast::hash(text.as_bytes()));
+    let headers = vec![("cache-control", CACHE.to_owned()), ("etag", tag.clone())];
+    let known = head.if_none_match.as_deref().unwrap_or_default();
+    if known.split(',').any(|one| matches!(one.trim().trim_start_matches("W/"), one if one == tag || one == "*")) {
+        return Ok(Reply { status: 304, headers, body: Body::Empty });
+    }
+    let mut reply = Reply::text(200, "application/json", text);
+    reply.headers.extend(headers);
+    Ok(reply)
+}
+
+/// `GET /docs`.
+pub fn page<P: Ports>() -> Reply<P> {
+    Reply::text(200, "text/html; charset=utf-8", openapi::DOCS.to_owned())
+        .with_header("cache-control", CACHE)
+        .with_header("content-security-policy", POLICY)
+}
