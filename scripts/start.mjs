@@ -37,6 +37,7 @@ function devVars(keyNames) {
   const vars = parseVars(before ?? '');
   const secret = () => randomBytes(32).toString('base64url');
   const lines = ['OPERATOR_TOKEN', 'KEY_HASH_SECRET'].filter((name) => !vars[name]).map((name) => `${name}=${secret()}`);
+  if (!vars.BYOK_SECRETS) lines.push(`BYOK_SECRETS=local:${secret()}`);
   const mentioned = (name) => new RegExp(`^\\s*#?\\s*(?:export\\s+)?${name}\\s*=`, 'm').test(before ?? '');
   const commented = keyNames.filter((name) => !mentioned(name)).map((name) => `# ${name}=`);
   if (commented.length > 0) lines.push('', '# Provider keys. Each one that is set opens that provider; with none, a simulated provider answers.', ...commented);

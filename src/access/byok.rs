@@ -1,8 +1,8 @@
 //! Customers' own credentials: what is kept of them, and how they are sealed.
 //!
-//! A credential is sealed with AES-256-GCM under a key derived from a Worker secret. `BYOK_SECRETS` holds one or more of
-//! them, newest first, each as `id:secret`; where it is not set, `KEY_HASH_SECRET` serves under the id `0`. The sealed
-//! text begins with the id, so that a secret can be rotated: everything is sealed anew under the first one, and then the
+//! A credential is sealed with AES-256-GCM under a key derived from a Worker secret of its own. `BYOK_SECRETS` holds one
+//! or more of them, newest first, each as `id:secret`; without it nothing is kept. What was sealed before that was so opens
+//! under `KEY_HASH_SECRET`, by the id `0`, until it is sealed anew. The sealed text begins with the id, so that a secret can be rotated: everything is sealed anew under the first one, and then the
 //! old one is taken out. Workspace and provider are associated data: moved elsewhere, a credential does not open.
 
 use std::collections::BTreeMap;
@@ -102,14 +102,24 @@ impl OwnKey {
 }
 
 /// The Worker secrets that seal, newest first.
-pub struct Secrets(Vec<(String, String)>);
+pub struct Secrets {
+    own: Vec<(String, String)>,
+    /// Opens what was sealed before `BYOK_SECRETS` was needed; seals nothing.
+    former: Option<(String, String)>,
+}
 
 impl Secrets {
     /// From the values of `BYOK_SECRETS` and `KEY_HASH_SECRET`.
-    pub fn read(own: Option<&str>, fallback: Option<&str>) -> Secrets {
+    pub fn read(own: Option<&str>, former: Option<&str>) -> Secrets {
         let listed = own.into_iter().flat_map(|text| text.split(',')).filter_map(|one| one.trim().split_once(':'));
         let own = listed.map(|(id, secret)| (id.to_owned(), secret.to_owned()));
-        Secrets(own.chain(fallback.map(|secret| ("0".to_owned(), secret.to_owned()))).collect())
+        let own = own.filter(|(id, secret)| !id.is_empty() && !secret.is_empty()).collect();
+        Secrets { own, former: former.map(|secret| ("0".to_owned(), secret.to_owned())) }
+    }
+
+    /// Whether there is a secret to seal under.
+    pub fn can_seal(&self) -> bool {
+        !self.own.is_empty()
     }
 
     fn owner(workspace: &WorkspaceId, provider: &str) -> String {
@@ -118,7 +128,7 @@ impl Secrets {
 
     /// Seals a credential under the newest secret; `None` where there is none.
     pub fn seal(&self, credential: &[u8], workspace: &WorkspaceId, provider: &str, chance: [u8; 32]) -> Option<String> {
-        let (id, secret) = self.0.first()?;
+        let (id, secret) = self.own.first()?;
         let key = SealKey::derive(secret.as_bytes(), "byok");
         let sealed = key.seal(credential, &Secrets::owner(workspace, provider), chance)?;
         Some(format!("{id}:{}", STANDARD.encode(sealed)))
@@ -127,14 +137,14 @@ impl Secrets {
     /// Opens a sealed credential.
     pub fn open(&self, sealed: &str, workspace: &WorkspaceId, provider: &str) -> Option<Vec<u8>> {
         let (id, text) = sealed.split_once(':')?;
-        let (_, secret) = self.0.iter().find(|(known, _)| known == id)?;
+        let (_, secret) = self.own.iter().chain(&self.former).find(|(known, _)| known == id)?;
         let bytes = STANDARD.decode(text).ok()?;
         SealKey::derive(secret.as_bytes(), "byok").open(&bytes, &Secrets::owner(workspace, provider))
     }
 
     /// Whether it is sealed under the newest secret.
     pub fn is_current(&self, sealed: &str) -> bool {
-        let newest = self.0.first().map(|(id, _)| id.as_str());
+        let newest = self.own.first().map(|(id, _)| id.as_str());
         sealed.split_once(':').map(|(id, _)| id) == newest
     }
 }
@@ -164,7 +174,12 @@ mod tests {
         assert_eq!((new.open(&renewed, &one, "p").is_some(), new.open(&sealed, &one, "p")), (true, None));
         assert_eq!((new.open(&renewed, &two, "p"), new.open(&renewed, &one, "q")), (None, None));
         assert_eq!(Secrets::read(None, None).seal(b"x", &one, "p", [0; 32]), None);
-        assert!(Secrets::read(None, Some("pepper")).seal(b"x", &one, "p", [0; 32]).unwrap().starts_with("0:"));
+        let former = Secrets::read(Some("0:pepper"), None).seal(b"x", &one, "p", [0; 32]).unwrap();
+        let without = Secrets::read(None, Some("pepper"));
+        assert_eq!(without.seal(b"x", &one, "p", [0; 32]), None, "the pepper of the keys seals nothing");
+        assert_eq!(without.open(&former, &one, "p").as_deref(), Some(&b"x"[..]), "and opens what it had sealed");
+        assert!(!Secrets::read(Some("a:first"), Some("pepper")).is_current(&former));
+        assert_eq!(Secrets::read(Some("a:, :b,"), None).seal(b"x", &one, "p", [0; 32]), None);
     }
 
     #[test]

@@ -4,3 +4,4 @@ pub mod byok;
 pub mod key;
 pub mod policy;
 pub mod routing;
+pub mod variables;

@@ -16,6 +16,12 @@ pub struct AttemptRow {
     pub provider: String,
     /// The model's name there.
     pub upstream: String,
+    /// `credits`, or `byok` where the workspace's own credential was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paid_by: Option<String>,
+    /// The slot of the gateway's credential, where it is not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u8>,
     /// Its HTTP status, where it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,

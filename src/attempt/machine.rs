@@ -6,8 +6,8 @@
 //! | class | next |
 //! |---|---|
 //! | request | nobody, or the next candidate where only this one cannot do it |
-//! | credential | the next candidate at once |
-//! | busy | the next candidate at once; when nobody is left and one asked for no more than a second, that one again |
+//! | credential | the same candidate with the gateway's next credential, else the next candidate, at once |
+//! | busy | the same; when nobody is left and one asked for no more than a second, that one again |
 //! | fault: connection | the next candidate at once; when nobody is left, the last one once more: a connection kept too long is no outage |
 //! | fault: other | the next candidate at once |
 
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::activity::row::AttemptRow;
 use crate::attempt::classify::{Breakage, Class, Verdict};
+use crate::attempt::pool::Pool;
 use crate::error::{Blame, Code, Failure};
 use crate::time::Millis;
 
@@ -37,6 +38,10 @@ pub struct Seat {
     pub hedge_ms: Option<u64>,
     /// From when on it is later than it ever is, in milliseconds; only a stream has a time by which to tell.
     pub late_ms: Option<u64>,
+    /// The gateway's credentials it can be asked with.
+    pub pool: Pool,
+    /// Whether it is asked with the workspace's own credential instead.
+    pub is_own: bool,
 }
 
 /// How long and how often.
@@ -90,6 +95,14 @@ pub struct Failed {
     pub began: Millis,
 }
 
+/// Who asked to be left alone for a moment, and until when.
+#[derive(Debug, Clone, Copy)]
+struct Busy {
+    candidate: usize,
+    slot: u8,
+    until: Millis,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -98,9 +111,13 @@ pub struct Machine {
     /// The candidate whose attempt is under way, whether it is to be sent again, and whether any was.
     current: usize,
     again: Option<usize>,
+    /// The candidate that is to be asked with its next credential.
+    rotated: Option<usize>,
+    /// Whether any was sent.
+    has_asked: bool,
     is_repeated: bool,
     /// Who is busy for the shortest time, and until when; once.
-    busy: Option<(usize, Millis)>,
+    busy: Option<Busy>,
     has_waited: bool,
     /// Attempts that ended for want of an answer.
     silences: u32,
@@ -121,6 +138,8 @@ impl Machine {
             next: 0,
             current: 0,
             again: None,
+            rotated: None,
+            has_asked: false,
             is_repeated: false,
             busy: None,
             has_waited: false,
@@ -150,18 +169,24 @@ impl Machine {
             self.is_repeated = true;
             return self.send(candidate, left_ms);
         }
+        if let Some(candidate) = self.rotated.take() {
+            return self.send(candidate, left_ms);
+        }
         if self.next < self.seats.len() {
             let candidate = self.next;
             self.next = self.next.saturating_add(1);
             return self.send(candidate, left_ms);
         }
         match self.busy {
-            Some((_, until)) if now < until && !self.has_waited => {
+            Some(Busy { until, .. }) if now < until && !self.has_waited => {
                 self.has_waited = true;
                 Step::Wait { ms: until.since(now).min(left_ms) }
             }
-            Some((candidate, until)) if now >= until && self.has_waited => {
+            Some(Busy { candidate, slot, until }) if now >= until && self.has_waited => {
                 self.busy = None;
+                if let Some(seat) = self.seats.get_mut(candidate) {
+                    seat.pool.back_to(slot);
+                }
                 self.is_repeated = true;
                 self.send(candidate, left_ms)
             }
@@ -179,6 +204,7 @@ impl Machine {
         }
         let candidate = self.next;
         self.next = self.next.saturating_add(1);
+        self.current = candidate;
         Some((candidate, left_ms.min(self.patience.first_byte_ms)))
     }
 
@@ -192,8 +218,19 @@ impl Machine {
         self.seats.get(candidate)?.late_ms
     }
 
+    /// The slot of the gateway's credential that the candidate is asked with now.
+    pub fn slot(&self, candidate: usize) -> u8 {
+        self.seats.get(candidate).map_or(1, |seat| seat.pool.slot())
+    }
+
+    /// The candidate that was asked last.
+    pub fn asked(&self) -> Option<usize> {
+        self.has_asked.then_some(self.current)
+    }
+
     fn send(&mut self, candidate: usize, left_ms: u64) -> Step {
         self.current = candidate;
+        self.has_asked = true;
         let others = self.next < self.seats.len() && self.rows.len().saturating_add(1) < self.patience.attempts_max;
         let mut wait_ms = self.patience.first_byte_ms.min(left_ms);
         // While others could still answer, one attempt may take at most half of what is left, and no longer than is
@@ -210,9 +247,12 @@ impl Machine {
     /// An attempt failed before its first content.
     pub fn on_failed(&mut self, failed: Failed, now: Millis) {
         let Failed { provider, upstream, status, verdict, broke, param, retry_after_ms, began } = failed;
+        let (paid_by, slot) = self.credential(self.current);
         self.rows.push(AttemptRow {
             provider,
             upstream,
+            paid_by,
+            slot,
             status,
             class: Some(verdict.class.name().to_owned()),
             code: Some(verdict.code.name().to_owned()),
@@ -229,8 +269,8 @@ impl Machine {
         }
         if let Some(wait) = retry_after_ms.filter(|wait| verdict.class == Class::Busy && *wait <= BUSY_WAIT_MS_MAX) {
             let until = now.plus(wait);
-            if self.busy.is_none_or(|(_, soonest)| until < soonest) {
-                self.busy = Some((self.current, until));
+            if self.busy.is_none_or(|busy| until < busy.until) {
+                self.busy = Some(Busy { candidate: self.current, slot: self.slot(self.current), until });
             }
         }
         self.all_busy &= verdict.class == Class::Busy;
@@ -242,6 +282,19 @@ impl Machine {
         if !keeps {
             self.decisive = Some((verdict, param));
         }
+        // Limits and refusals are per credential: the candidate may have another one.
+        let is_of_credential = matches!(verdict.class, Class::Busy | Class::Credential);
+        if is_of_credential && !self.ended && self.seats.get_mut(self.current).is_some_and(|seat| seat.pool.rotate()) {
+            self.rotated = Some(self.current);
+        }
+    }
+
+    /// Who pays for an attempt at the candidate, and the slot of the credential where it is not the first.
+    fn credential(&self, candidate: usize) -> (Option<String>, Option<u8>) {
+        let is_own = self.seats.get(candidate).is_some_and(|seat| seat.is_own);
+        let slot = self.slot(candidate);
+        let paid_by = if is_own { "byok" } else { "credits" };
+        (Some(paid_by.to_owned()), (slot > 1 && !is_own).then_some(slot))
     }
 
     /// The same for an attempt that ran beside another one.
@@ -251,10 +304,13 @@ impl Machine {
     }
 
     /// An attempt was given up because one beside it was faster. It says nothing about its offer.
-    pub fn on_cancelled(&mut self, provider: &str, upstream: &str, began: Millis, now: Millis) {
+    pub fn on_cancelled(&mut self, candidate: usize, provider: &str, upstream: &str, began: Millis, now: Millis) {
+        let (paid_by, slot) = self.credential(candidate);
         self.rows.push(AttemptRow {
             provider: provider.to_owned(),
             upstream: upstream.to_owned(),
+            paid_by,
+            slot,
             status: None,
             class: Some("cancelled".to_owned()),
             code: None,
@@ -280,9 +336,12 @@ impl Machine {
 
     /// An attempt delivered its first content (or its whole answer).
     pub fn on_served(&mut self, provider: &str, upstream: &str, status: u16, began: Millis, now: Millis) {
+        let (paid_by, slot) = self.credential(self.current);
         self.rows.push(AttemptRow {
             provider: provider.to_owned(),
             upstream: upstream.to_owned(),
+            paid_by,
+            slot,
             status: Some(status),
             class: None,
             code: None,
@@ -290,6 +349,19 @@ impl Machine {
             ms: now.since(began),
             retry_after_ms: None,
         });
+    }
+
+    /// The same for an attempt that ran beside another one.
+    pub fn on_served_at(
+        &mut self,
+        candidate: usize,
+        (provider, upstream): (&str, &str),
+        status: u16,
+        began: Millis,
+        now: Millis,
+    ) {
+        self.current = candidate;
+        self.on_served(provider, upstream, status, began, now);
     }
 
     /// Attempts so far.
@@ -387,6 +459,53 @@ mod tests {
         machine.on_failed(failed(500, None), Millis(20));
         assert_eq!(machine.next(Millis(20)), Step::GiveUp);
         assert_eq!(machine.failure().code, Code::ProviderError);
+    }
+
+    #[test]
+    fn the_next_credential_is_asked_where_one_is_busy_or_refused_and_not_where_the_host_fails() {
+        let slots = crate::attempt::pool::Slots::of("KEY", |name| ["KEY_2", "KEY_3"].contains(&name));
+        let pool = crate::attempt::pool::Pool::new(slots, 0, |_| None);
+        let after = |statuses: &[u16]| {
+            let seats = vec![Seat { pool, ..Seat::default() }, Seat::default()];
+            let mut machine = Machine::new(seats, Patience { attempts_max: 9, ..PATIENCE }, Millis(0));
+            let mut asked = Vec::new();
+            for status in statuses.iter().map(Some).chain([None]) {
+                let Step::Send { candidate, .. } = machine.next(Millis(0)) else { break };
+                asked.push((candidate, machine.slot(candidate)));
+                if let Some(status) = status {
+                    machine.on_failed(failed(*status, None), Millis(0));
+                }
+            }
+            (asked, machine)
+        };
+        let first = pool.slot();
+        let (second, third) = (first % 3 + 1, (first + 1) % 3 + 1);
+        for (statuses, expected) in [
+            (&[429, 401, 403][..], vec![(0, first), (0, second), (0, third), (1, 1)]),
+            (&[429, 500], vec![(0, first), (0, second), (1, 1)]),
+            (&[500], vec![(0, first), (1, 1)]),
+            (&[429, 429, 429, 429], vec![(0, first), (0, second), (0, third), (1, 1)]),
+        ] {
+            assert_eq!(after(statuses).0, expected, "{statuses:?}");
+        }
+        let rows = after(&[429, 429]).1.into_rows();
+        let slot = |slot: u8| (slot > 1).then_some(slot);
+        assert_eq!(rows.iter().map(|row| row.slot).collect::<Vec<_>>(), [slot(first), slot(second)]);
+    }
+
+    #[test]
+    fn the_credential_that_asked_for_a_moment_is_the_one_asked_again() {
+        let slots = crate::attempt::pool::Slots::of("KEY", |name| name == "KEY_2");
+        let pool = crate::attempt::pool::Pool::new(slots, 0, |_| None);
+        let first = pool.slot();
+        let mut machine = Machine::new(vec![Seat { pool, ..Seat::default() }], PATIENCE, Millis(0));
+        machine.next(Millis(0));
+        machine.on_failed(failed(429, Some(500)), Millis(0));
+        machine.next(Millis(0));
+        machine.on_failed(failed(401, None), Millis(0));
+        assert_eq!(machine.next(Millis(0)), Step::Wait { ms: 500 });
+        assert!(matches!(machine.next(Millis(500)), Step::Send { candidate: 0, .. }));
+        assert_eq!(machine.slot(0), first);
     }
 
     #[test]
@@ -493,7 +612,7 @@ mod tests {
 
     #[test]
     fn a_trial_waits_less_while_others_could_answer() {
-        let quick = Seat { first_byte_max_ms: Some(300), hedge_ms: Some(80), late_ms: None };
+        let quick = Seat { first_byte_max_ms: Some(300), hedge_ms: Some(80), ..Seat::default() };
         let mut machine = Machine::new(vec![quick, quick], PATIENCE, Millis(0));
         assert_eq!(machine.hedge_ms(0), Some(80));
         assert_eq!(machine.next(Millis(0)), Step::Send { candidate: 0, wait_ms: 300 });

@@ -2,4 +2,5 @@
 
 pub mod classify;
 pub mod machine;
+pub mod pool;
 pub mod timeouts;

@@ -43,6 +43,11 @@ pub fn model_key(snapshot: &str, name: &str) -> String {
     format!("catalog/{snapshot}/model/{name}")
 }
 
+/// The key of the provider of that id in `snapshot`: a [`Provider`].
+pub fn provider_key(snapshot: &str, id: &str) -> String {
+    format!("catalog/{snapshot}/provider/{id}")
+}
+
 /// The key of the manifest of `snapshot`: `{id, models, offers, providers, as_of}`.
 pub fn manifest_key(snapshot: &str) -> String {
     format!("catalog/{snapshot}/manifest")

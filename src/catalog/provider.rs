@@ -36,6 +36,9 @@ pub struct Provider {
     /// auth header is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_env: Option<String>,
+    /// The path of a GET that costs nothing and needs a good credential, below the base URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<String>,
     /// How reasoning is asked for; none where nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<ReasoningStyle>,
@@ -62,6 +65,10 @@ pub struct Variable {
     /// Whether it may be missing altogether. Never of a placeholder in a URL.
     #[serde(default, skip_serializing_if = "is_false")]
     pub optional: bool,
+    /// The values a customer may give, `*` for at least one character; empty is any. Needed of a placeholder that ends a
+    /// host: which hosts are the provider's, nobody else knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
 }
 
 /// How a credential is sent. With [`Scheme::Header`]: `{header}: {prefix}{credential}`; the other schemes make a token
@@ -192,6 +199,18 @@ impl Provider {
         self.auth.alternative.as_ref().filter(|alternative| has_secret(&alternative.key_env))
     }
 
+    /// The secret that is the gateway's credential: the alternative one where it is set, else the usual one.
+    pub fn base_secret(&self, has_secret: &dyn Fn(&str) -> bool) -> Option<&str> {
+        let other = self.alternative(has_secret).map(|other| other.key_env.as_str());
+        other.or(self.key_env.as_deref())
+    }
+
+    /// The secrets that are credentials by themselves.
+    pub fn credential_secrets(&self) -> Vec<&str> {
+        let other = self.auth.alternative.as_ref().map(|other| other.key_env.as_str());
+        self.key_env.as_deref().into_iter().chain(other).collect()
+    }
+
     /// The name of the first secret or variable without which the provider cannot be called; none: all are there. The
     /// parts of a credential are not needed where the alternative one is set; the placeholders of URLs always are.
     pub fn missing(&self, has_secret: &dyn Fn(&str) -> bool) -> Option<&str> {
@@ -208,12 +227,21 @@ impl Provider {
         })
     }
 
-    fn is_placeholder(&self, name: &str) -> bool {
+    /// Whether a variable is a placeholder of a URL.
+    pub fn is_placeholder(&self, name: &str) -> bool {
         placeholders_of(&self.base_url)
             .chain(self.family_base_urls.values().flat_map(|url| placeholders_of(url)))
             .chain(self.query.values().flat_map(|value| placeholders_of(value)))
             .any(|used| used == name)
     }
+}
+
+/// The placeholders of a base URL that end its host.
+pub(super) fn hosts_of(url: &str) -> impl Iterator<Item = &str> {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split('/').next().unwrap_or_default();
+    let last = host.rsplit_once('{').filter(|(_, name)| name.ends_with('}') || name.contains("}:"));
+    last.and_then(|(_, name)| name.split('}').next()).into_iter()
 }
 
 /// The names in braces of a template.

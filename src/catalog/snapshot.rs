@@ -14,7 +14,7 @@ use super::listing::{list_key, listing};
 use super::model::ModelEntry;
 use super::plausible;
 use super::source::{ModelSource, OfferSource, ProviderSource, parse_models, parse_provider};
-use super::{manifest_key, model_key};
+use super::{manifest_key, model_key, provider_key};
 
 /// Hex digits of a snapshot id.
 const ID_DIGITS: usize = 16;
@@ -78,6 +78,8 @@ pub struct Snapshot {
     listing: BTreeMap<String, String>,
     /// What each name resolves to.
     entries: BTreeMap<String, String>,
+    /// Providers by id.
+    providers: BTreeMap<String, String>,
 }
 
 impl Snapshot {
@@ -87,6 +89,7 @@ impl Snapshot {
         let manifest = Manifest { id: &self.id, counts: self.counts, as_of: &self.as_of };
         let mut pairs: Vec<_> =
             self.entries.iter().map(|(name, entry)| (model_key(&self.id, name), entry.clone())).collect();
+        pairs.extend(self.providers.iter().map(|(id, value)| (provider_key(&self.id, id), value.clone())));
         pairs.push((manifest_key(&self.id), json(&manifest)));
         pairs.extend(self.listing.iter().map(|(key, value)| (list_key(&self.id, key), value.clone())));
         pairs.sort();
@@ -273,10 +276,12 @@ fn render(
     }
     let listing = listing(sources, entries);
     let offers = || entries.values().flat_map(|entry| &entry.offers);
-    let providers: BTreeSet<&str> = offers().map(|offer| offer.provider.as_str()).collect();
+    let providers = entries.values().flat_map(|entry| &entry.providers);
+    let providers: BTreeMap<String, String> = providers.map(|(id, one)| (id.clone(), json(one))).collect();
     Snapshot {
         id: content_id(&rendered, &listing),
         counts: Counts { models: entries.len(), offers: offers().count(), providers: providers.len() },
+        providers,
         as_of: offers().map(|offer| offer.card.as_of.as_str()).max().unwrap_or_default().to_owned(),
         listing,
         entries: rendered,
@@ -294,7 +299,8 @@ fn bare_names<'a>(ids: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, &'a s
     names.into_iter().filter_map(|(bare, owner)| Some((bare, owner?))).collect()
 }
 
-/// The hash over all pairs but the manifest, which holds the id itself. No key or value holds a line end.
+/// The hash over all pairs but the manifest, which holds the id itself, and the providers, which are in the entries too.
+/// No key or value holds a line end.
 fn content_id(entries: &BTreeMap<String, String>, listing: &BTreeMap<String, String>) -> String {
     let mut hash = Sha256::new();
     for (name, entry) in entries {

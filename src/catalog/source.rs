@@ -3,7 +3,7 @@
 //! ```text
 //! providers/{id}.json
 //!   {id, name?, role?, country?, docs?, pricing_page?, base_url, family_base_urls?: {family: URL}, query?: {name: value},
-//!    variables?: {name: {env, default?, optional?}}, families?,
+//!    variables?: {name: {env, default?, optional?, allowed?: [pattern]}}, families?, verify?: "/path",
 //!    auth?: {scheme?, header?, prefix?, extra_headers?, service?, family_services?, token_url?, alternative?: {key_env, header, prefix?}}, key_env?, regions?, data_policy?: {trains_on_api_data, retention_days, zero_retention, policy_page?, checked?},
 //!    reasoning?: {style?, request?, response?}, endpoints?, quirks?, as_of?, offers: [
 //!      {model, upstream, also?, kind?, family?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?, quantization?,
@@ -29,7 +29,9 @@ use serde_json::value::RawValue;
 use super::card::{Change, Effect, PriceCard, Rule, When};
 use super::naming::is_id;
 use super::offer::Offer;
-use super::provider::{Auth, DataPolicy, Provider, ReasoningStyle, Training, Variable, ZeroRetention, placeholders_of};
+use super::provider::{
+    Auth, DataPolicy, Provider, ReasoningStyle, Training, Variable, ZeroRetention, hosts_of, placeholders_of,
+};
 use super::snapshot::{Problem, Source};
 use super::standing::{Availability, Channel, Routing, Standing, Status, Support};
 use crate::family::quirk::Quirk;
@@ -85,6 +87,12 @@ pub(super) fn parse_provider(source: &Source, problems: &mut Vec<Problem>) -> Op
         if file.variables.get(name).is_none_or(|variable| variable.optional) {
             let line = line_of_text(source, &format!("{{{name}}}"));
             problems.push(source.problem(line, format!("{{{name}}}: no variable of that name, or an optional one")));
+        }
+    }
+    for name in file.family_base_urls.values().chain([&file.base_url]).flat_map(|url| hosts_of(url)) {
+        if file.variables.get(name).is_some_and(|variable| variable.allowed.is_empty()) {
+            let line = line_of_text(source, &format!("{{{name}}}"));
+            problems.push(source.problem(line, format!("variables.{name}: it ends a host, so it needs `allowed`")));
         }
     }
     for (name, variable) in file.variables.iter().filter(|(_, variable)| !is_env(&variable.env)) {
@@ -187,6 +195,8 @@ struct ProviderFields<'a> {
     regions: Vec<String>,
     data_policy: Option<DataPolicyFields>,
     reasoning: Option<ReasoningFields>,
+    #[serde(default, deserialize_with = "verify_path")]
+    verify: Option<String>,
     #[serde(default)]
     endpoints: Vec<String>,
     #[serde(default)]
@@ -210,6 +220,7 @@ impl ProviderFields<'_> {
             families: if self.families.is_empty() { vec!["openai-chat".into()] } else { self.families },
             auth: self.auth,
             key_env: self.key_env,
+            verify: self.verify,
             reasoning: self.reasoning.and_then(|reasoning| reasoning.style),
             regions: self.regions,
             data_policy: self.data_policy.map(|policy| DataPolicy {
@@ -591,6 +602,13 @@ fn is_base_url(url: &str) -> bool {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.ends_with('/'))
         && !url.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@\\".contains(c))
+}
+
+fn verify_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let is_path = |text: &String| {
+        text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte))
+    };
+    checked(deserializer, "a path below the base URL", is_path).map(Some)
 }
 
 fn key_env<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {

@@ -286,6 +286,11 @@ impl Board {
         cooling.until
     }
 
+    /// Until when an offer is to be left alone under that credential, where it is.
+    pub fn cools_until(&self, place: &Place<'_>, now: Millis) -> Option<Millis> {
+        self.cooling.get(&place.credential_key()).map(|cooling| cooling.until).filter(|until| *until > now)
+    }
+
     /// Whether anything is known of an offer.
     pub fn is_known(&self, place: &Place<'_>) -> bool {
         self.offers.contains_key(&place.offer_key())

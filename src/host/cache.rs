@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::access::policy::Policy;
+use crate::attempt::pool::Slots;
 use crate::auth::token::Tokens;
 use crate::catalog::ModelEntry;
 use crate::health::board::Board;
@@ -84,6 +85,8 @@ pub struct Isolate {
     pub settings: Option<Rc<Settings>>,
     /// Secrets by name.
     pub secrets: HashMap<String, Option<String>>,
+    /// Slots of secrets by name.
+    pub slots: HashMap<String, Slots>,
     /// Policies by key hash.
     pub policies: Facts<Policy>,
     /// Read copies of settings by their KV keys.

@@ -104,8 +104,10 @@ export async function wholeBody(holder, length, max) {
   return whole;
 }
 
-export function send(url, headers, body, signal) {
-  return fetch(url, { method: "POST", headers: headersOf(headers), body, signal, redirect: "manual" });
+export function send(method, url, headers, body, signal) {
+  const init = { method, headers: headersOf(headers), signal, redirect: "manual" };
+  if (method !== "GET") init.body = body;
+  return fetch(url, init);
 }
 
 // An RS256 signature; null where the key is none.

@@ -15,6 +15,7 @@ use super::stream::{self, AbortOnDrop, Downstream, Upstream};
 use super::{glue, settings, settle};
 use crate::access::policy::Policy;
 use crate::attempt::classify::Breakage;
+use crate::attempt::pool::Slots;
 use crate::auth::token::Tokens;
 use crate::catalog::{CURRENT_KEY, ModelEntry, manifest_key, model_key};
 use crate::health::board::Board;
@@ -287,6 +288,15 @@ impl Ports for World {
         secret
     }
 
+    fn slots(&self, name: &str) -> Slots {
+        if let Some(known) = cache::with(|isolate| isolate.slots.get(name).copied()) {
+            return known;
+        }
+        let slots = Slots::of(name, |name| settings::secret(&self.env, name).is_some());
+        cache::with(|isolate| isolate.slots.insert(name.to_owned(), slots));
+        slots
+    }
+
     async fn body(&self, max: u64) -> Result<Vec<u8>, BodyError> {
         let length = self.length.as_deref().map_or(JsValue::NULL, JsValue::from_str);
         let whole = glue::whole_body(self.request.as_ref(), &length, glue::js_ms(max));
@@ -430,7 +440,7 @@ impl Ports for World {
         let headers = glue::flat(call.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let body = Uint8Array::from(call.body.as_slice());
         drop(call.body);
-        let sent = glue::send(&call.url, &headers, &body, &abort.control().signal());
+        let sent = glue::send(call.method, &call.url, &headers, &body, &abort.control().signal());
         let response = JsFuture::from(sent).await.map_err(|_| Breakage::Connect)?;
         let response = response.dyn_into::<Response>().map_err(|_| Breakage::Connect)?;
         Ok(Upstream::new(response, abort))

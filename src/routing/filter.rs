@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::access::byok::OwnKey;
 use crate::access::policy::Policy;
 use crate::access::routing::Narrowing;
+use crate::attempt::pool::Slots;
 use crate::catalog::{
     Availability, Channel, DataPolicy, ModelEntry, Offer, PARAMETERS, Provider, Routing, STATED, Scheme, Status,
     Support, Training, ZeroRetention, has_ended,
@@ -106,6 +107,8 @@ pub struct Conditions<'a> {
     pub free_only: bool,
     /// Whether the gateway holds the secret of that name.
     pub has_secret: &'a dyn Fn(&str) -> bool,
+    /// Which of the gateway's credentials for a provider are there.
+    pub slots: &'a dyn Fn(&Provider) -> Slots,
     /// The workspace's own credentials.
     pub own: &'a [OwnKey],
     /// Whether credits pay where those fail.

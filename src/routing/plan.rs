@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::access::byok::Use;
 use crate::attempt::machine::Seat;
+use crate::attempt::pool::{Pool, label};
 use crate::attempt::timeouts::{first_byte_max_ms, hedge_ms, late_ms};
 use crate::catalog::{ModelEntry, Offer, Provider, Routing, Situation, Suffix};
 use crate::error::{Code, Failure};
@@ -38,6 +39,8 @@ pub struct Candidate {
     offer: usize,
     /// The place of the workspace's own credential it is asked with, among all of them; none: the gateway's.
     pub own: Option<usize>,
+    /// The gateway's credentials it may be asked with.
+    pub pool: Pool,
     /// Its worst case.
     pub bound: Bound,
     /// What it was ranked by.
@@ -95,9 +98,10 @@ impl Plan {
         let p95_ms = |candidate: &Candidate| candidate.facts.score.first_byte_p95_ms(candidate.facts.prompt_tokens);
         let soonest_ms = self.candidates.iter().filter(|c| c.ranked.tier == Tier::First).filter_map(p95_ms).min();
         let seat = |candidate: &Candidate| {
+            let credential = Seat { pool: candidate.pool, is_own: candidate.own.is_some(), ..Seat::default() };
             // What comes whole takes as long as its output is; nothing is known of that beforehand.
             if !self.is_stream {
-                return Seat::default();
+                return credential;
             }
             let p95_ms = p95_ms(candidate);
             let trial = matches!(candidate.facts.score.standing, Standing::Trial(_)).then_some(p95_ms);
@@ -105,6 +109,7 @@ impl Plan {
                 first_byte_max_ms: first_byte_max_ms(soonest_ms, trial),
                 hedge_ms: hedge_ms(p95_ms),
                 late_ms: late_ms(p95_ms),
+                ..credential
             }
         };
         self.candidates.iter().map(seat).collect()
@@ -146,6 +151,8 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
     let situation =
         Situation { service_tier: request.service_tier.as_deref(), now: conditions.now, ..Situation::default() };
     let warm = outlook.conversation.and_then(|(_, warm)| warm);
+    // A conversation keeps its credential too: a warm prompt is one account's.
+    let seed = outlook.conversation.map_or(outlook.seed, |(conversation, _)| conversation.0);
     let mut removed = Vec::new();
     let mut found = Vec::new();
     let mut facts = Vec::new();
@@ -174,7 +181,11 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
                 remove(Rule::NoPrice, None);
                 continue;
             };
-            let place = Place::new(&provider.id, &offer.upstream);
+            let offered = Place::new(&provider.id, &offer.upstream);
+            let pool = Pool::new((conditions.slots)(provider), seed, |slot| {
+                outlook.board.cools_until(&Place { credential: label(slot), ..offered }, conditions.now)
+            });
+            let place = Place { credential: label(pool.slot()), ..offered };
             let cached_tokens = warm
                 .filter(|_| has_cache(offer))
                 .map_or(0, |warm| warm.cached_tokens(place.credential_key(), prompt_tokens));
@@ -186,7 +197,7 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
                 Some(_) => outlook.board.score_alone(&place, conditions.now),
             };
             facts.push(Facts {
-                key: place.credential_key(),
+                key: offered.credential_key(),
                 price_nanos: match conditions.work {
                     None => price_nanos(&expected, offer, &situation),
                     Some(_) => bound.prompt_nanos.0,
@@ -200,40 +211,51 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
                     || switch == Routing::Last
                     || misses_wishes(&request.provider, &score, prompt_tokens),
             });
-            found.push((Rc::clone(&target.entry), index, bound));
+            found.push((Rc::clone(&target.entry), index, bound, pool));
         }
     }
     let mode = mode(targets, request.provider.sort);
-    let seed = outlook.conversation.map_or(outlook.seed, |(conversation, _)| conversation.0);
     let candidates = rank(&facts, &Ask { mode, is_stream: request.stream, seed }).into_iter().filter_map(|ranked| {
-        let (entry, offer, bound) = found.get(ranked.index)?;
+        let (entry, offer, bound, pool) = found.get(ranked.index)?;
         let facts = *facts.get(ranked.index)?;
-        Some(Candidate { entry: Rc::clone(entry), offer: *offer, own: None, bound: *bound, facts, ranked })
+        let entry = Rc::clone(entry);
+        Some(Candidate { entry, offer: *offer, own: None, pool: *pool, bound: *bound, facts, ranked })
     });
-    let candidates = by_credential(candidates.collect(), conditions, &mut removed);
+    let candidates = by_credential(candidates.collect(), conditions, outlook.board, &mut removed);
     Plan { candidates, removed, mode, is_stream: request.stream, seed }
 }
 
 /// Each candidate once for each credential it can be asked with: the workspace's own that go first, the gateway's, the
 /// workspace's own that go last. A request that has an own credential is paid with credits only where the workspace
 /// said so.
-fn by_credential(ranked: Vec<Candidate>, conditions: &Conditions<'_>, removed: &mut Vec<Removed>) -> Vec<Candidate> {
+fn by_credential(
+    ranked: Vec<Candidate>,
+    conditions: &Conditions<'_>,
+    board: &Board,
+    removed: &mut Vec<Removed>,
+) -> Vec<Candidate> {
     if conditions.own.is_empty() {
         return ranked;
     }
     let with = |usage: Use| {
         let mut found = Vec::new();
         for candidate in &ranked {
-            let Some(provider) = candidate.provider() else { continue };
+            let Some((offer, provider)) = candidate.offer().zip(candidate.provider()) else { continue };
             for (place, own) in conditions.own.iter().enumerate() {
                 let (model, key) = (&candidate.model().id, conditions.policy.key.as_str());
                 if own.about.usage == usage && own.serves(&provider.id, model, key) {
                     let bound = candidate.bound.fee(conditions.fee_basis_points);
-                    found.push(Candidate { own: Some(place), bound, ..candidate.clone() });
+                    let asked =
+                        Place { credential: Some(own.id.as_str()), ..Place::new(&provider.id, &offer.upstream) };
+                    let cools = board.cools_until(&asked, conditions.now).is_some();
+                    let pool = Pool::default();
+                    found.push((cools, Candidate { own: Some(place), pool, bound, ..candidate.clone() }));
                 }
             }
         }
-        found
+        // One that was told to wait goes behind the others, in their order.
+        found.sort_by_key(|(cools, _)| *cools);
+        found.into_iter().map(|(_, candidate)| candidate).collect::<Vec<Candidate>>()
     };
     let first = with(Use::First);
     let is_paid = first.is_empty() || conditions.fallback_to_credits;

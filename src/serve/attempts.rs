@@ -8,6 +8,7 @@ use futures::pin_mut;
 
 use crate::attempt::classify::{self, Breakage, Class, Verdict};
 use crate::attempt::machine::{Failed, Machine, Step};
+use crate::attempt::pool;
 use crate::dialect::{Dialect, Voice};
 use crate::error::{Code, Failure};
 use crate::family::quirk::Quirk;
@@ -17,11 +18,11 @@ use crate::health::sample::{Place, Sample};
 use crate::relay::{Relay, Seen, UsageView};
 use crate::routing::filter::Removed;
 use crate::routing::plan::Candidate;
-use crate::serve::byok;
-use crate::serve::call::{Prepared, Unwritable, prepare};
+use crate::serve::call::{Prepared, Unwritable, name, prepare};
 use crate::serve::infer::Generation;
 use crate::serve::ports::{Answer, Call, Ports};
 use crate::serve::settlement::price_of;
+use crate::serve::{byok, credential};
 use crate::text::reply::Reply;
 use crate::time::Millis;
 use crate::workspace::Admitted;
@@ -153,7 +154,8 @@ impl<P: Ports> Asking<'_, P> {
         let candidate = self.generation.plan.candidates.get(place);
         let Some((offer, provider)) = candidate.and_then(|one| one.offer().zip(one.provider())) else { return };
         let Some(began) = began else { return };
-        self.machine.borrow_mut().on_cancelled(&provider.id, &offer.upstream, began, self.ports.now());
+        let now = self.ports.now();
+        self.machine.borrow_mut().on_cancelled(place, &provider.id, &offer.upstream, began, now);
     }
 
     /// One attempt. `None` where it failed, or where the candidate cannot be asked; the machine has been told.
@@ -165,7 +167,9 @@ impl<P: Ports> Asking<'_, P> {
         let (offer, provider) = candidate.offer().zip(candidate.provider())?;
         let lowered = affordable < candidate.bound.output_tokens;
         let limit = (lowered || candidate.bound.must_send_limit).then_some(affordable);
-        let Prepared { call, family, is_pass, dropped } = match prepare(ports, generation, candidate, limit).await {
+        let slot = machine.borrow().slot(place);
+        let Prepared { call, family, is_pass, dropped } = match prepare(ports, generation, candidate, limit, slot).await
+        {
             Ok(prepared) => prepared,
             Err(Unwritable { verdict, param }) => {
                 machine.borrow_mut().on_unwritable(verdict, param);
@@ -177,7 +181,7 @@ impl<P: Ports> Asking<'_, P> {
         if dispatched.get().is_none() {
             dispatched.set(Some(began));
         }
-        let health = Place::new(&provider.id, &offer.upstream);
+        let health = place_of(generation, candidate, slot)?;
         let late_ms = machine.borrow().late_ms(place);
         let answered = Cell::new(None);
         let result = {
@@ -199,15 +203,17 @@ impl<P: Ports> Asking<'_, P> {
                 };
                 ports.board().borrow_mut().on_sample(&health, served, now);
                 if let Some(conversation) = generation.conversation {
-                    let (offer, tokens) = (health.credential_key(), candidate.facts.prompt_tokens);
+                    // An own credential's warm prompts are not looked for.
+                    let warm = Place { credential: pool::label(slot), ..health };
+                    let (offer, tokens) = (warm.credential_key(), candidate.facts.prompt_tokens);
                     ports.affinity().borrow_mut().remember(conversation, offer, tokens, now);
                 }
-                machine.borrow_mut().on_served(&provider.id, &offer.upstream, status, began, now);
+                machine.borrow_mut().on_served_at(place, (&provider.id, &offer.upstream), status, began, now);
                 let lowered_to = lowered.then_some(affordable);
                 Some(Served { candidate: place, lowered_to, dropped, began, first_byte: now, what })
             }
             Err(trouble) => {
-                sample(ports, generation, candidate, &trouble.verdict, trouble.retry_after_ms, now);
+                sample(ports, generation, candidate, slot, &trouble.verdict, trouble.retry_after_ms, now);
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),
@@ -218,15 +224,28 @@ impl<P: Ports> Asking<'_, P> {
                     retry_after_ms: trouble.retry_after_ms,
                     began,
                 };
-                if let Some(own) = candidate.own.and_then(|place| generation.own.get(place))
-                    && failed.verdict.class == Class::Credential
-                {
-                    byok::refused(ports, &own.id).await;
+                if failed.verdict.class == Class::Credential {
+                    refused(ports, generation, candidate, slot, failed.status).await;
                 }
                 machine.borrow_mut().on_failed_at(place, failed, now);
                 None
             }
         }
+    }
+}
+
+/// A credential was refused: a token made of it is forgotten, and the owner of an own one is to see that.
+pub(super) async fn refused<P: Ports>(
+    ports: &P,
+    generation: &Generation,
+    candidate: &Candidate,
+    slot: u8,
+    status: Option<u16>,
+) {
+    let Some(provider) = candidate.provider() else { return };
+    credential::forget(ports, provider, &name(generation, candidate, slot));
+    if let Some(own) = candidate.own.and_then(|place| generation.own.get(place)) {
+        byok::refused(ports, &generation.policy.workspace, &own.id, status).await;
     }
 }
 
@@ -244,16 +263,25 @@ fn with_removed(mut failure: Failure, removed: &[Removed]) -> Failure {
     failure
 }
 
+/// Where an attempt is made: limits are per credential, and a refused one says nothing about the provider.
+pub(super) fn place_of<'a>(generation: &'a Generation, candidate: &'a Candidate, slot: u8) -> Option<Place<'a>> {
+    let (offer, provider) = candidate.offer().zip(candidate.provider())?;
+    let own = candidate.own.and_then(|place| generation.own.get(place));
+    let credential = own.map(|own| own.id.as_str()).or(pool::label(slot).filter(|_| own.is_none()));
+    Some(Place { credential, ..Place::new(&provider.id, &offer.upstream) })
+}
+
 /// Tells the board about a failed attempt.
 pub fn sample<P: Ports>(
     ports: &P,
     generation: &Generation,
     candidate: &Candidate,
+    slot: u8,
     verdict: &Verdict,
     wait_ms: Option<u64>,
     now: Millis,
 ) {
-    let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { return };
+    let Some(place) = place_of(generation, candidate, slot) else { return };
     let sample = match verdict.class {
         Class::Request => return,
         Class::Credential => Sample::Refused,
@@ -261,9 +289,6 @@ pub fn sample<P: Ports>(
         Class::Fault if verdict.code == Code::ProviderTimeout => Sample::Silent,
         Class::Fault => Sample::Failed,
     };
-    // Limits are per credential, and a refused one says nothing about the provider.
-    let own = candidate.own.and_then(|place| generation.own.get(place));
-    let place = Place { credential: own.map(|own| own.id.as_str()), ..Place::new(&provider.id, &offer.upstream) };
     ports.board().borrow_mut().on_sample(&place, sample, now);
 }
 

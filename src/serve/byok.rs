@@ -6,12 +6,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::access::byok::{About, Credential, OwnKey, Secrets, Use, hint};
+use crate::access::variables;
+use crate::catalog::{Provider, provider_key};
 use crate::error::{Code, Failure};
 use crate::id::{CredentialId, WorkspaceId};
-use crate::serve::admin::{LABEL_BYTES_MAX, body, chance, known, label};
+use crate::serve::admin::{body, chance, known, label};
 use crate::serve::fault;
 use crate::serve::ports::{Ports, Sql};
+use crate::serve::query::path_value;
 use crate::serve::reply::Reply;
+use crate::serve::verify::{self, Outcome};
 
 /// Longest key, in bytes: a service account's file fits.
 const KEY_BYTES_MAX: usize = 16 * 1024;
@@ -41,13 +45,18 @@ pub async fn of<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<Rc<Vec<O
     keys.map(Rc::new).map_err(|_| Failure::new(Code::Internal, "the workspace's own credentials cannot be read"))
 }
 
-/// Its provider refused a credential: the owner is to see that.
-pub async fn refused<P: Ports>(ports: &P, id: &CredentialId) {
-    let now = Sql::Int(i64::try_from(ports.now().0).unwrap_or(i64::MAX));
-    let values = [Sql::from(id.as_str()), now];
-    if let Err(error) = ports.sql("UPDATE byok SET refused_at = ?2 WHERE id = ?1", &values).await {
+/// Its provider refused a credential in use: the owner is to see that, and why.
+pub async fn refused<P: Ports>(ports: &P, workspace: &WorkspaceId, id: &CredentialId, status: Option<u16>) {
+    let values =
+        [Sql::from(workspace.as_str()), Sql::from(id.as_str()), moment(ports), Sql::Text(verify::reason(status))];
+    let statement = "UPDATE byok SET refused_at = ?3, reason = ?4 WHERE workspace = ?1 AND id = ?2";
+    if let Err(error) = ports.sql(statement, &values).await {
         ports.log(&format!("fault: a refused credential was not marked: {}", error.0));
     }
+}
+
+fn moment<P: Ports>(ports: &P) -> Sql {
+    Sql::Int(i64::try_from(ports.now().0).unwrap_or(i64::MAX))
 }
 
 async fn project<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<(), Failure> {
@@ -77,63 +86,110 @@ struct NewCredential {
     position: Option<u32>,
 }
 
+/// The key as it is sent.
+fn key_of(text: &str) -> Result<String, Failure> {
+    let key = text.trim();
+    if key.is_empty() || key.len() > KEY_BYTES_MAX {
+        return Err(Failure::invalid("key", format!("must have 1 to {KEY_BYTES_MAX} bytes")));
+    }
+    if !key.starts_with('{') && key.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(Failure::invalid("key", "holds a space or a control character"));
+    }
+    Ok(key.to_owned())
+}
+
+/// A credential that is fit to be kept: sealed, and what its provider says of it.
+struct Kept {
+    sealed: String,
+    verified_at: Sql,
+    reason: Sql,
+}
+
+/// Checks a credential, asks its provider about it where that costs nothing, and seals it. One that the provider refuses
+/// is not kept; one that nobody could ask about is.
+async fn keep<P: Ports>(
+    ports: &P,
+    workspace: &WorkspaceId,
+    provider: &Provider,
+    id: &CredentialId,
+    credential: &Credential,
+) -> Result<Kept, Failure> {
+    let secrets = secrets(ports);
+    if !secrets.can_seal() {
+        let message = "the secret BYOK_SECRETS is not set on this gateway, so it keeps no credentials";
+        return Err(Failure::new(Code::Internal, message));
+    }
+    variables::check(provider, &credential.variables)
+        .map_err(|wrong| Failure::invalid(format!("variables.{}", wrong.name), wrong.message))?;
+    // Never a name under which a token is kept for requests.
+    let name = format!("{id} {:?}", chance(ports));
+    let (verified_at, reason) = match verify::verify(ports, provider, credential, &name).await {
+        Outcome::Accepted => (moment(ports), Sql::Null),
+        Outcome::Unknown(why) => (Sql::Null, Sql::Text(why)),
+        Outcome::Refused(why) => {
+            return Err(Failure::invalid("key", format!("is refused by its provider ({why})")));
+        }
+    };
+    let text = serde_json::to_vec(credential).unwrap_or_default();
+    let sealed = secrets
+        .seal(&text, workspace, &provider.id, ports.chance())
+        .ok_or_else(|| Failure::new(Code::Internal, "the credential cannot be sealed"))?;
+    Ok(Kept { sealed, verified_at, reason })
+}
+
+/// The provider of a path, as the catalog in use has it: a credential for a name that nobody serves would never be used,
+/// and never be missed.
+async fn provider_of<P: Ports>(ports: &P, id: &str) -> Result<Provider, Failure> {
+    let id = path_value(id);
+    let unknown = || Failure::new(Code::NotFound, "there is no such provider in the catalog");
+    let snapshot = ports.snapshot().await.map_err(|error| fault(ports, &error))?.ok_or_else(unknown)?;
+    let text = ports.kv_get(&provider_key(&snapshot, &id)).await.map_err(|error| fault(ports, &error))?;
+    let text = text.ok_or_else(unknown)?;
+    serde_json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the provider's entry cannot be read"))
+}
+
 /// `POST …/byok/{provider}`: keeps a credential; it is never shown again.
 pub async fn create<P: Ports>(ports: &P, path: &str, provider: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
-    // A credential for a name that nobody serves would never be used, and never be missed.
-    let provider = crate::serve::health::known(ports, provider).await?;
-    let provider = provider.as_str();
+    let provider = provider_of(ports, provider).await?;
     let new: NewCredential = body(ports).await?;
-    let trimmed = new.key.trim();
-    if trimmed.is_empty() || trimmed.len() > KEY_BYTES_MAX {
-        return Err(Failure::invalid("key", format!("must have 1 to {KEY_BYTES_MAX} bytes")));
-    }
-    if !trimmed.starts_with('{') && trimmed.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(Failure::invalid("key", "holds a space or a control character"));
-    }
-    for (name, value) in &new.variables {
-        if value.len() > LABEL_BYTES_MAX * 8
-            || value.contains(['/', '?', '#', '@', '\\']) && name != "secret_access_key" && name != "secret_key"
-        {
-            return Err(Failure::invalid(format!("variables.{name}"), "is no part of a host or a path"));
-        }
-    }
+    let credential = Credential { key: key_of(&new.key)?, variables: new.variables };
+    let name = label("name", new.name.as_deref().unwrap_or(&provider.id))?;
     let count = of(ports, &workspace).await?.len();
     if count >= CREDENTIALS_MAX {
         return Err(Failure::invalid("key", format!("the workspace has {CREDENTIALS_MAX} credentials already")));
     }
     let id = CredentialId::new(ports.now(), chance(ports));
+    let kept = keep(ports, &workspace, &provider, &id, &credential).await?;
     let about = About {
-        name: label("name", new.name.as_deref().unwrap_or(provider))?,
+        name,
         usage: new.usage,
         models: new.models,
         keys: new.keys,
-        hint: hint(trimmed),
+        hint: hint(&credential.key),
         enabled: true,
     };
-    let credential = Credential { key: trimmed.to_owned(), variables: new.variables };
-    let text = serde_json::to_vec(&credential).unwrap_or_default();
-    let sealed = secrets(ports)
-        .seal(&text, &workspace, provider, ports.chance())
-        .ok_or_else(|| Failure::new(Code::Internal, "no secret is set that seals credentials"))?;
     let position = new.position.map_or(i64::try_from(count).unwrap_or(0), i64::from);
-    let statement = "INSERT INTO byok (id, workspace, provider, position, about, sealed, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let statement = "INSERT INTO byok (id, workspace, provider, position, about, sealed, created_at, verified_at, reason) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let values = [
         Sql::from(id.as_str()),
         Sql::from(workspace.as_str()),
-        Sql::from(provider),
+        Sql::from(provider.id.as_str()),
         Sql::Int(position),
         Sql::Text(serde_json::to_string(&about).unwrap_or_default()),
-        Sql::Text(sealed),
-        Sql::Int(i64::try_from(ports.now().0).unwrap_or(i64::MAX)),
+        Sql::Text(kept.sealed),
+        moment(ports),
+        kept.verified_at,
+        kept.reason,
     ];
     ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
     project(ports, &workspace).await?;
-    let row = row_of(ports, &workspace, provider, id.as_str()).await?;
+    let row = row_of(ports, &workspace, &provider.id, id.as_str()).await?;
     Ok(Reply::json(201, &shown(&row)))
 }
 
-const ROW: &str = "SELECT id, provider, position, about, created_at, refused_at FROM byok";
+const ROW: &str = "SELECT id, provider, position, about, sealed, created_at, refused_at, verified_at, reason FROM byok";
 
 async fn row_of<P: Ports>(ports: &P, workspace: &WorkspaceId, provider: &str, id: &str) -> Result<Value, Failure> {
     let statement = format!("{ROW} WHERE workspace = ?1 AND id = ?2 AND provider = ?3");
@@ -149,12 +205,17 @@ fn shown(row: &Value) -> Value {
     let moment = |name: &str| {
         row.get(name).and_then(Value::as_f64).map(|at| crate::time::Millis(at.max(0.0) as u64).to_rfc3339())
     };
+    let state = match (moment("refused_at"), moment("verified_at")) {
+        (Some(_), _) => "refused",
+        (None, Some(_)) => "verified",
+        (None, None) => "unverified",
+    };
     json!({
         "object": "credential", "id": row.get("id"), "provider": row.get("provider"), "position": row.get("position"),
         "name": about.get("name"), "use": about.get("use"), "models": about.get("models"), "keys": about.get("keys"),
         "hint": about.get("hint"), "enabled": about.get("enabled"),
-        "state": if row.get("refused_at").is_some_and(Value::is_number) { "refused" } else { "unverified" },
-        "created_at": moment("created_at"), "refused_at": moment("refused_at"),
+        "state": state, "reason": row.get("reason"),
+        "created_at": moment("created_at"), "verified_at": moment("verified_at"), "refused_at": moment("refused_at"),
     })
 }
 
@@ -172,6 +233,10 @@ pub async fn list<P: Ports>(ports: &P, path: &str, provider: Option<&str>) -> Re
 #[serde(deny_unknown_fields)]
 struct Changed {
     #[serde(default)]
+    key: Option<String>,
+    #[serde(default)]
+    variables: Option<std::collections::BTreeMap<String, String>>,
+    #[serde(default)]
     name: Option<String>,
     #[serde(default)]
     enabled: Option<bool>,
@@ -185,13 +250,16 @@ struct Changed {
     position: Option<u32>,
 }
 
-/// `PATCH …/byok/{provider}/{credential}`.
+/// `PATCH …/byok/{provider}/{credential}`: what is named is replaced as a whole. A new key or new variables are checked
+/// like a new credential.
 pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
     let row = row_of(ports, &workspace, provider, id).await?;
     let changed: Changed = body(ports).await?;
-    let about = row.get("about").and_then(Value::as_str).and_then(|text| serde_json::from_str::<About>(text).ok());
-    let mut about = about.ok_or_else(|| Failure::new(Code::Internal, "the credential cannot be read"))?;
+    let unreadable = || Failure::new(Code::Internal, "the credential cannot be read");
+    let text = |name: &str| row.get(name).and_then(Value::as_str);
+    let about = text("about").and_then(|text| serde_json::from_str::<About>(text).ok());
+    let mut about = about.ok_or_else(unreadable)?;
     if let Some(name) = &changed.name {
         about.name = label("name", name)?;
     }
@@ -199,14 +267,56 @@ pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -
     about.usage = changed.usage.unwrap_or(about.usage);
     about.models = changed.models.unwrap_or(about.models);
     about.keys = changed.keys.unwrap_or(about.keys);
+    let before = text("sealed").unwrap_or_default();
+    let kept = match (&changed.key, &changed.variables) {
+        (None, None) => None,
+        (key, parts) => {
+            let provider = provider_of(ports, provider).await?;
+            let id = CredentialId::parse(id).ok_or_else(unreadable)?;
+            let credential = match (key, parts) {
+                (Some(key), Some(parts)) => Credential { key: key_of(key)?, variables: parts.clone() },
+                _ => {
+                    let plain = secrets(ports).open(before, &workspace, &provider.id).ok_or_else(unreadable)?;
+                    let old: Credential = serde_json::from_slice(&plain).map_err(|_| unreadable())?;
+                    Credential {
+                        key: key.as_deref().map(key_of).transpose()?.unwrap_or(old.key),
+                        variables: parts.clone().unwrap_or(old.variables),
+                    }
+                }
+            };
+            about.hint = hint(&credential.key);
+            Some(keep(ports, &workspace, &provider, &id, &credential).await?)
+        }
+    };
     let position = changed.position.map(i64::from).map_or(Sql::Null, Sql::Int);
-    // What its provider refused stays marked, until the owner says that it is to be tried again.
-    let statement = "UPDATE byok SET about = ?3, position = coalesce(?4, position), \
-        refused_at = CASE WHEN ?5 THEN NULL ELSE refused_at END WHERE workspace = ?1 AND id = ?2";
+    // What its provider refused stays marked, until it is replaced or the owner says that it is to be tried again. Only
+    // over what was read: a rotation meanwhile must not be undone.
+    let is_retried = Sql::Int(i64::from(changed.enabled == Some(true) || kept.is_some()));
     let text = serde_json::to_string(&about).unwrap_or_default();
-    let is_retried = Sql::Int(i64::from(changed.enabled == Some(true)));
-    let values = [Sql::from(workspace.as_str()), Sql::from(id), Sql::Text(text), position, is_retried];
-    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    let is_kept = Sql::Int(i64::from(kept.is_some()));
+    let (sealed, verified_at, reason) =
+        kept.map_or((Sql::Null, Sql::Null, Sql::Null), |kept| (Sql::Text(kept.sealed), kept.verified_at, kept.reason));
+    let statement = "UPDATE byok SET about = ?3, position = coalesce(?4, position), sealed = coalesce(?6, sealed), \
+        refused_at = CASE WHEN ?5 THEN NULL ELSE refused_at END, \
+        verified_at = CASE WHEN ?9 THEN ?7 WHEN ?5 AND refused_at IS NOT NULL THEN NULL ELSE verified_at END, \
+        reason = CASE WHEN ?9 THEN ?8 WHEN ?5 THEN NULL ELSE reason END \
+        WHERE workspace = ?1 AND id = ?2 AND (?6 IS NULL OR sealed = ?10) RETURNING id";
+    let values = [
+        Sql::from(workspace.as_str()),
+        Sql::from(id),
+        Sql::Text(text),
+        position,
+        is_retried,
+        sealed,
+        verified_at,
+        reason,
+        is_kept,
+        Sql::from(before),
+    ];
+    let touched = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    if touched.is_empty() {
+        return Err(Failure::new(Code::IdempotencyConflict, "the credential was changed meanwhile: try again"));
+    }
     project(ports, &workspace).await?;
     Ok(Reply::json(200, &shown(&row_of(ports, &workspace, provider, id).await?)))
 }

@@ -1,7 +1,9 @@
 //! One upstream call: the family it is made in, its bytes, where they go and with which credential.
 
 use crate::access::byok::Credential;
+use crate::access::variables;
 use crate::attempt::classify::{Class, Verdict};
+use crate::attempt::pool;
 use crate::catalog::{Offer, Provider};
 use crate::error::{Code, Failure};
 use crate::family::target::Target;
@@ -48,12 +50,14 @@ fn no_credential() -> Unwritable {
     Unwritable { verdict, param: None }
 }
 
-/// Prepares the call of a candidate. `limit` is the output limit that must be sent in place of the client's own.
+/// Prepares the call of a candidate. `limit` is the output limit that must be sent in place of the client's own; `slot`
+/// that of the gateway's credential.
 pub async fn prepare<P: Ports>(
     ports: &P,
     generation: &Generation,
     candidate: &Candidate,
     limit: Option<u64>,
+    slot: u8,
 ) -> Result<Prepared, Unwritable> {
     let unusable = || Unwritable::from(Failure::new(Code::ProviderUnavailable, "the offer cannot be asked"));
     let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { return Err(unusable()) };
@@ -68,17 +72,30 @@ pub async fn prepare<P: Ports>(
         let failure = Failure::new(Code::UnsupportedParameter, "the provider does not take a parameter");
         return Err(Unwritable { param, ..failure.into() });
     }
-    let secrets = SecretsOf::new(ports, generation, candidate)?;
+    let secrets = SecretsOf::new(ports, generation, candidate)?.in_slot(generation, candidate, slot);
     let url = url(&secrets, provider, family.name(), &path).ok_or_else(unusable)?;
     let call = authorized(ports, &secrets, family.name(), url, "application/json", headers, body).await?;
     Ok(Prepared { call, family, is_pass, dropped })
+}
+
+/// What tells the credential of a call from the provider's others: tokens are made of it, and cool-downs are its own. An
+/// own credential that is sealed anew is another one.
+pub fn name(generation: &Generation, candidate: &Candidate, slot: u8) -> String {
+    match candidate.own.and_then(|place| generation.own.get(place)) {
+        Some(own) => {
+            format!("{} {}", own.id, own.sealed.get(own.sealed.len().saturating_sub(16)..).unwrap_or_default())
+        }
+        None => pool::label(slot).unwrap_or_default().to_owned(),
+    }
 }
 
 /// Where the credential of a candidate comes from: the gateway's environment, or the workspace's own.
 pub struct SecretsOf<'a, P: Ports> {
     ports: &'a P,
     provider: &'a Provider,
-    own: Option<(Credential, &'a str)>,
+    own: Option<Credential>,
+    slot: u8,
+    name: String,
 }
 
 impl<'a, P: Ports> SecretsOf<'a, P> {
@@ -94,16 +111,30 @@ impl<'a, P: Ports> SecretsOf<'a, P> {
             Some(place) => {
                 let own = generation.own.get(place).ok_or_else(no_credential)?;
                 let credential = own.open(&byok::secrets(ports), &generation.policy.workspace);
-                Some((credential.ok_or_else(no_credential)?, own.id.as_str()))
+                // What was kept under another catalog must not lead to a host that is not the provider's.
+                let credential = credential.filter(|one| variables::check(provider, &one.variables).is_ok());
+                Some(credential.ok_or_else(no_credential)?)
             }
         };
-        Ok(SecretsOf { ports, provider, own })
+        let slot = candidate.pool.slot();
+        Ok(SecretsOf { ports, provider, own, slot, name: name(generation, candidate, slot) })
+    }
+
+    /// The same with the gateway's credential in another slot.
+    #[must_use]
+    pub fn in_slot(self, generation: &Generation, candidate: &Candidate, slot: u8) -> SecretsOf<'a, P> {
+        SecretsOf { slot, name: name(generation, candidate, slot), ..self }
     }
 
     fn value(&self, name: &str) -> Option<String> {
         match &self.own {
-            None => self.ports.secret(name),
-            Some((credential, _)) => credential.value(self.provider, name),
+            None if self.slot <= 1 => self.ports.secret(name),
+            None => {
+                let base = self.provider.base_secret(&|name| self.ports.secret(name).is_some()).unwrap_or_default();
+                let others = self.provider.credential_secrets();
+                pool::part(self.slot, base, &others, name, &|name| self.ports.secret(name))
+            }
+            Some(credential) => credential.value(self.provider, name),
         }
     }
 }
@@ -120,12 +151,11 @@ pub async fn authorized<P: Ports>(
 ) -> Result<Call, Unwritable> {
     let subject = Subject { family, method: "POST", url: &url, content_type, body: &body };
     let is_operators = secrets.own.is_none();
-    let name = secrets.own.as_ref().map_or("", |(_, id)| *id);
-    let parts = Secrets { value: &|name| secrets.value(name), is_operators, name };
+    let parts = Secrets { value: &|name| secrets.value(name), is_operators, name: &secrets.name };
     let made = credential::headers(ports, secrets.provider, parts, subject).await.ok_or_else(no_credential)?;
     let kind = [("content-type".to_owned(), content_type.to_owned())];
     let headers = kind.into_iter().chain(made).chain(headers).collect();
-    Ok(Call { url, headers, body })
+    Ok(Call { method: "POST", url, headers, body })
 }
 
 type Parts = (String, Vec<(String, String)>, Vec<u8>, Vec<String>);

@@ -121,7 +121,7 @@ async fn ask<P: Ports>(ports: &P, provider: &Provider, secrets: Secrets<'_>, sec
         Scheme::Header | Scheme::AwsSigv4 | Scheme::HmacJwt | Scheme::Unsupported => return None,
     };
     let asked = async {
-        let mut answer = ports.send(Call { url, headers, body }).await.ok()?;
+        let mut answer = ports.send(Call { method: "POST", url, headers, body }).await.ok()?;
         if !(200..300).contains(&answer.status()) {
             return None;
         }

@@ -186,6 +186,7 @@ async fn streamed<P: Ports>(
         }
     };
     let candidate = served.candidate;
+    let slot = machine.borrow().slot(candidate);
     let attempts = machine.borrow().attempts();
     let mut client = match (early, tell) {
         (Some(client), _) => client,
@@ -243,7 +244,7 @@ async fn streamed<P: Ports>(
     };
     client.close().await;
     if let (Some(verdict), Some(candidate)) = (end.verdict, generation.plan.candidates.get(candidate)) {
-        sample(ports.as_ref(), generation, candidate, &verdict, None, began);
+        sample(ports.as_ref(), generation, candidate, slot, &verdict, None, began);
     }
     if let (Ending::Finished, Some(usage)) = (end.ending, &end.seen.usage)
         && let Some((offer, provider)) =

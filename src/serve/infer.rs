@@ -12,8 +12,9 @@ use crate::access::policy::Policy;
 use crate::access::routing::Narrowing;
 use crate::activity::origin::Origin;
 use crate::attempt::machine::Patience;
+use crate::attempt::pool::Slots;
 use crate::attempt::timeouts::Timeouts;
-use crate::catalog::{ModelName, Suffix};
+use crate::catalog::{ModelName, Provider, Suffix};
 use crate::dialect::Dialect;
 use crate::dialect::common::LABEL_BYTES_MAX;
 use crate::error::{Code, Failure};
@@ -163,6 +164,7 @@ pub(super) async fn planned_for<P: Ports>(
         pinned: None,
         free_only: false,
         has_secret: &|name| ports.secret(name).is_some(),
+        slots: &|provider| slots(ports, provider),
         now,
     };
     let prompt = request.body.value("messages").or_else(|| request.body.value("input")).unwrap_or_default();
@@ -204,6 +206,14 @@ pub(super) async fn planned_for<P: Ports>(
         own,
         fee_basis_points,
     })
+}
+
+/// Which of the gateway's credentials for a provider are there.
+fn slots<P: Ports>(ports: &P, provider: &Provider) -> Slots {
+    match provider.base_secret(&|name| ports.secret(name).is_some()) {
+        Some(name) => ports.slots(name),
+        None => Slots::default(),
+    }
 }
 
 /// `POST /v1/messages/count_tokens`: what the prompt probably comes to. Nothing is sent anywhere, so it is an estimate.

@@ -8,11 +8,11 @@ use futures::future::{Either, pending, select};
 use futures::pin_mut;
 
 use crate::access::policy::Policy;
-use crate::attempt::classify::Breakage;
+use crate::attempt::classify::{Breakage, Class};
 use crate::attempt::machine::{Failed, Machine, Step};
 use crate::dialect::common;
 use crate::error::{Code, Failure};
-use crate::health::sample::{Place, Sample};
+use crate::health::sample::Sample;
 use crate::ledger::ending::Ending;
 use crate::media::embeddings::Embeddings;
 use crate::media::images::Images;
@@ -24,7 +24,7 @@ use crate::media::transcription::{Front, Transcription};
 use crate::media::{Answered, Reading, Work};
 use crate::relay::with_members;
 use crate::routing::plan::Candidate;
-use crate::serve::attempts::{Trouble, Waiting, refusal, sample};
+use crate::serve::attempts::{Trouble, Waiting, place_of, refusal, refused, sample};
 use crate::serve::call::{SecretsOf, authorized, url};
 use crate::serve::infer::{Generation, Outcome, admit, planned_for, read_body, timeouts};
 use crate::serve::ports::{Answer, Call, Ports};
@@ -285,7 +285,8 @@ async fn attempts<P: Ports>(
         if candidate.bound.affordable(admitted.held).is_none() {
             continue;
         }
-        let prepared = match prepare(ports, generation, work, candidate).await {
+        let slot = machine.borrow().slot(place);
+        let prepared = match prepare(ports, generation, work, candidate, slot).await {
             Ok(prepared) => prepared,
             Err(unwritable) => {
                 machine.borrow_mut().on_unwritable(unwritable.verdict, unwritable.param);
@@ -296,7 +297,7 @@ async fn attempts<P: Ports>(
         if dispatched.get().is_none() {
             dispatched.set(Some(began));
         }
-        let health = Place::new(&provider.id, &offer.upstream);
+        let Some(health) = place_of(generation, candidate, slot) else { continue };
         let answered = Cell::new(None);
         let result = {
             let _waiting = Waiting::new(ports, health, None, began);
@@ -319,7 +320,10 @@ async fn attempts<P: Ports>(
                 return Ok(Served { candidate: place, answered: told, usage, is_estimated, began, first_byte: now });
             }
             Err(trouble) => {
-                sample(ports, generation, candidate, &trouble.verdict, trouble.retry_after_ms, now);
+                sample(ports, generation, candidate, slot, &trouble.verdict, trouble.retry_after_ms, now);
+                if trouble.verdict.class == Class::Credential {
+                    refused(ports, generation, candidate, slot, trouble.status).await;
+                }
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),
@@ -341,6 +345,7 @@ async fn prepare<P: Ports>(
     generation: &Generation,
     work: &Work,
     candidate: &Candidate,
+    slot: u8,
 ) -> Result<Call, crate::serve::call::Unwritable> {
     let unusable = || Failure::new(Code::ProviderUnavailable, "the offer cannot be asked");
     let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else {
@@ -349,7 +354,7 @@ async fn prepare<P: Ports>(
     let (family, shape) = work.shape(offer, provider).ok_or_else(unusable)?;
     let by: Vec<_> = work.priced_by(&offer.card).unwrap_or_default().into_iter().map(|(meter, _)| meter).collect();
     let written = work.write(shape, &offer.upstream, &by)?;
-    let secrets = SecretsOf::new(ports, generation, candidate)?;
+    let secrets = SecretsOf::new(ports, generation, candidate)?.in_slot(generation, candidate, slot);
     let url = url(&secrets, provider, family, &written.path).ok_or_else(unusable)?;
     authorized(ports, &secrets, family, url, &written.content_type, Vec::new(), written.body).await
 }

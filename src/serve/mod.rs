@@ -26,6 +26,7 @@ pub mod replay;
 pub mod reply;
 pub mod settings;
 pub mod settlement;
+pub mod verify;
 
 use std::rc::Rc;
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::access::policy::{Limits, Policy};
 use crate::attempt::classify::Breakage;
+use crate::attempt::pool::Slots;
 use crate::auth::token::Tokens;
 use crate::catalog::ModelEntry;
 use crate::health::board::Board;
@@ -80,11 +81,13 @@ pub struct Resolved {
 /// One upstream call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
+    /// The method.
+    pub method: &'static str,
     /// Where to; from the catalog alone.
     pub url: String,
     /// Header names and values.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// The body; a GET has none.
     pub body: Vec<u8>,
 }
 
@@ -177,6 +180,8 @@ pub trait Ports: 'static {
     fn settings(&self) -> &Settings;
     /// A secret.
     fn secret(&self, name: &str) -> Option<String>;
+    /// Which slots of a secret are set.
+    fn slots(&self, name: &str) -> Slots;
     /// The request's body, read once.
     fn body(&self, max: u64) -> impl Future<Output = Result<Vec<u8>, BodyError>>;
     /// The policy of the key with that hash.

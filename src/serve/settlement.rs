@@ -144,11 +144,10 @@ pub async fn settle<P: Ports>(
     closing: Closing,
 ) {
     let now = ports.now();
+    // A client that left before anybody answered is charged for the candidate that was being asked.
+    let asked = machine.asked().filter(|_| closing.dispatched.is_some() && closing.ending == Ending::ClientLeft);
     let attempts = machine.into_rows();
-    // A client that left before anybody answered: the candidate that was being asked is the one after the failed.
-    let place = closing
-        .candidate
-        .or_else(|| closing.dispatched.filter(|_| closing.ending == Ending::ClientLeft).map(|_| attempts.len()));
+    let place = closing.candidate.or(asked);
     let candidate = place.and_then(|place| generation.plan.candidates.get(place));
     let charge = match candidate {
         Some(candidate) if closing.dispatched.is_some() => charge(&generation, candidate, &closing, &admitted),

@@ -141,6 +141,7 @@ impl Policy for Ours {
             pinned: None,
             free_only: false,
             has_secret: &|_| true,
+            slots: &|_| ai_stats_gateway::attempt::pool::Slots::default(),
             own: &[],
             fallback_to_credits: false,
             fee_basis_points: 0,

@@ -1,6 +1,7 @@
 // Customers' own credentials: used first or last, never paid with credits unless that is switched on, and found nowhere.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -9,13 +10,22 @@ import * as up from './support/upstream.mjs';
 import { eventually } from './support/wait.mjs';
 
 let gateway, folder;
+const ASKED_PORT = {};
 const OWN = 'sk-own-credential-0123456789-canary';
 const COST = { p1: 11 * 1000 + 7 * 2000, p2: 11 * 3000 + 7 * 4000 };
 
 describe('Own keys', { timeout: 90_000 }, () => {
   before(async () => {
     folder = fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-byok-'));
-    gateway = await startGateway({ persist: folder, secrets: { BYOK_SECRETS: 'new:second-secret,old:first-secret', P3_KEY: null } });
+    const asked = await up.closedPort();
+    ASKED_PORT.port = new URL(asked).port;
+    const variables = { account: { env: 'ASKED_ACCOUNT' }, host: { env: 'ASKED_HOST', default: '127.0.0.1', allowed: ['127.0.0.1'] } };
+    const provider = { id: 'asked', base_url: `http://{host}:${ASKED_PORT.port}/{account}`, key_env: 'ASKED_KEY', variables, verify: '/models' };
+    const extra = {
+      models: [{ id: 'test/asked' }],
+      providers: [{ ...provider, offers: [{ model: 'test/asked', prices: { input_tokens: '1', output_tokens: '2' } }] }],
+    };
+    gateway = await startGateway({ persist: folder, extra, secrets: { BYOK_SECRETS: 'new:second-secret,old:first-secret', P3_KEY: null } });
   });
   after(async () => {
     await gateway?.stop();
@@ -163,6 +173,93 @@ describe('Own keys', { timeout: 90_000 }, () => {
         assert.deepEqual([row.cost_nanos, row.paid_by, row.fee, row.lines], [FEE, 'byok', { basis_points: 500, of_nanos: COST.p1 }, undefined]);
       }
       assert.equal((await t.settled()).balance_nanos, 10e9 - 2 * FEE);
+    } finally {
+      await other.stop();
+    }
+  });
+
+  test('a credential is shown to its provider before it is kept, where that costs nothing', async () => {
+    const t = await gateway.scene({ model: 'test/asked', at: ['p2'] });
+    const said = [];
+    const other = http.createServer((request, response) => {
+      said.push([request.method, request.url, request.headers.authorization, request.headers['content-length']]);
+      response.writeHead(status, { 'content-type': 'application/json' }).end('{"error":{"message":"the key sk-own-credential is wrong"}}');
+    });
+    let status = 401;
+    await new Promise((resolve) => other.listen(ASKED_PORT.port, '127.0.0.1', resolve));
+    try {
+      const post = (body) => gateway.admin('POST', `/workspaces/${t.workspace}/byok/asked`, { key: OWN, variables: { account: 'acme' }, ...body });
+      const refused = (await post()).fails('invalid_input');
+      assert.equal(refused.param, 'key');
+      assert.match(refused.message, /refused by its provider \(401/);
+      assert.deepEqual(said, [['GET', '/acme/models', `Bearer ${OWN}`, undefined]]);
+      assert.equal((await gateway.admin('GET', `/workspaces/${t.workspace}/byok`)).json.data.length, 0, 'it is not kept');
+      status = 503;
+      const unsure = (await post()).is(201).json;
+      assert.deepEqual([unsure.state, unsure.reason, unsure.verified_at], ['unverified', 'the provider answered 503', null]);
+      status = 200;
+      const good = (await post()).is(201).json;
+      assert.deepEqual([good.state, good.reason, Boolean(good.verified_at)], ['verified', null, true]);
+      // PATCH replaces, and asks again.
+      const patch = (change) => gateway.admin('PATCH', `/workspaces/${t.workspace}/byok/asked/${good.id}`, change);
+      const sealed = async () => (await gateway.d1('SELECT sealed FROM byok WHERE id = ?', good.id))[0].sealed;
+      const before = await sealed();
+      status = 401;
+      assert.equal((await patch({ key: `${OWN}-replaced-wxyz` })).fails('invalid_input').param, 'key');
+      assert.equal(await sealed(), before, 'a refused one does not take the place of a good one');
+      status = 200;
+      const changed = (await patch({ key: `${OWN}-replaced-wxyz` })).is(200).json;
+      assert.deepEqual([changed.hint, changed.state], ['wxyz', 'verified']);
+      (await patch({ variables: { account: 'other' } })).is(200);
+      assert.deepEqual(said.at(-1).slice(1, 3), ['/other/models', `Bearer ${OWN}-replaced-wxyz`], 'the key stays where only the variables are new');
+      (await gateway.admin('DELETE', `/workspaces/${t.workspace}/byok/asked/${unsure.id}`)).is(200);
+      other.removeAllListeners('request');
+      other.on('request', (request, response) => {
+        said.push([request.method, request.url, request.headers.authorization]);
+        response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(up.completion()));
+      });
+      (await t.chat({ provider: { only: ['asked'] } })).is(200);
+      assert.deepEqual(said.at(-1), ['POST', '/other/chat/completions', `Bearer ${OWN}-replaced-wxyz`]);
+    } finally {
+      other.closeAllConnections();
+      await new Promise((resolve) => other.close(resolve));
+    }
+    const gone = (await gateway.admin('POST', `/workspaces/${t.workspace}/byok/asked`, { key: OWN, variables: { account: 'acme' } })).is(201).json;
+    assert.deepEqual([gone.state, gone.reason], ['unverified', 'the provider could not be reached']);
+  });
+
+  test('what a provider wants beside the key is checked', async () => {
+    const workspace = await gateway.newWorkspace();
+    const param = async (variables) => (await gateway.admin('POST', `/workspaces/${workspace}/byok/asked`, { key: OWN, variables })).fails('invalid_input').param;
+    assert.equal(await param(undefined), 'variables.account');
+    assert.equal(await param({ account: 'a', region: 'eu' }), 'variables.region');
+    assert.equal(await param({ account: '../admin' }), 'variables.account');
+    assert.equal(await param({ account: 'a', host: 'evil.example' }), 'variables.host');
+  });
+
+  test('a credential that is refused in use says why', async () => {
+    const t = await gateway.scene({ at: ['p1'] });
+    const { id } = await add(t, 'p1');
+    t.p1.does(up.fail(403));
+    const reply = await t.chat();
+    reply.fails('provider_unavailable');
+    const [shown] = (await gateway.admin('GET', `/workspaces/${t.workspace}/byok/p1`)).is(200).json.data;
+    assert.deepEqual([shown.id, shown.state, shown.reason], [id, 'refused', '403: it may not do that there']);
+    assert.deepEqual((await t.row(reply.id)).attempts.map(({ paid_by }) => paid_by), ['byok']);
+    // A new key is a new start.
+    t.p1.does(up.answer());
+    const fresh = (await gateway.admin('PATCH', `/workspaces/${t.workspace}/byok/p1/${id}`, { key: `${OWN}-fresh` })).is(200).json;
+    assert.deepEqual([fresh.state, fresh.refused_at], ['unverified', null]);
+    (await t.chat()).is(200);
+    assert.equal(credential(t.p1), `Bearer ${OWN}-fresh`);
+  });
+
+  test('without a secret that seals nothing is kept, and the answer says which is missing', async () => {
+    const other = await startGateway({ providers: ['p1'], scenes: 1, secrets: { BYOK_SECRETS: null } });
+    try {
+      const t = await other.scene({ at: ['p1'] });
+      const said = (await other.admin('POST', `/workspaces/${t.workspace}/byok/p1`, { key: OWN })).fails('internal');
+      assert.match(said.message, /BYOK_SECRETS/);
     } finally {
       await other.stop();
     }

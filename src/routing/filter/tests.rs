@@ -34,6 +34,7 @@ fn rule_of(offer: serde_json::Value, channel: Channel) -> Option<Rule> {
         pinned: None,
         free_only: false,
         has_secret: &|_| true,
+        slots: &|_| crate::attempt::pool::Slots::default(),
         own: &[],
         fallback_to_credits: false,
         fee_basis_points: 0,

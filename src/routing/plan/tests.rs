@@ -54,6 +54,7 @@ fn planned(change: impl Fn(&mut Request), pinned: Option<&str>) -> Plan {
         pinned: None,
         free_only: false,
         has_secret: &|_| false,
+        slots: &|_| crate::attempt::pool::Slots::default(),
         own: &[],
         fallback_to_credits: false,
         fee_basis_points: 0,

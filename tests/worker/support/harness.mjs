@@ -154,7 +154,7 @@ class Gateway {
   /** @internal */
   async start({ vars, secrets, persist, catalog, migrate }) {
     const providerKeys = Object.keys(this.upstreams).map((name) => [`${name.toUpperCase()}_KEY`, providerKey(name)]);
-    const bindings = { OPERATOR_TOKEN, KEY_HASH_SECRET, ...Object.fromEntries(providerKeys), ...vars, ...secrets };
+    const bindings = { OPERATOR_TOKEN, KEY_HASH_SECRET, BYOK_SECRETS: `test:${SECRET}`, ...Object.fromEntries(providerKeys), ...vars, ...secrets };
     this.mf = new Miniflare({
       name: 'ai-stats-gateway',
       rootPath: BUILD,
