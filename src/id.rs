@@ -60,6 +60,8 @@ ids! {
     WorkspaceId "ws_" "A paying tenant.";
     KeyId "key_" "An API key of a workspace (not its secret).";
     CredentialId "byok_" "A customer's own credential (not its secret).";
+    AuditId "aud_" "A change by an administrator.";
+    ManagementKeyId "mk_" "A key that administers one workspace (not its secret).";
     EntryId "le_" "A ledger entry that no request made: a grant, an adjustment.";
 }
 

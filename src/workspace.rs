@@ -42,6 +42,9 @@ pub struct Admit {
     pub least: Nanos,
     /// Tokens it will probably use.
     pub tokens: u64,
+    /// Which of its secrets, as in [`Policy::secret`].
+    #[serde(default)]
+    pub secret: u64,
     /// The key's limits as the edge knows them; the object's own copy has the last word.
     #[serde(default)]
     pub limits: Limits,
@@ -99,6 +102,10 @@ pub enum Command {
     Credits,
     /// Say what a key has spent.
     Spend(KeyId),
+    /// Say what each of these keys has spent.
+    Spends(Vec<KeyId>),
+    /// Say whether this secret of a key is good for anything.
+    Standing(KeyId, u64),
 }
 
 /// The workspace's own record.
@@ -115,6 +122,14 @@ pub struct Settings {
     /// Nothing is admitted.
     #[serde(default)]
     pub suspended: bool,
+    /// How often it was changed: of two copies the higher one is the newer.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub version: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_first(version: &u64) -> bool {
+    *version == 0
 }
 
 /// The answer to a command.
@@ -133,6 +148,10 @@ pub enum Reply {
     Credits(Credits),
     /// What a key, and its workspace, have spent.
     Spend(Spend, Spend),
+    /// What the keys have spent, in the order asked.
+    Spends(Vec<Spend>),
+    /// The state of a key's secret.
+    Standing(KeyState),
 }
 
 /// A request was let in.
@@ -393,14 +412,19 @@ impl Workspace {
             self.sweep(now, &mut effects);
         }
         let reply = match command {
+            // News of two changes may arrive in the wrong order; the newer one is what the record says.
             Command::SetWorkspace(settings) => {
-                effects.push(put("settings", &settings));
-                self.settings = Some(settings);
+                if self.settings.as_ref().is_none_or(|known| known.version <= settings.version) {
+                    effects.push(put("settings", &settings));
+                    self.settings = Some(settings);
+                }
                 Reply::Done
             }
             Command::SetKey(policy) => {
-                effects.push(put(&format!("key/{}", policy.key), &policy));
-                self.keys.insert(policy.key.clone(), *policy);
+                if self.keys.get(&policy.key).is_none_or(|known| known.version <= policy.version) {
+                    effects.push(put(&format!("key/{}", policy.key), &policy));
+                    self.keys.insert(policy.key.clone(), *policy);
+                }
                 Reply::Done
             }
             Command::Admit(admit) => self.admit(admit, now, &mut effects),
@@ -413,6 +437,11 @@ impl Workspace {
             Command::Spend(key) => {
                 Reply::Spend(self.spends.get(&key).map_or(Spend::default(), |own| own.spend), self.spend.spend)
             }
+            Command::Spends(keys) => {
+                let of = |key: &KeyId| self.spends.get(key).map_or(Spend::default(), |own| own.spend);
+                Reply::Spends(keys.iter().map(of).collect())
+            }
+            Command::Standing(key, secret) => Reply::Standing(self.standing(&key, secret, now)),
         };
         (reply, effects)
     }
@@ -465,12 +494,19 @@ impl Workspace {
         (own, or(shared, self.defaults))
     }
 
+    /// The state of a key's secret. A key that the object was not told of yet is as good as the edge says.
+    fn standing(&self, key: &KeyId, secret: u64, now: Millis) -> KeyState {
+        match &self.settings {
+            None => KeyState::Revoked,
+            Some(_) => self.keys.get(key).map_or(KeyState::Active, |policy| policy.state_of(secret, now)),
+        }
+    }
+
     fn admit(&mut self, admit: Admit, now: Millis, effects: &mut Vec<Effect>) -> Reply {
         let (own, shared) = self.limits_of(&admit);
         let gate = self.gates.entry(admit.key.clone()).or_default();
         let checked = gate.check(&own, admit.tokens, now).and_then(|()| self.gate.check(&shared, admit.tokens, now));
-        let state = self.keys.get(&admit.key).map_or(KeyState::Active, |policy| policy.state(now));
-        let refusal = if self.settings.is_none() || state != KeyState::Active {
+        let refusal = if self.standing(&admit.key, admit.secret, now) != KeyState::Active {
             Some((Code::Unauthenticated, "the key is not valid".to_owned(), None))
         } else if self.settings.as_ref().is_some_and(|settings| settings.suspended) {
             Some((Code::Forbidden, "the workspace is suspended".to_owned(), None))

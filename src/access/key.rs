@@ -30,6 +30,18 @@ pub fn is_well_formed(text: &str) -> bool {
     checksum(body) == check
 }
 
+/// The keys that stand anywhere in a text, each once.
+pub fn found_in(text: &str) -> Vec<&str> {
+    let mut found: Vec<&str> = Vec::new();
+    for (at, _) in text.match_indices(PREFIX) {
+        let whole = text.get(at..at.saturating_add(PREFIX.len() + BODY_DIGITS + CHECK_DIGITS));
+        if let Some(key) = whole.filter(|key| is_well_formed(key) && !found.contains(key)) {
+            found.push(key);
+        }
+    }
+    found
+}
+
 /// The stored form of a secret: HMAC-SHA-256 under `pepper`, in hex.
 pub fn hash(secret: &str, pepper: &[u8]) -> String {
     // HMAC takes a key of any length, so this cannot fail; an empty answer matches no stored hash.
@@ -95,6 +107,14 @@ mod tests {
         for text in ["", "aisg_", "sk-123", &format!("{key}a"), &key[..key.len() - 1], "aisg_ü"] {
             assert!(!is_well_formed(text), "{text}");
         }
+    }
+
+    #[test]
+    fn keys_are_found_wherever_they_stand() {
+        let (a, b) = (write([1; 32]), write([2; 32]));
+        let text = format!(r#"[{{"token":"{a}"}}] Bearer {b}, again {a}; aisg_ aisg_{}"#, &a[6..]);
+        assert_eq!(found_in(&text), [a.as_str(), b.as_str()]);
+        assert!(found_in("aisg_üaisg_").is_empty());
     }
 
     #[test]

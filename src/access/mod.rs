@@ -1,5 +1,6 @@
 //! Who may do what: key secrets, and the policy a key carries.
 
+pub mod audit;
 pub mod byok;
 pub mod key;
 pub mod policy;

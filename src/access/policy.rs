@@ -52,6 +52,20 @@ pub struct Policy {
     pub budgets: Budgets,
     /// When the key was made.
     pub created_at: Millis,
+    /// How often it was changed: of two copies the higher one is the newer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub version: u64,
+    /// Which of the key's secrets this is for, counted from 0; in the record the newest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub secret: u64,
+    /// Until when the secret before that works too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_until: Option<Millis>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Default for Policy {
@@ -69,6 +83,9 @@ impl Default for Policy {
             limits: Limits::default(),
             budgets: Budgets::default(),
             created_at: Millis(0),
+            version: 0,
+            secret: 0,
+            old_until: None,
         }
     }
 }
@@ -98,6 +115,27 @@ impl Policy {
             KeyState::Expired
         } else {
             KeyState::Active
+        }
+    }
+
+    /// The state of one of its secrets: the newest, the one before while that still works, and no other.
+    pub fn state_of(&self, secret: u64, now: Millis) -> KeyState {
+        let is_old = secret.checked_add(1) == Some(self.secret) && self.old_until.is_some_and(|until| now < until);
+        match self.state(now) {
+            KeyState::Active if secret != self.secret && !is_old => KeyState::Revoked,
+            state => state,
+        }
+    }
+
+    /// The copy for the secret before the newest: it expires when that stops.
+    #[must_use]
+    pub fn of_old_secret(&self) -> Policy {
+        let until = self.old_until.unwrap_or(Millis(0));
+        Policy {
+            secret: self.secret.saturating_sub(1),
+            expires_at: Some(self.expires_at.map_or(until, |at| at.min(until))),
+            old_until: None,
+            ..self.clone()
         }
     }
 
@@ -153,6 +191,21 @@ mod tests {
         assert_eq!(p.state(Millis(1)), KeyState::Disabled);
         p.revoked = true;
         assert_eq!(p.state(Millis(1)), KeyState::Revoked);
+    }
+
+    #[test]
+    fn the_old_secret_works_until_its_moment_and_no_longer() {
+        let rotated = Policy { secret: 2, old_until: Some(Millis(50)), ..policy() };
+        let of = |secret, now| rotated.state_of(secret, Millis(now));
+        assert_eq!([of(2, 49), of(1, 49), of(0, 49)], [KeyState::Active, KeyState::Active, KeyState::Revoked]);
+        assert_eq!([of(2, 50), of(1, 50), of(3, 49)], [KeyState::Active, KeyState::Revoked, KeyState::Revoked]);
+        assert_eq!(of(2, 100), KeyState::Expired);
+        let old = rotated.of_old_secret();
+        assert_eq!(
+            (old.secret, old.state(Millis(49)), old.state(Millis(50))),
+            (1, KeyState::Active, KeyState::Expired)
+        );
+        assert_eq!(policy().of_old_secret().state(Millis(0)), KeyState::Expired, "never rotated: there is no old one");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::id::WorkspaceId;
 use crate::relay::{Amend, Relay, Stop};
 use crate::replay;
 use crate::routing::sticky::Affinity;
-use crate::serve::keys::policy_key;
+use crate::serve::keys::{POLICY_OF, policy_in, policy_key};
 use crate::serve::ports::{
     BodyError, CATALOG_NOT_WHOLE, Call, Counters, PortError, Ports, Resolved, Settings, Sql, Waits,
 };
@@ -156,14 +156,18 @@ pub async fn d1(database: JsValue, statement: &str, values: &[Sql]) -> Result<Ve
     };
     let answer = run.await.map_err(|error| port_error(&error))?;
     count_written(&answer);
-    let results = Reflect::get(&answer, &JsValue::from_str("results")).unwrap_or(JsValue::UNDEFINED);
+    rows_of(&answer)
+}
+
+fn rows_of(answer: &JsValue) -> Result<Vec<Value>, PortError> {
+    let results = Reflect::get(answer, &JsValue::from_str("results")).unwrap_or(JsValue::UNDEFINED);
     let text = js_sys::JSON::stringify(&results).map_err(|error| port_error(&error))?;
     let text = text.as_string().unwrap_or_else(|| "[]".to_owned());
     serde_json::from_str(&text).map_err(|_| PortError("D1 answered with no list".to_owned()))
 }
 
 /// Runs statements on D1 in one transaction.
-pub async fn d1_batch(database: &JsValue, statements: &[(String, Vec<Sql>)]) -> Result<(), PortError> {
+pub async fn d1_batch(database: &JsValue, statements: &[(String, Vec<Sql>)]) -> Result<Vec<Vec<Value>>, PortError> {
     count(|c| c.d1_calls = c.d1_calls.saturating_add(1));
     let run = async {
         let bound: Result<Array, JsValue> =
@@ -171,8 +175,13 @@ pub async fn d1_batch(database: &JsValue, statements: &[(String, Vec<Sql>)]) -> 
         JsFuture::from(Promise::from(method(database, "batch")?.call1(database, &bound?.into())?)).await
     };
     let answers = run.await.map_err(|error| port_error(&error))?;
-    Array::from(&answers).iter().for_each(|answer| count_written(&answer));
-    Ok(())
+    Array::from(&answers)
+        .iter()
+        .map(|answer| {
+            count_written(&answer);
+            rows_of(&answer)
+        })
+        .collect()
 }
 
 async fn read_policy(env: JsValue, hash: String) -> Result<Option<Rc<Policy>>, PortError> {
@@ -183,8 +192,8 @@ async fn read_policy(env: JsValue, hash: String) -> Result<Option<Rc<Policy>>, P
     let policy = match copy {
         Some(policy) => Some(policy),
         None => {
-            let rows = d1(binding("DB"), "SELECT policy FROM keys WHERE hash = ?1", &[Sql::Text(hash.clone())]).await?;
-            rows.first().and_then(|row| parse(row.get("policy")?.as_str()?))
+            let rows = d1(binding("DB"), POLICY_OF, &[Sql::Text(hash.clone())]).await?;
+            rows.first().and_then(|row| policy_in(row, &hash)).map(Rc::new)
         }
     };
     cache::with(|isolate| isolate.policies.remember(&hash, policy.clone(), now()));
@@ -540,6 +549,10 @@ impl Ports for World {
 
     async fn sql(&self, statement: &str, values: &[Sql]) -> Result<Vec<Value>, PortError> {
         d1(self.binding("DB"), statement, values).await
+    }
+
+    async fn sql_batch(&self, statements: Vec<(String, Vec<Sql>)>) -> Result<Vec<Vec<Value>>, PortError> {
+        d1_batch(&self.binding("DB"), &statements).await
     }
 
     fn log(&self, line: &str) {

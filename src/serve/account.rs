@@ -21,14 +21,19 @@ pub async fn key<P: Ports>(ports: &P, policy: &Policy) -> Result<Reply<P>, Failu
         Ok(_) => return Err(Failure::new(Code::Internal, "the workspace gave no answer")),
         Err(error) => return Err(fault(ports, &error)),
     };
+    Ok(Reply::json(200, &used_json(policy, &spend, ports.now())))
+}
+
+/// A key with what it has spent, how often it was used and when last.
+pub fn used_json(policy: &Policy, spend: &Spend, now: crate::time::Millis) -> Value {
     let mut shown = key_json(policy);
     if let Some(object) = shown.as_object_mut() {
-        object.insert("spend".to_owned(), spend_json(policy, &spend, ports.now()));
+        object.insert("spend".to_owned(), spend_json(policy, spend, now));
         object.insert("requests".to_owned(), json!(spend.requests));
         let last = Some(spend.at).filter(|at| at.0 > 0).map(crate::time::Millis::to_rfc3339);
         object.insert("last_used_at".to_owned(), json!(last));
     }
-    Ok(Reply::json(200, &shown))
+    shown
 }
 
 /// By period what was spent, what is left of the budget where there is one, and when it starts anew; in dollars.
@@ -50,6 +55,7 @@ pub fn key_json(policy: &Policy) -> Value {
         "disabled": policy.disabled, "revoked": policy.revoked, "allowed_models": policy.allowed_models,
         "limits": policy.limits, "budget": budget_json(&policy.budgets), "created_at": policy.created_at.to_rfc3339(),
         "expires_at": policy.expires_at.map(|at| at.to_rfc3339()),
+        "old_secret_expires_at": policy.old_until.map(|at| at.to_rfc3339()),
     })
 }
 

@@ -11,10 +11,10 @@ use crate::json::{JsonError, parse_body};
 use crate::limits::budget::{Budgets, Period};
 use crate::money::Nanos;
 use crate::serve::account::{credits_json, state};
-use crate::serve::fault;
+use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::ports::{BodyError, Ports, Sql};
-use crate::serve::query;
 use crate::serve::reply::Reply;
+use crate::serve::{etag, fault, query};
 use crate::time::Millis;
 use crate::workspace::{self, Command, Grant, Settings};
 
@@ -101,11 +101,18 @@ pub struct Known {
     pub name: String,
     /// Its settings.
     pub settings: Settings,
+    /// The same as they are stored; they change with everything else of the workspace.
+    pub text: String,
     /// When it was made.
     pub created_at: Millis,
 }
 
 impl Known {
+    fn told<'v>(&'v self, before: Option<&'v Value>, after: &'v Value) -> Told<'v> {
+        let id = &self.settings.id;
+        Told { workspace: Some(id), subject: id.as_str(), before, after: Some(after) }
+    }
+
     fn json(&self) -> Value {
         json!({
             "object": "workspace", "budget": budget_json(&self.settings.budgets), "id": self.settings.id, "name": self.name, "limits": self.settings.limits,
@@ -114,9 +121,11 @@ impl Known {
     }
 
     fn parse(row: &Value) -> Option<Known> {
+        let text = row.get("settings")?.as_str()?.to_owned();
         Some(Known {
             name: row.get("name")?.as_str()?.to_owned(),
-            settings: serde_json::from_str(row.get("settings")?.as_str()?).ok()?,
+            settings: serde_json::from_str(&text).ok()?,
+            text,
             created_at: Millis(row.get("created_at")?.as_f64().map(whole)?),
         })
     }
@@ -147,27 +156,30 @@ struct NewWorkspace {
 }
 
 /// `POST /v1/admin/workspaces`.
-pub async fn create_workspace<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
+pub async fn create_workspace<P: Ports>(act: &Act<'_, P>) -> Result<Reply<P>, Failure> {
+    let ports = act.ports;
     let new: NewWorkspace = body(ports).await?;
     let now = ports.now();
     let id = WorkspaceId::new(now, chance(ports));
-    let settings = Settings { id, limits: new.limits, budgets: new.budget.read()?, suspended: false };
-    let known = Known { name: label("name", &new.name)?, settings, created_at: now };
+    let budgets = new.budget.read()?;
+    let settings = Settings { id, limits: new.limits, budgets, suspended: false, version: 0 };
+    let text = serde_json::to_string(&settings).unwrap_or_default();
+    let known = Known { name: label("name", &new.name)?, settings, text, created_at: now };
     let statement = "INSERT INTO workspaces (id, name, settings, created_at) VALUES (?1, ?2, ?3, ?4)";
-    let values = [
+    let values = vec![
         Sql::from(known.settings.id.as_str()),
         Sql::Text(known.name.clone()),
-        Sql::Text(serde_json::to_string(&known.settings).unwrap_or_default()),
+        Sql::Text(known.text.clone()),
         Sql::Int(i64::try_from(now.0).unwrap_or(i64::MAX)),
     ];
-    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    act.commit(known.told(None, &known.json()), (statement, values), Vec::new()).await?;
     tell(ports, &known.settings.id, &Command::SetWorkspace(known.settings.clone())).await?;
     // Read copies from the begin: a request need not ask D1 for what was never set.
     for (name, copy) in [("workspace", "{}"), ("byok", "[]")] {
         let key = format!("{name}/{}", known.settings.id);
         ports.kv_put(&key, copy).await.map_err(|error| fault(ports, &error))?;
     }
-    Ok(Reply::json(201, &known.json()))
+    Ok(Reply::json(201, &known.json()).with_header("etag", etag::of(&known.text)))
 }
 
 /// Tells a workspace something that has no answer.
@@ -194,8 +206,10 @@ pub async fn workspaces<P: Ports>(ports: &P, query: &str) -> Result<Reply<P>, Fa
 }
 
 /// `GET /v1/admin/workspaces/{id}`.
-pub async fn workspace<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
-    Ok(Reply::json(200, &known(ports, path).await?.json()))
+pub async fn workspace<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, Failure> {
+    let known = known(act.ports, path).await?;
+    let tag = act.expect(&known.text)?;
+    Ok(Reply::json(200, &known.json()).with_header("etag", tag))
 }
 
 #[derive(Deserialize)]
@@ -212,23 +226,36 @@ struct ChangedWorkspace {
 }
 
 /// `PATCH /v1/admin/workspaces/{id}`.
-pub async fn change_workspace<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
-    let mut known = known(ports, path).await?;
-    let changed: ChangedWorkspace = body(ports).await?;
-    if let Some(name) = &changed.name {
-        known.name = label("name", name)?;
+pub async fn change_workspace<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, Failure> {
+    let changed: ChangedWorkspace = body(act.ports).await?;
+    for _ in 0..TRIES {
+        let before = known(act.ports, path).await?;
+        act.expect(&before.text)?;
+        let mut settings = before.settings.clone();
+        settings.version = settings.version.saturating_add(1);
+        settings.limits = changed.limits.unwrap_or(settings.limits);
+        if let Some(budget) = &changed.budget {
+            settings.budgets = budget.read()?;
+        }
+        settings.suspended = changed.suspended.unwrap_or(settings.suspended);
+        let name = changed.name.as_ref().map(|name| label("name", name)).transpose()?;
+        let name = name.unwrap_or_else(|| before.name.clone());
+        let text = serde_json::to_string(&settings).unwrap_or_default();
+        let after = Known { name, settings, text, created_at: before.created_at };
+        let statement = "UPDATE workspaces SET name = ?3, settings = ?4 WHERE id = ?1 AND settings = ?2";
+        let values = vec![
+            Sql::from(after.settings.id.as_str()),
+            Sql::Text(before.text.clone()),
+            Sql::Text(after.name.clone()),
+            Sql::Text(after.text.clone()),
+        ];
+        let (seen, shown) = (before.json(), after.json());
+        if act.commit(after.told(Some(&seen), &shown), (statement, values), Vec::new()).await? {
+            tell(act.ports, &after.settings.id, &Command::SetWorkspace(after.settings.clone())).await?;
+            return Ok(Reply::json(200, &shown).with_header("etag", etag::of(&after.text)));
+        }
     }
-    known.settings.limits = changed.limits.unwrap_or(known.settings.limits);
-    if let Some(budget) = changed.budget {
-        known.settings.budgets = budget.read()?;
-    }
-    known.settings.suspended = changed.suspended.unwrap_or(known.settings.suspended);
-    let statement = "UPDATE workspaces SET name = ?2, settings = ?3 WHERE id = ?1";
-    let settings = serde_json::to_string(&known.settings).unwrap_or_default();
-    let values = [Sql::from(known.settings.id.as_str()), Sql::Text(known.name.clone()), Sql::Text(settings)];
-    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
-    tell(ports, &known.settings.id, &Command::SetWorkspace(known.settings.clone())).await?;
-    Ok(Reply::json(200, &known.json()))
+    Err(act.contended())
 }
 
 #[derive(Deserialize)]

@@ -315,6 +315,7 @@ pub(super) async fn admit<P: Ports>(
     let admit = Admit {
         id: generation.id.clone(),
         key: generation.policy.key.clone(),
+        secret: generation.policy.secret,
         model: generation.request.models.first().cloned().unwrap_or_default(),
         most,
         least,

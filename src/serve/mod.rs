@@ -1,6 +1,7 @@
 //! The path of a request: the table of endpoints, who may call them, and what every answer carries.
 
 pub mod account;
+pub mod act;
 pub mod activity;
 pub mod admin;
 pub mod analytics;
@@ -11,9 +12,11 @@ pub mod credential;
 pub mod deliver;
 pub mod discovery;
 pub mod drain;
+pub mod etag;
 pub mod health;
 pub mod infer;
 pub mod keys;
+pub mod leaked;
 pub mod media;
 pub mod metrics;
 pub mod models;
@@ -35,9 +38,11 @@ use crate::access::policy::{KeyState, Policy};
 use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
 use crate::id::RequestId;
+use crate::serve::act::{Act, Actor};
 use crate::serve::ports::Ports;
 use crate::serve::reply::Reply;
 use crate::time::Millis;
+use crate::workspace::{self, Command};
 
 /// What is known of a request before its body is read.
 #[derive(Debug, Clone)]
@@ -139,6 +144,9 @@ pub enum Does {
     ChangeWorkspace,
     CreateKey,
     Keys,
+    Key,
+    RotateKey,
+    LeakedKey,
     ChangeKey,
     RevokeKey,
     Grant,
@@ -181,6 +189,15 @@ pub struct Endpoint {
     pub does: Does,
 }
 
+impl Endpoint {
+    /// What it is about, in one word: the segment that names it, singular as the thing in a workspace's path is.
+    pub fn resource(&self) -> &'static str {
+        let below = self.path.strip_prefix("/v1/admin/workspaces/{id}/");
+        let below = below.or(self.path.strip_prefix("/v1/admin/")).or(self.path.strip_prefix("/v1/"));
+        below.and_then(|path| path.split('/').next()).unwrap_or_default()
+    }
+}
+
 const fn endpoint(method: &'static str, path: &'static str, caller: Caller, cost: Cost, does: Does) -> Endpoint {
     Endpoint { method, path, caller, cost, does }
 }
@@ -213,6 +230,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/v1/openapi.json", Caller::Anyone, Cost::Free, Does::OpenApi),
     endpoint("GET", "/docs", Caller::Anyone, Cost::Free, Does::Docs),
     endpoint("GET", "/v1/key", Caller::Key, Cost::Free, Does::OwnKey),
+    endpoint("POST", "/v1/keys/leaked", Caller::Anyone, Cost::Free, Does::LeakedKey),
     endpoint("GET", "/v1/credits", Caller::Key, Cost::Free, Does::OwnCredits),
     endpoint("GET", "/v1/activity", Caller::Key, Cost::Free, Does::OwnActivity),
     endpoint("GET", "/v1/generation", Caller::Key, Cost::Free, Does::OwnGeneration),
@@ -223,6 +241,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("PATCH", "/v1/admin/workspaces/{id}", Caller::Operator, Cost::Free, Does::ChangeWorkspace),
     endpoint("POST", "/v1/admin/workspaces/{id}/keys", Caller::Operator, Cost::Free, Does::CreateKey),
     endpoint("GET", "/v1/admin/workspaces/{id}/keys", Caller::Operator, Cost::Free, Does::Keys),
+    endpoint("GET", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::Key),
+    endpoint("POST", "/v1/admin/workspaces/{id}/keys/{key}/rotate", Caller::Operator, Cost::Free, Does::RotateKey),
     endpoint("PATCH", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::ChangeKey),
     endpoint("DELETE", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::RevokeKey),
     endpoint("POST", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Grant),
@@ -335,6 +355,10 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Caller::Key => Some(authenticate(ports.as_ref(), head).await?),
     };
     let ports_ref = ports.as_ref();
+    if let Some(policy) = policy.as_ref().filter(|_| endpoint.cost == Cost::Free) {
+        standing(ports_ref, policy).await?;
+    }
+    let act = Act::new(ports_ref, head, endpoint, &values, Actor::Operator);
     if let Some(policy) = policy {
         return match endpoint.does {
             Does::Chat => infer::text(ports, head, policy, Dialect::Chat).await,
@@ -349,7 +373,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
             _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
         };
     }
-    match endpoint.does {
+    let reply = match endpoint.does {
         does @ (Does::Models
         | Does::Model
         | Does::ModelOffers
@@ -361,14 +385,17 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::Health => models::health(ports_ref).await,
         Does::OpenApi => reference::document(head),
         Does::Docs => Ok(reference::page()),
-        Does::CreateWorkspace => admin::create_workspace(ports_ref).await,
+        Does::CreateWorkspace => admin::create_workspace(&act).await,
         Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,
-        Does::Workspace => admin::workspace(ports_ref, value(0)).await,
-        Does::ChangeWorkspace => admin::change_workspace(ports_ref, value(0)).await,
-        Does::CreateKey => keys::create(ports_ref, value(0)).await,
-        Does::Keys => keys::list(ports_ref, value(0)).await,
-        Does::ChangeKey => keys::change(ports_ref, value(0), value(1)).await,
-        Does::RevokeKey => keys::revoke(ports_ref, value(0), value(1)).await,
+        Does::Workspace => admin::workspace(&act, value(0)).await,
+        Does::ChangeWorkspace => admin::change_workspace(&act, value(0)).await,
+        Does::LeakedKey => leaked::report(ports_ref, head, endpoint).await,
+        Does::CreateKey => keys::create(&act, value(0)).await,
+        Does::Keys => keys::list(ports_ref, value(0), &head.query).await,
+        Does::Key => keys::one(&act, value(0), value(1)).await,
+        Does::ChangeKey => keys::change(&act, value(0), value(1)).await,
+        Does::RotateKey => keys::rotate(&act, value(0), value(1)).await,
+        Does::RevokeKey => keys::revoke(&act, value(0), value(1)).await,
         Does::Grant => admin::grant(ports_ref, value(0)).await,
         Does::Ledger => admin::ledger(ports_ref, value(0), &head.query).await,
         Does::OwnCredentials => byok::list(ports_ref, value(0), None).await,
@@ -394,7 +421,8 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::Switch => health::provider(ports_ref, value(0)).await,
         Does::ChangeSwitch => health::switch(ports_ref, value(0)).await,
         _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
-    }
+    }?;
+    act.finish(reply).await
 }
 
 fn presented(head: &Head) -> Option<&str> {
@@ -420,6 +448,15 @@ async fn authenticate<P: Ports>(ports: &P, head: &Head) -> Result<Rc<Policy>, Fa
     match policy.state(ports.now()) {
         KeyState::Active => Ok(policy),
         KeyState::Expired | KeyState::Disabled | KeyState::Revoked => Err(unauthenticated()),
+    }
+}
+
+/// The workspace object has the last word on a key, also where nothing is paid: an isolate may remember it a while longer.
+async fn standing<P: Ports>(ports: &P, policy: &Policy) -> Result<(), Failure> {
+    let command = Command::Standing(policy.key.clone(), policy.secret);
+    match ports.ask(&policy.workspace, &command).await.map_err(|error| fault(ports, &error))? {
+        workspace::Reply::Standing(KeyState::Active) => Ok(()),
+        _ => Err(unauthenticated()),
     }
 }
 

@@ -268,6 +268,11 @@ pub trait Ports: 'static {
     fn kv_put(&self, key: &str, value: &str) -> impl Future<Output = Result<(), PortError>>;
     /// Runs a statement on D1; rows as JSON objects.
     fn sql(&self, statement: &str, values: &[Sql]) -> impl Future<Output = Result<Vec<serde_json::Value>, PortError>>;
+    /// Runs statements on D1 in one transaction; the rows of each.
+    fn sql_batch(
+        &self,
+        statements: Vec<(String, Vec<Sql>)>,
+    ) -> impl Future<Output = Result<Vec<Vec<serde_json::Value>>, PortError>>;
     /// A line for the operator. Never anything a client or provider wrote.
     fn log(&self, line: &str);
 }

@@ -43,6 +43,7 @@ impl Bench {
             limits: Limits::default(),
             budgets: Budgets::default(),
             suspended: false,
+            version: 0,
         };
         bench.run(Command::SetWorkspace(settings), 0);
         bench.run(Command::SetKey(Box::new(policy(Limits::default()))), 0);
@@ -84,6 +85,7 @@ impl Bench {
             Command::Admit(Admit {
                 id: id(n),
                 key: key(),
+                secret: 0,
                 model: "a/b".to_owned(),
                 most: Nanos(most),
                 least: Nanos(most),
@@ -249,6 +251,7 @@ fn nothing_enters_a_workspace_that_was_never_set_up_or_is_suspended() {
     let admit = Admit {
         id: id(1),
         key: key(),
+        secret: 0,
         model: String::new(),
         most: Nanos(0),
         least: Nanos(0),
@@ -260,10 +263,47 @@ fn nothing_enters_a_workspace_that_was_never_set_up_or_is_suspended() {
     let mut b = Bench::new("1");
     let id = b.workspace.id().unwrap().clone();
     b.run(
-        Command::SetWorkspace(Settings { id, limits: Limits::default(), budgets: Budgets::default(), suspended: true }),
+        Command::SetWorkspace(Settings {
+            id,
+            limits: Limits::default(),
+            budgets: Budgets::default(),
+            suspended: true,
+            version: 0,
+        }),
         1,
     );
     assert_eq!(refused(b.admit(1, 1, 2)), "forbidden");
+}
+
+#[test]
+fn the_newest_version_of_a_key_counts_in_whatever_order_it_comes() {
+    let mut b = Bench::new("1");
+    let revoked = Policy { revoked: true, version: 2, ..policy(Limits::default()) };
+    let renamed = Policy { name: "other".to_owned(), version: 1, ..policy(Limits::default()) };
+    b.run(Command::SetKey(Box::new(revoked)), 1);
+    b.run(Command::SetKey(Box::new(renamed)), 1);
+    assert_eq!(refused(b.admit(1, 1, 2)), "unauthenticated");
+    assert_eq!(b.run(Command::Standing(key(), 0), 2), Reply::Standing(KeyState::Revoked));
+    let id = b.workspace.id().unwrap().clone();
+    let of = |version, suspended| {
+        let (limits, budgets) = (Limits::default(), Budgets::default());
+        Command::SetWorkspace(Settings { id: id.clone(), limits, budgets, suspended, version })
+    };
+    b.run(of(5, true), 3);
+    b.run(of(4, false), 3);
+    b.run(Command::SetKey(Box::new(Policy { version: 3, ..policy(Limits::default()) })), 3);
+    assert_eq!(refused(b.admit(1, 1, 4)), "forbidden");
+}
+
+#[test]
+fn a_replaced_secret_is_let_in_until_its_moment() {
+    let mut b = Bench::new("1");
+    let rotated = Policy { secret: 1, old_until: Some(Millis(50)), version: 1, ..policy(Limits::default()) };
+    b.run(Command::SetKey(Box::new(rotated)), 1);
+    assert!(matches!(b.admit(1, 1, 49), Reply::Admitted(_)), "the bench calls with secret 0");
+    assert_eq!(refused(b.admit(2, 1, 50)), "unauthenticated");
+    let told = [(1, 50), (0, 49), (0, 50)].map(|(secret, now)| b.run(Command::Standing(key(), secret), now));
+    assert_eq!(told, [KeyState::Active, KeyState::Active, KeyState::Revoked].map(Reply::Standing));
 }
 
 #[test]
