@@ -9,20 +9,40 @@ use subtle::ConstantTimeEq;
 
 /// What every key begins with.
 pub const PREFIX: &str = "aisg_";
+/// What every management key begins with.
+pub const MANAGEMENT_PREFIX: &str = "aisgm_";
 const BODY_DIGITS: usize = 43;
 const CHECK_DIGITS: usize = 6;
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Makes a secret from 256 random bits.
 pub fn write(random: [u8; 32]) -> String {
+    written(PREFIX, random)
+}
+
+/// The same for a management key.
+pub fn write_management(random: [u8; 32]) -> String {
+    written(MANAGEMENT_PREFIX, random)
+}
+
+fn written(prefix: &str, random: [u8; 32]) -> String {
     let body = base62(&random, BODY_DIGITS);
     let check = checksum(&body);
-    format!("{PREFIX}{body}{check}")
+    format!("{prefix}{body}{check}")
 }
 
 /// Whether a text has the form and the checksum of a key. Says nothing about its being known.
 pub fn is_well_formed(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix(PREFIX) else { return false };
+    fits(PREFIX, text)
+}
+
+/// The same for a management key.
+pub fn is_management(text: &str) -> bool {
+    fits(MANAGEMENT_PREFIX, text)
+}
+
+fn fits(prefix: &str, text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(prefix) else { return false };
     if rest.len() != BODY_DIGITS + CHECK_DIGITS || !rest.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return false;
     }
@@ -30,13 +50,15 @@ pub fn is_well_formed(text: &str) -> bool {
     checksum(body) == check
 }
 
-/// The keys that stand anywhere in a text, each once.
+/// The keys, of both kinds, that stand anywhere in a text, each once.
 pub fn found_in(text: &str) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
-    for (at, _) in text.match_indices(PREFIX) {
-        let whole = text.get(at..at.saturating_add(PREFIX.len() + BODY_DIGITS + CHECK_DIGITS));
-        if let Some(key) = whole.filter(|key| is_well_formed(key) && !found.contains(key)) {
-            found.push(key);
+    for prefix in [PREFIX, MANAGEMENT_PREFIX] {
+        for (at, _) in text.match_indices(prefix) {
+            let whole = text.get(at..at.saturating_add(prefix.len() + BODY_DIGITS + CHECK_DIGITS));
+            if let Some(key) = whole.filter(|key| fits(prefix, key) && !found.contains(key)) {
+                found.push(key);
+            }
         }
     }
     found
@@ -114,6 +136,9 @@ mod tests {
         let (a, b) = (write([1; 32]), write([2; 32]));
         let text = format!(r#"[{{"token":"{a}"}}] Bearer {b}, again {a}; aisg_ aisg_{}"#, &a[6..]);
         assert_eq!(found_in(&text), [a.as_str(), b.as_str()]);
+        let managing = write_management([3; 32]);
+        assert_eq!(found_in(&format!("{managing} {a}")), [a.as_str(), managing.as_str()]);
+        assert!(is_management(&managing) && !is_management(&a) && !is_well_formed(&managing));
         assert!(found_in("aisg_üaisg_").is_empty());
     }
 

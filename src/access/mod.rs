@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod byok;
 pub mod key;
+pub mod management;
 pub mod policy;
 pub mod routing;
 pub mod variables;

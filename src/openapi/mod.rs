@@ -46,6 +46,10 @@ pub fn document() -> Result<String, Unclear> {
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer", "description": "A key of a workspace."},
                 "operator": {"type": "http", "scheme": "bearer", "description": "The operator's token."},
+                "management": {
+                    "type": "http", "scheme": "bearer",
+                    "description": "A management key of the path's workspace with this scope.",
+                },
             },
         },
     });
@@ -75,6 +79,9 @@ fn described(operation: &Operation, row: &Endpoint) -> Value {
         Caller::Anyone => json!([]),
         Caller::Key => json!([{"key": []}]),
         Caller::Operator => json!([{"operator": []}]),
+        Caller::Manager(resource, access) => {
+            json!([{"operator": []}, {"management": [format!("{}:{}", resource.name(), access.name())]}])
+        }
     };
     members.insert("security".to_owned(), security);
     described
@@ -134,7 +141,7 @@ fn responses(operation: &Operation, row: &Endpoint) -> Value {
             || match row.caller {
                 Caller::Anyone => false,
                 Caller::Key => status == 401,
-                Caller::Operator => status == 401 || status == 403,
+                Caller::Operator | Caller::Manager(..) => status == 401 || status == 403 || status == 409,
             }
     };
     let error = if operation.path.starts_with("/v1/messages") { "AnthropicError" } else { "Error" };

@@ -6,10 +6,12 @@
 //! so that no handler can forget it; an answer that the row did not precede is not given.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use serde_json::Value;
 
 use crate::access::audit::{action, redacted};
+use crate::access::management::ManagementKey;
 use crate::error::{Code, Failure};
 use crate::id::{AuditId, RequestId, WorkspaceId};
 use crate::serve::admin::chance;
@@ -25,6 +27,8 @@ pub const TRIES: u32 = 8;
 pub enum Actor {
     /// The operator.
     Operator,
+    /// The holder of a management key, of its own workspace.
+    Manager(Rc<ManagementKey>),
     /// Somebody who reported a leaked key.
     LeakReport,
 }
@@ -34,7 +38,16 @@ impl Actor {
     pub fn name(&self) -> String {
         match self {
             Actor::Operator => "operator".to_owned(),
+            Actor::Manager(key) => key.id.as_str().to_owned(),
             Actor::LeakReport => "leak_report".to_owned(),
+        }
+    }
+
+    /// The management key, where it is one.
+    pub fn manager(&self) -> Option<&ManagementKey> {
+        match self {
+            Actor::Manager(key) => Some(key),
+            Actor::Operator | Actor::LeakReport => None,
         }
     }
 }
@@ -128,7 +141,8 @@ impl<'a, P: Ports> Act<'a, P> {
     /// # Errors
     /// 500 where the row could not be written: what was changed can be changed again with the same result.
     pub async fn finish(&self, reply: Reply<P>) -> Result<Reply<P>, Failure> {
-        let is_change = self.endpoint.caller == Caller::Operator && self.endpoint.method != "GET";
+        let is_admin = matches!(self.endpoint.caller, Caller::Operator | Caller::Manager(..));
+        let is_change = is_admin && self.endpoint.method != "GET";
         if !is_change || self.is_recorded.get() || reply.status >= 300 {
             return Ok(reply);
         }
@@ -144,6 +158,17 @@ impl<'a, P: Ports> Act<'a, P> {
         let told = Told { workspace: workspace.as_ref(), subject, before: None, after: shown.as_ref() };
         self.ports.sql(ROW, &self.row(&id, &told)).await.map_err(|error| fault(self.ports, &error))?;
         Ok(reply)
+    }
+
+    /// Refuses where a field is the operator's alone and a management key names it.
+    ///
+    /// # Errors
+    /// 403 about the field.
+    pub fn operator_only(&self, param: &str, is_named: bool) -> Result<(), Failure> {
+        match is_named && self.actor.manager().is_some() {
+            true => Err(Failure::new(Code::Forbidden, "only the operator may change this").about(param)),
+            false => Ok(()),
+        }
     }
 
     /// Where others changed the same thing again and again.

@@ -228,6 +228,9 @@ struct ChangedWorkspace {
 /// `PATCH /v1/admin/workspaces/{id}`.
 pub async fn change_workspace<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, Failure> {
     let changed: ChangedWorkspace = body(act.ports).await?;
+    // What the operator set to protect the gateway, or stopped, is not the tenant's to undo.
+    act.operator_only("suspended", changed.suspended.is_some())?;
+    act.operator_only("limits", changed.limits.is_some())?;
     for _ in 0..TRIES {
         let before = known(act.ports, path).await?;
         act.expect(&before.text)?;

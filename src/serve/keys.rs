@@ -80,7 +80,7 @@ struct NewKey {
     expires_at: Option<String>,
 }
 
-fn expiry(text: Option<&str>) -> Result<Option<Millis>, Failure> {
+pub(super) fn expiry(text: Option<&str>) -> Result<Option<Millis>, Failure> {
     let parse = |text: &str| {
         Millis::from_rfc3339(text).ok_or_else(|| Failure::invalid("expires_at", "must be a moment in RFC 3339"))
     };

@@ -4,14 +4,14 @@
 
 use serde_json::json;
 
-use crate::access::key::{found_in, hash};
+use crate::access::key::{found_in, hash, is_management};
 use crate::access::policy::Policy;
 use crate::error::Failure;
 use crate::serve::act::{Act, Actor};
 use crate::serve::keys::{POLICY_OF, Stored, pepper, policy_in, update_key};
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::reply::Reply;
-use crate::serve::{Endpoint, Head, fault};
+use crate::serve::{Endpoint, Head, fault, management};
 
 /// Largest report, in bytes.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -27,13 +27,21 @@ pub async fn report<P: Ports>(ports: &P, head: &Head, endpoint: Endpoint) -> Res
     for key in found_in(&text).into_iter().take(KEYS_MAX) {
         let act = Act::new(ports, head, endpoint, &[], Actor::LeakReport);
         for _ in 0..TRIES {
-            match revoke(&act, key).await {
+            let done = if is_management(key) { revoke_management(&act, key).await } else { revoke(&act, key).await };
+            match done {
                 Ok(()) => break,
                 Err(failure) => ports.log(&format!("fault: a leaked key was not revoked: {}", failure.message)),
             }
         }
     }
     Ok(Reply::json(202, &json!({"object": "leak_report", "status": "accepted"})))
+}
+
+async fn revoke_management<P: Ports>(act: &Act<'_, P>, key: &str) -> Result<(), Failure> {
+    match management::of_secret(act.ports, key).await? {
+        Some(own) => management::revoke_with_offspring(act, &own).await,
+        None => Ok(()),
+    }
 }
 
 async fn revoke<P: Ports>(act: &Act<'_, P>, key: &str) -> Result<(), Failure> {

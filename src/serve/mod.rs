@@ -17,6 +17,7 @@ pub mod health;
 pub mod infer;
 pub mod keys;
 pub mod leaked;
+pub mod management;
 pub mod media;
 pub mod metrics;
 pub mod models;
@@ -34,6 +35,8 @@ pub mod verify;
 use std::rc::Rc;
 
 use crate::access::key;
+use crate::access::management::Access::{self, Read, Write};
+use crate::access::management::Resource::{self, self as Of};
 use crate::access::policy::{KeyState, Policy};
 use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
@@ -94,6 +97,8 @@ pub enum Caller {
     Key,
     /// The operator.
     Operator,
+    /// The operator, and whoever holds a management key of the path's workspace with that scope.
+    Manager(Resource, Access),
 }
 
 /// Whether an endpoint costs money: then it must pass admission.
@@ -149,6 +154,10 @@ pub enum Does {
     LeakedKey,
     ChangeKey,
     RevokeKey,
+    CreateManagementKey,
+    ManagementKeys,
+    ManagementKey,
+    RevokeManagementKey,
     Grant,
     Ledger,
     OwnCredentials,
@@ -192,6 +201,9 @@ pub struct Endpoint {
 impl Endpoint {
     /// What it is about, in one word: the segment that names it, singular as the thing in a workspace's path is.
     pub fn resource(&self) -> &'static str {
+        if let Caller::Manager(resource, _) = self.caller {
+            return resource.name();
+        }
         let below = self.path.strip_prefix("/v1/admin/workspaces/{id}/");
         let below = below.or(self.path.strip_prefix("/v1/admin/")).or(self.path.strip_prefix("/v1/"));
         below.and_then(|path| path.split('/').next()).unwrap_or_default()
@@ -200,6 +212,11 @@ impl Endpoint {
 
 const fn endpoint(method: &'static str, path: &'static str, caller: Caller, cost: Cost, does: Does) -> Endpoint {
     Endpoint { method, path, caller, cost, does }
+}
+
+/// An endpoint of a workspace that a management key with the scope may call.
+const fn scoped(method: &'static str, path: &'static str, of: Resource, access: Access, does: Does) -> Endpoint {
+    endpoint(method, path, Caller::Manager(of, access), Cost::Free, does)
 }
 
 /// Every endpoint.
@@ -237,43 +254,41 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/v1/generations", Caller::Key, Cost::Free, Does::OwnGeneration),
     endpoint("POST", "/v1/admin/workspaces", Caller::Operator, Cost::Free, Does::CreateWorkspace),
     endpoint("GET", "/v1/admin/workspaces", Caller::Operator, Cost::Free, Does::Workspaces),
-    endpoint("GET", "/v1/admin/workspaces/{id}", Caller::Operator, Cost::Free, Does::Workspace),
-    endpoint("PATCH", "/v1/admin/workspaces/{id}", Caller::Operator, Cost::Free, Does::ChangeWorkspace),
-    endpoint("POST", "/v1/admin/workspaces/{id}/keys", Caller::Operator, Cost::Free, Does::CreateKey),
-    endpoint("GET", "/v1/admin/workspaces/{id}/keys", Caller::Operator, Cost::Free, Does::Keys),
-    endpoint("GET", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::Key),
-    endpoint("POST", "/v1/admin/workspaces/{id}/keys/{key}/rotate", Caller::Operator, Cost::Free, Does::RotateKey),
-    endpoint("PATCH", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::ChangeKey),
-    endpoint("DELETE", "/v1/admin/workspaces/{id}/keys/{key}", Caller::Operator, Cost::Free, Does::RevokeKey),
-    endpoint("POST", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Grant),
-    endpoint("GET", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Ledger),
-    endpoint("GET", "/v1/admin/workspaces/{id}/byok", Caller::Operator, Cost::Free, Does::OwnCredentials),
-    endpoint("GET", "/v1/admin/workspaces/{id}/byok/{provider}", Caller::Operator, Cost::Free, Does::CredentialsOf),
-    endpoint("POST", "/v1/admin/workspaces/{id}/byok/{provider}", Caller::Operator, Cost::Free, Does::CreateCredential),
-    endpoint(
-        "PATCH",
-        "/v1/admin/workspaces/{id}/byok/{provider}/{credential}",
-        Caller::Operator,
-        Cost::Free,
-        Does::ChangeCredential,
-    ),
-    endpoint(
+    scoped("GET", "/v1/admin/workspaces/{id}", Of::Workspace, Read, Does::Workspace),
+    scoped("PATCH", "/v1/admin/workspaces/{id}", Of::Workspace, Write, Does::ChangeWorkspace),
+    scoped("POST", "/v1/admin/workspaces/{id}/keys", Of::Keys, Write, Does::CreateKey),
+    scoped("GET", "/v1/admin/workspaces/{id}/keys", Of::Keys, Read, Does::Keys),
+    scoped("GET", "/v1/admin/workspaces/{id}/keys/{key}", Of::Keys, Read, Does::Key),
+    scoped("POST", "/v1/admin/workspaces/{id}/keys/{key}/rotate", Of::Keys, Write, Does::RotateKey),
+    scoped("PATCH", "/v1/admin/workspaces/{id}/keys/{key}", Of::Keys, Write, Does::ChangeKey),
+    scoped("DELETE", "/v1/admin/workspaces/{id}/keys/{key}", Of::Keys, Write, Does::RevokeKey),
+    scoped("POST", "/v1/admin/workspaces/{id}/management-keys", Of::ManagementKeys, Write, Does::CreateManagementKey),
+    scoped("GET", "/v1/admin/workspaces/{id}/management-keys", Of::ManagementKeys, Read, Does::ManagementKeys),
+    scoped("GET", "/v1/admin/workspaces/{id}/management-keys/{key}", Of::ManagementKeys, Read, Does::ManagementKey),
+    scoped(
         "DELETE",
-        "/v1/admin/workspaces/{id}/byok/{provider}/{credential}",
-        Caller::Operator,
-        Cost::Free,
-        Does::DeleteCredential,
+        "/v1/admin/workspaces/{id}/management-keys/{key}",
+        Of::ManagementKeys,
+        Write,
+        Does::RevokeManagementKey,
     ),
+    endpoint("POST", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Grant),
+    scoped("GET", "/v1/admin/workspaces/{id}/credits", Of::Credits, Read, Does::Ledger),
+    scoped("GET", "/v1/admin/workspaces/{id}/byok", Of::Byok, Read, Does::OwnCredentials),
+    scoped("GET", "/v1/admin/workspaces/{id}/byok/{provider}", Of::Byok, Read, Does::CredentialsOf),
+    scoped("POST", "/v1/admin/workspaces/{id}/byok/{provider}", Of::Byok, Write, Does::CreateCredential),
+    scoped("PATCH", "/v1/admin/workspaces/{id}/byok/{provider}/{credential}", Of::Byok, Write, Does::ChangeCredential),
+    scoped("DELETE", "/v1/admin/workspaces/{id}/byok/{provider}/{credential}", Of::Byok, Write, Does::DeleteCredential),
     endpoint("POST", "/v1/admin/byok/rotate", Caller::Operator, Cost::Free, Does::RotateCredentials),
-    endpoint("GET", "/v1/admin/workspaces/{id}/settings", Caller::Operator, Cost::Free, Does::Settings),
-    endpoint("PATCH", "/v1/admin/workspaces/{id}/settings", Caller::Operator, Cost::Free, Does::ChangeSettings),
-    endpoint("GET", "/v1/admin/workspaces/{id}/presets", Caller::Operator, Cost::Free, Does::Presets),
-    endpoint("GET", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::Preset),
-    endpoint("PUT", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::PutPreset),
-    endpoint("PATCH", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::RollPreset),
-    endpoint("DELETE", "/v1/admin/workspaces/{id}/presets/{slug}", Caller::Operator, Cost::Free, Does::DeletePreset),
-    endpoint("GET", "/v1/admin/workspaces/{id}/activity", Caller::Operator, Cost::Free, Does::Activity),
-    endpoint("GET", "/v1/admin/workspaces/{id}/analytics", Caller::Operator, Cost::Free, Does::Analytics),
+    scoped("GET", "/v1/admin/workspaces/{id}/settings", Of::Settings, Read, Does::Settings),
+    scoped("PATCH", "/v1/admin/workspaces/{id}/settings", Of::Settings, Write, Does::ChangeSettings),
+    scoped("GET", "/v1/admin/workspaces/{id}/presets", Of::Presets, Read, Does::Presets),
+    scoped("GET", "/v1/admin/workspaces/{id}/presets/{slug}", Of::Presets, Read, Does::Preset),
+    scoped("PUT", "/v1/admin/workspaces/{id}/presets/{slug}", Of::Presets, Write, Does::PutPreset),
+    scoped("PATCH", "/v1/admin/workspaces/{id}/presets/{slug}", Of::Presets, Write, Does::RollPreset),
+    scoped("DELETE", "/v1/admin/workspaces/{id}/presets/{slug}", Of::Presets, Write, Does::DeletePreset),
+    scoped("GET", "/v1/admin/workspaces/{id}/activity", Of::Activity, Read, Does::Activity),
+    scoped("GET", "/v1/admin/workspaces/{id}/analytics", Of::Analytics, Read, Does::Analytics),
     endpoint("GET", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::Snapshots),
     endpoint("POST", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::UseSnapshot),
     endpoint("GET", "/v1/admin/health", Caller::Operator, Cost::Free, Does::Counters),
@@ -346,10 +361,11 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
     }
     let (endpoint, values) = find(&head.method, &head.path)?;
     let value = |at: usize| values.get(at).copied().unwrap_or_default();
+    let mut actor = Actor::Operator;
     let policy = match endpoint.caller {
         Caller::Anyone => None,
-        Caller::Operator => {
-            authenticate_operator(ports.as_ref(), head)?;
+        Caller::Operator | Caller::Manager(..) => {
+            actor = administrator(ports.as_ref(), head, endpoint, value(0)).await?;
             None
         }
         Caller::Key => Some(authenticate(ports.as_ref(), head).await?),
@@ -358,7 +374,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
     if let Some(policy) = policy.as_ref().filter(|_| endpoint.cost == Cost::Free) {
         standing(ports_ref, policy).await?;
     }
-    let act = Act::new(ports_ref, head, endpoint, &values, Actor::Operator);
+    let act = Act::new(ports_ref, head, endpoint, &values, actor);
     if let Some(policy) = policy {
         return match endpoint.does {
             Does::Chat => infer::text(ports, head, policy, Dialect::Chat).await,
@@ -396,6 +412,10 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::ChangeKey => keys::change(&act, value(0), value(1)).await,
         Does::RotateKey => keys::rotate(&act, value(0), value(1)).await,
         Does::RevokeKey => keys::revoke(&act, value(0), value(1)).await,
+        Does::CreateManagementKey => management::create(&act, value(0)).await,
+        Does::ManagementKeys => management::list(ports_ref, value(0), &head.query).await,
+        Does::ManagementKey => management::one(ports_ref, value(0), value(1)).await,
+        Does::RevokeManagementKey => management::revoke(&act, value(0), value(1)).await,
         Does::Grant => admin::grant(ports_ref, value(0)).await,
         Does::Ledger => admin::ledger(ports_ref, value(0), &head.query).await,
         Does::OwnCredentials => byok::list(ports_ref, value(0), None).await,
@@ -460,6 +480,19 @@ async fn standing<P: Ports>(ports: &P, policy: &Policy) -> Result<(), Failure> {
     }
 }
 
+/// The operator, or the management key that may do what the endpoint does in the workspace of its path.
+async fn administrator<P: Ports>(
+    ports: &P,
+    head: &Head,
+    endpoint: Endpoint,
+    workspace: &str,
+) -> Result<Actor, Failure> {
+    match presented(head).filter(|text| key::is_management(text)) {
+        Some(text) => management::authenticate(ports, text, endpoint, workspace).await,
+        None => authenticate_operator(ports, head).map(|()| Actor::Operator),
+    }
+}
+
 fn authenticate_operator<P: Ports>(ports: &P, head: &Head) -> Result<(), Failure> {
     // Without a token nobody is the operator.
     let token = ports.secret("OPERATOR_TOKEN").filter(|token| !token.is_empty()).ok_or_else(unauthenticated)?;
@@ -504,8 +537,37 @@ mod tests {
     fn every_endpoint_says_who_may_call_and_paid_ones_need_a_key() {
         for e in ENDPOINTS {
             assert_eq!(find(e.method, &e.path.replace(['{', '}', '*'], "")).map(|(found, _)| found), Ok(*e));
-            assert_eq!(e.path.starts_with("/v1/admin"), e.caller == Caller::Operator, "{}", e.path);
+            let is_admin = matches!(e.caller, Caller::Operator | Caller::Manager(..));
+            assert_eq!(e.path.starts_with("/v1/admin"), is_admin, "{}", e.path);
             assert!(e.cost == Cost::Free || e.caller == Caller::Key, "{}", e.path);
+        }
+    }
+
+    /// What of a workspace stays with the operator: money, and its being there at all.
+    const OPERATORS: &[(&str, &str)] = &[("POST", "/credits"), ("DELETE", ""), ("POST", "/restore")];
+
+    #[test]
+    fn every_route_of_a_workspace_has_the_scope_of_its_resource() {
+        let of_workspaces =
+            ENDPOINTS.iter().filter_map(|e| Some((e, e.path.strip_prefix("/v1/admin/workspaces/{id}")?)));
+        let mut seen = Vec::new();
+        for (e, rest) in of_workspaces {
+            if OPERATORS.contains(&(e.method, rest)) {
+                assert_eq!(e.caller, Caller::Operator, "{} {}", e.method, e.path);
+                continue;
+            }
+            let Caller::Manager(resource, access) = e.caller else { panic!("{} {} has no scope", e.method, e.path) };
+            let segment = rest.split('/').nth(1).filter(|word| *word != "export").unwrap_or("workspace");
+            assert_eq!(resource.name(), segment, "{} {}", e.method, e.path);
+            let is_read = e.method == "GET";
+            assert_eq!(access, if is_read { Access::Read } else { Access::Write }, "{} {}", e.method, e.path);
+            seen.push(resource);
+        }
+        let others =
+            ENDPOINTS.iter().filter(|e| e.path.starts_with("/v1/admin") && !e.path.contains("workspaces/{id}"));
+        assert!(others.into_iter().all(|e| e.caller == Caller::Operator), "the gateway itself is the operator's");
+        for resource in [Resource::Keys, Resource::Credits, Resource::Byok, Resource::Analytics, Resource::Workspace] {
+            assert!(seen.contains(&resource), "{}", resource.name());
         }
     }
 }
