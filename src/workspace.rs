@@ -125,6 +125,9 @@ pub struct Settings {
     /// How often it was changed: of two copies the higher one is the newer.
     #[serde(default, skip_serializing_if = "is_first")]
     pub version: u64,
+    /// Deleted: no key of it is good for anything, until it is restored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
@@ -498,6 +501,7 @@ impl Workspace {
     fn standing(&self, key: &KeyId, secret: u64, now: Millis) -> KeyState {
         match &self.settings {
             None => KeyState::Revoked,
+            Some(settings) if settings.deleted => KeyState::Revoked,
             Some(_) => self.keys.get(key).map_or(KeyState::Active, |policy| policy.state_of(secret, now)),
         }
     }
@@ -599,6 +603,10 @@ impl Workspace {
     }
 
     fn settle(&mut self, settlements: Vec<Settlement>, now: Millis, effects: &mut Vec<Effect>) {
+        // Of a workspace that was erased, or never set up, nothing is kept.
+        if self.settings.is_none() {
+            return;
+        }
         let mut entries = Vec::new();
         for settlement in settlements {
             self.leave(&settlement.id, settlement.tokens, now);

@@ -12,7 +12,7 @@ use super::world::World;
 use crate::id::RequestId;
 use crate::serve::ports::Ports;
 use crate::serve::reply::Body;
-use crate::serve::{Head, handle};
+use crate::serve::{Head, departure, handle};
 
 /// Runs once per isolate: a panic then leaves its message in the log.
 #[wasm_bindgen(start)]
@@ -63,4 +63,13 @@ pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) ->
         Body::Stream(readable) => readable,
     };
     Ok(glue::respond(reply.status, &headers, &body))
+}
+
+/// A run of the schedule.
+#[wasm_bindgen]
+pub async fn scheduled(_event: JsValue, env: JsValue, context: JsValue) -> Result<(), JsValue> {
+    let request = web_sys::Request::new_with_str("https://schedule/")?;
+    let world = World::new(env, context, request, None);
+    departure::erase_due(&world).await;
+    Ok(())
 }

@@ -377,3 +377,13 @@ async function byHand(reader, first, next, writable, observe, atBorder, comment,
     writer.releaseLock();
   }
 }
+
+// Deletes every key of a KV namespace with that beginning.
+export async function clear(namespace, prefix) {
+  for (let cursor; ; ) {
+    const page = await namespace.list({ prefix, cursor });
+    await Promise.all(page.keys.map(({ name }) => namespace.delete(name)));
+    if (page.list_complete) return;
+    cursor = page.cursor;
+  }
+}

@@ -17,6 +17,7 @@ extern "C" {
     pub fn respond(status: u16, headers: &str, body: &JsValue) -> Response;
     pub fn ask(namespace: &JsValue, name: &str, path: &str, body: &str) -> Promise;
     pub fn texts(namespace: &JsValue, keys: &js_sys::Array) -> Promise;
+    pub fn clear(namespace: &JsValue, prefix: &str) -> Promise;
     pub fn identity() -> JsValue;
     pub type Timer;
     #[wasm_bindgen(constructor)]

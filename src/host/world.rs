@@ -547,6 +547,18 @@ impl Ports for World {
         kv_put(self.binding("KV"), key, value).await
     }
 
+    async fn kv_clear(&self, prefix: &str) -> Result<(), PortError> {
+        let cleared = JsFuture::from(glue::clear(&self.binding("KV"), prefix)).await;
+        cleared.map(drop).map_err(|error| port_error(&error))
+    }
+
+    async fn erase(&self, workspace: &WorkspaceId) -> Result<(), PortError> {
+        match self.command(workspace, "erase", "").await?.as_str() {
+            "erased" => Ok(()),
+            _ => Err(PortError("the workspace's object is busy".to_owned())),
+        }
+    }
+
     async fn sql(&self, statement: &str, values: &[Sql]) -> Result<Vec<Value>, PortError> {
         d1(self.binding("DB"), statement, values).await
     }

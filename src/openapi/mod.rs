@@ -122,6 +122,7 @@ fn responses(operation: &Operation, row: &Endpoint) -> Value {
             "text" => drop(content.insert("text/plain".to_owned(), text())),
             "html" => drop(content.insert("text/html".to_owned(), text())),
             "audio" => drop(content.insert("audio/*".to_owned(), json!({}))),
+            "lines" => drop(content.insert("application/x-ndjson".to_owned(), text())),
             "file" => {
                 content.insert("text/csv".to_owned(), text());
                 content.insert("application/x-ndjson".to_owned(), text());

@@ -31,6 +31,8 @@ pub enum Actor {
     Manager(Rc<ManagementKey>),
     /// Somebody who reported a leaked key.
     LeakReport,
+    /// The gateway's own schedule.
+    Schedule,
 }
 
 impl Actor {
@@ -40,6 +42,7 @@ impl Actor {
             Actor::Operator => "operator".to_owned(),
             Actor::Manager(key) => key.id.as_str().to_owned(),
             Actor::LeakReport => "leak_report".to_owned(),
+            Actor::Schedule => "schedule".to_owned(),
         }
     }
 
@@ -47,7 +50,7 @@ impl Actor {
     pub fn manager(&self) -> Option<&ManagementKey> {
         match self {
             Actor::Manager(key) => Some(key),
-            Actor::Operator | Actor::LeakReport => None,
+            Actor::Operator | Actor::LeakReport | Actor::Schedule => None,
         }
     }
 }
@@ -61,6 +64,7 @@ pub struct Act<'a, P: Ports> {
     endpoint: Endpoint,
     request: &'a RequestId,
     if_match: Option<&'a str>,
+    if_none_match: Option<&'a str>,
     values: Vec<String>,
     is_recorded: Cell<bool>,
 }
@@ -83,8 +87,8 @@ impl<'a, P: Ports> Act<'a, P> {
     /// For one request; `values` are those of its path.
     pub fn new(ports: &'a P, head: &'a Head, endpoint: Endpoint, values: &[&str], actor: Actor) -> Act<'a, P> {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
-        let (request, if_match) = (&head.id, head.if_match.as_deref());
-        Act { ports, actor, endpoint, request, if_match, values, is_recorded: Cell::new(false) }
+        let (request, if_match, if_none_match) = (&head.id, head.if_match.as_deref(), head.if_none_match.as_deref());
+        Act { ports, actor, endpoint, request, if_match, if_none_match, values, is_recorded: Cell::new(false) }
     }
 
     /// Refuses where the client has seen another version of the record; else the record's tag.
@@ -94,6 +98,11 @@ impl<'a, P: Ports> Act<'a, P> {
     pub fn expect(&self, stored: &str) -> Result<String, Failure> {
         let tag = etag::of(stored);
         etag::expect(self.if_match, &tag).map(|()| tag)
+    }
+
+    /// Whether the client wants to make what is not there (`If-None-Match: *`).
+    pub fn wants_none(&self) -> bool {
+        self.if_none_match.is_some_and(|list| list.trim() == "*")
     }
 
     /// Makes a change together with its audit row. `change` writes one row where the record is still what it was read as,
@@ -158,6 +167,11 @@ impl<'a, P: Ports> Act<'a, P> {
         let told = Told { workspace: workspace.as_ref(), subject, before: None, after: shown.as_ref() };
         self.ports.sql(ROW, &self.row(&id, &told)).await.map_err(|error| fault(self.ports, &error))?;
         Ok(reply)
+    }
+
+    /// Says that all is as it was asked for already: no row is due.
+    pub fn nothing_to_do(&self) {
+        self.is_recorded.set(true);
     }
 
     /// Refuses where a field is the operator's alone and a management key names it.

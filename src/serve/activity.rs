@@ -24,9 +24,9 @@ const LIMIT_MAX: u64 = 100;
 const EXPORT_ROWS: u64 = 500;
 
 /// Rows, newest first, and the id to go on from.
-struct Page {
-    rows: Vec<Value>,
-    next: Option<String>,
+pub(super) struct Page {
+    pub(super) rows: Vec<Value>,
+    pub(super) next: Option<String>,
 }
 
 /// `GET /v1/activity` and `GET /v1/admin/workspaces/{id}/activity`: a page, or with another format all that fit.
@@ -83,7 +83,12 @@ async fn export<P: Ports>(
     client.close().await;
 }
 
-async fn page<P: Ports>(ports: &P, workspace: &WorkspaceId, question: &Question, limit: u64) -> Result<Page, Failure> {
+pub(super) async fn page<P: Ports>(
+    ports: &P,
+    workspace: &WorkspaceId,
+    question: &Question,
+    limit: u64,
+) -> Result<Page, Failure> {
     let mut rows = unflushed(ports, workspace).await?;
     rows.retain(|id, row| question.holds(id, row));
     let (statement, operands) = question.statement();

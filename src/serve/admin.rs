@@ -96,6 +96,7 @@ pub fn budget_json(budgets: &Budgets) -> Value {
 }
 
 /// A workspace of the system of record.
+#[derive(Debug, Clone)]
 pub struct Known {
     /// Its name.
     pub name: String,
@@ -105,18 +106,25 @@ pub struct Known {
     pub text: String,
     /// When it was made.
     pub created_at: Millis,
+    /// When it was deleted.
+    pub deleted_at: Option<Millis>,
+    /// From when on it cannot be restored.
+    pub erase_at: Option<Millis>,
 }
 
 impl Known {
-    fn told<'v>(&'v self, before: Option<&'v Value>, after: &'v Value) -> Told<'v> {
+    /// What an audit row says of a change of it.
+    pub fn told<'v>(&'v self, before: Option<&'v Value>, after: &'v Value) -> Told<'v> {
         let id = &self.settings.id;
         Told { workspace: Some(id), subject: id.as_str(), before, after: Some(after) }
     }
 
-    fn json(&self) -> Value {
+    /// In JSON.
+    pub fn json(&self) -> Value {
         json!({
             "object": "workspace", "budget": budget_json(&self.settings.budgets), "id": self.settings.id, "name": self.name, "limits": self.settings.limits,
             "suspended": self.settings.suspended, "created_at": self.created_at.to_rfc3339(),
+            "deleted_at": self.deleted_at.map(Millis::to_rfc3339), "erase_at": self.erase_at.map(Millis::to_rfc3339),
         })
     }
 
@@ -127,6 +135,8 @@ impl Known {
             settings: serde_json::from_str(&text).ok()?,
             text,
             created_at: Millis(row.get("created_at")?.as_f64().map(whole)?),
+            deleted_at: row.get("deleted_at").and_then(Value::as_f64).map(|at| Millis(whole(at))),
+            erase_at: row.get("erase_at").and_then(Value::as_f64).map(|at| Millis(whole(at))),
         })
     }
 }
@@ -136,12 +146,14 @@ fn whole(number: f64) -> u64 {
     number.max(0.0) as u64
 }
 
+const COLUMNS: &str = "SELECT name, settings, created_at, deleted_at, erase_at FROM workspaces";
+
 /// The workspace of a path, or 404.
 pub async fn known<P: Ports>(ports: &P, path: &str) -> Result<Known, Failure> {
     let unknown = || Failure::new(Code::NotFound, "there is no workspace of that id");
     let id = WorkspaceId::parse(path).ok_or_else(unknown)?;
-    let statement = "SELECT name, settings, created_at FROM workspaces WHERE id = ?1";
-    let rows = ports.sql(statement, &[Sql::from(id.as_str())]).await.map_err(|error| fault(ports, &error))?;
+    let statement = format!("{COLUMNS} WHERE id = ?1");
+    let rows = ports.sql(&statement, &[Sql::from(id.as_str())]).await.map_err(|error| fault(ports, &error))?;
     rows.first().and_then(Known::parse).ok_or_else(unknown)
 }
 
@@ -162,9 +174,10 @@ pub async fn create_workspace<P: Ports>(act: &Act<'_, P>) -> Result<Reply<P>, Fa
     let now = ports.now();
     let id = WorkspaceId::new(now, chance(ports));
     let budgets = new.budget.read()?;
-    let settings = Settings { id, limits: new.limits, budgets, suspended: false, version: 0 };
+    let settings = Settings { id, limits: new.limits, budgets, suspended: false, version: 0, deleted: false };
     let text = serde_json::to_string(&settings).unwrap_or_default();
-    let known = Known { name: label("name", &new.name)?, settings, text, created_at: now };
+    let known =
+        Known { name: label("name", &new.name)?, settings, text, created_at: now, deleted_at: None, erase_at: None };
     let statement = "INSERT INTO workspaces (id, name, settings, created_at) VALUES (?1, ?2, ?3, ?4)";
     let values = vec![
         Sql::from(known.settings.id.as_str()),
@@ -195,9 +208,9 @@ pub async fn tell<P: Ports>(ports: &P, id: &WorkspaceId, command: &Command) -> R
 pub async fn workspaces<P: Ports>(ports: &P, query: &str) -> Result<Reply<P>, Failure> {
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
     let before = query::value(query, "cursor").unwrap_or_else(|| "ws_~".to_owned());
-    let statement = "SELECT name, settings, created_at FROM workspaces WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+    let statement = format!("{COLUMNS} WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
     let values = [Sql::Text(before), Sql::Int(i64::try_from(limit).unwrap_or(i64::MAX))];
-    let rows = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    let rows = ports.sql(&statement, &values).await.map_err(|error| fault(ports, &error))?;
     let known: Vec<Known> = rows.iter().filter_map(Known::parse).collect();
     let is_full = u64::try_from(known.len()).unwrap_or(u64::MAX) >= limit;
     let next = known.last().filter(|_| is_full).map(|last| last.settings.id.clone());
@@ -244,7 +257,7 @@ pub async fn change_workspace<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<
         let name = changed.name.as_ref().map(|name| label("name", name)).transpose()?;
         let name = name.unwrap_or_else(|| before.name.clone());
         let text = serde_json::to_string(&settings).unwrap_or_default();
-        let after = Known { name, settings, text, created_at: before.created_at };
+        let after = Known { name, settings, text, ..before.clone() };
         let statement = "UPDATE workspaces SET name = ?3, settings = ?4 WHERE id = ?1 AND settings = ?2";
         let values = vec![
             Sql::from(after.settings.id.as_str()),

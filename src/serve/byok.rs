@@ -10,12 +10,13 @@ use crate::access::variables;
 use crate::catalog::{Provider, provider_key};
 use crate::error::{Code, Failure};
 use crate::id::{CredentialId, WorkspaceId};
+use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::admin::{body, chance, known, label};
-use crate::serve::fault;
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::query::path_value;
 use crate::serve::reply::Reply;
 use crate::serve::verify::{self, Outcome};
+use crate::serve::{etag, fault};
 
 /// Longest key, in bytes: a service account's file fits.
 const KEY_BYTES_MAX: usize = 16 * 1024;
@@ -149,7 +150,8 @@ async fn provider_of<P: Ports>(ports: &P, id: &str) -> Result<Provider, Failure>
 }
 
 /// `POST …/byok/{provider}`: keeps a credential; it is never shown again.
-pub async fn create<P: Ports>(ports: &P, path: &str, provider: &str) -> Result<Reply<P>, Failure> {
+pub async fn create<P: Ports>(act: &Act<'_, P>, path: &str, provider: &str) -> Result<Reply<P>, Failure> {
+    let ports = act.ports;
     let workspace = known(ports, path).await?.settings.id;
     let provider = provider_of(ports, provider).await?;
     let new: NewCredential = body(ports).await?;
@@ -172,7 +174,11 @@ pub async fn create<P: Ports>(ports: &P, path: &str, provider: &str) -> Result<R
     let position = new.position.map_or(i64::try_from(count).unwrap_or(0), i64::from);
     let statement = "INSERT INTO byok (id, workspace, provider, position, about, sealed, created_at, verified_at, reason) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    let values = [
+    let after = json!({
+        "object": "credential", "id": id, "provider": provider.id, "position": position, "name": about.name,
+        "use": about.usage, "models": about.models, "keys": about.keys, "hint": about.hint, "enabled": about.enabled,
+    });
+    let values = vec![
         Sql::from(id.as_str()),
         Sql::from(workspace.as_str()),
         Sql::from(provider.id.as_str()),
@@ -183,10 +189,11 @@ pub async fn create<P: Ports>(ports: &P, path: &str, provider: &str) -> Result<R
         kept.verified_at,
         kept.reason,
     ];
-    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    let told = Told { workspace: Some(&workspace), subject: id.as_str(), before: None, after: Some(&after) };
+    act.commit(told, (statement, values), Vec::new()).await?;
     project(ports, &workspace).await?;
     let row = row_of(ports, &workspace, &provider.id, id.as_str()).await?;
-    Ok(Reply::json(201, &shown(&row)))
+    Ok(Reply::json(201, &shown(&row)).with_header("etag", tag_of(&row)))
 }
 
 const ROW: &str = "SELECT id, provider, position, about, sealed, created_at, refused_at, verified_at, reason FROM byok";
@@ -198,7 +205,18 @@ async fn row_of<P: Ports>(ports: &P, workspace: &WorkspaceId, provider: &str, id
     rows.into_iter().next().ok_or_else(|| Failure::new(Code::NotFound, "there is no credential of that id"))
 }
 
-fn shown(row: &Value) -> Value {
+/// What a credential's tag is of: all that its owner changes, and not what its provider says of it.
+fn text_of(row: &Value) -> String {
+    let of = |name: &str| row.get(name).cloned().unwrap_or_default();
+    json!([of("id"), of("position"), of("about"), of("sealed")]).to_string()
+}
+
+fn tag_of(row: &Value) -> String {
+    etag::of(&text_of(row))
+}
+
+/// A row as the API shows it.
+pub(super) fn shown(row: &Value) -> Value {
     let about: Value =
         row.get("about").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
@@ -252,10 +270,29 @@ struct Changed {
 
 /// `PATCH …/byok/{provider}/{credential}`: what is named is replaced as a whole. A new key or new variables are checked
 /// like a new credential.
-pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -> Result<Reply<P>, Failure> {
-    let workspace = known(ports, path).await?.settings.id;
-    let row = row_of(ports, &workspace, provider, id).await?;
-    let changed: Changed = body(ports).await?;
+pub async fn change<P: Ports>(act: &Act<'_, P>, path: &str, provider: &str, id: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(act.ports, path).await?.settings.id;
+    row_of(act.ports, &workspace, provider, id).await?;
+    let changed: Changed = body(act.ports).await?;
+    for _ in 0..TRIES {
+        if let Some(reply) = changed_once(act, &workspace, provider, id, &changed).await? {
+            return Ok(reply);
+        }
+    }
+    Err(act.contended())
+}
+
+/// Changes it by what it is at that moment; none where it was changed meanwhile.
+async fn changed_once<P: Ports>(
+    act: &Act<'_, P>,
+    workspace: &WorkspaceId,
+    provider: &str,
+    id: &str,
+    changed: &Changed,
+) -> Result<Option<Reply<P>>, Failure> {
+    let ports = act.ports;
+    let row = row_of(ports, workspace, provider, id).await?;
+    act.expect(&text_of(&row))?;
     let unreadable = || Failure::new(Code::Internal, "the credential cannot be read");
     let text = |name: &str| row.get(name).and_then(Value::as_str);
     let about = text("about").and_then(|text| serde_json::from_str::<About>(text).ok());
@@ -265,8 +302,8 @@ pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -
     }
     about.enabled = changed.enabled.unwrap_or(about.enabled);
     about.usage = changed.usage.unwrap_or(about.usage);
-    about.models = changed.models.unwrap_or(about.models);
-    about.keys = changed.keys.unwrap_or(about.keys);
+    about.models = changed.models.clone().unwrap_or(about.models);
+    about.keys = changed.keys.clone().unwrap_or(about.keys);
     let before = text("sealed").unwrap_or_default();
     let kept = match (&changed.key, &changed.variables) {
         (None, None) => None,
@@ -276,7 +313,7 @@ pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -
             let credential = match (key, parts) {
                 (Some(key), Some(parts)) => Credential { key: key_of(key)?, variables: parts.clone() },
                 _ => {
-                    let plain = secrets(ports).open(before, &workspace, &provider.id).ok_or_else(unreadable)?;
+                    let plain = secrets(ports).open(before, workspace, &provider.id).ok_or_else(unreadable)?;
                     let old: Credential = serde_json::from_slice(&plain).map_err(|_| unreadable())?;
                     Credential {
                         key: key.as_deref().map(key_of).transpose()?.unwrap_or(old.key),
@@ -285,14 +322,16 @@ pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -
                 }
             };
             about.hint = hint(&credential.key);
-            Some(keep(ports, &workspace, &provider, &id, &credential).await?)
+            Some(keep(ports, workspace, &provider, &id, &credential).await?)
         }
     };
     let position = changed.position.map(i64::from).map_or(Sql::Null, Sql::Int);
     // What its provider refused stays marked, until it is replaced or the owner says that it is to be tried again. Only
     // over what was read: a rotation meanwhile must not be undone.
     let is_retried = Sql::Int(i64::from(changed.enabled == Some(true) || kept.is_some()));
-    let text = serde_json::to_string(&about).unwrap_or_default();
+    let about_text = serde_json::to_string(&about).unwrap_or_default();
+    #[allow(clippy::cast_possible_truncation, reason = "a place in a list")]
+    let old_position = row.get("position").and_then(Value::as_f64).unwrap_or(0.0) as i64;
     let is_kept = Sql::Int(i64::from(kept.is_some()));
     let (sealed, verified_at, reason) =
         kept.map_or((Sql::Null, Sql::Null, Sql::Null), |kept| (Sql::Text(kept.sealed), kept.verified_at, kept.reason));
@@ -300,11 +339,11 @@ pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -
         refused_at = CASE WHEN ?5 THEN NULL ELSE refused_at END, \
         verified_at = CASE WHEN ?9 THEN ?7 WHEN ?5 AND refused_at IS NOT NULL THEN NULL ELSE verified_at END, \
         reason = CASE WHEN ?9 THEN ?8 WHEN ?5 THEN NULL ELSE reason END \
-        WHERE workspace = ?1 AND id = ?2 AND (?6 IS NULL OR sealed = ?10) RETURNING id";
-    let values = [
+        WHERE workspace = ?1 AND id = ?2 AND sealed = ?10 AND about = ?11 AND position = ?12";
+    let values = vec![
         Sql::from(workspace.as_str()),
         Sql::from(id),
-        Sql::Text(text),
+        Sql::Text(about_text),
         position,
         is_retried,
         sealed,
@@ -312,26 +351,50 @@ pub async fn change<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -
         reason,
         is_kept,
         Sql::from(before),
+        Sql::from(text("about").unwrap_or_default()),
+        Sql::Int(old_position),
     ];
-    let touched = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
-    if touched.is_empty() {
-        return Err(Failure::new(Code::IdempotencyConflict, "the credential was changed meanwhile: try again"));
+    let seen = shown(&row);
+    let mut after = seen.clone();
+    if let (Some(after), Ok(Value::Object(about))) = (after.as_object_mut(), serde_json::to_value(&about)) {
+        after.extend(about);
+        after.insert("position".to_owned(), json!(changed.position.map_or(old_position, i64::from)));
+        after.insert("is_replaced".to_owned(), json!(changed.key.is_some() || changed.variables.is_some()));
     }
-    project(ports, &workspace).await?;
-    Ok(Reply::json(200, &shown(&row_of(ports, &workspace, provider, id).await?)))
+    let told = Told { workspace: Some(workspace), subject: id, before: Some(&seen), after: Some(&after) };
+    if !act.commit(told, (statement, values), Vec::new()).await? {
+        return Ok(None);
+    }
+    project(ports, workspace).await?;
+    let row = row_of(ports, workspace, provider, id).await?;
+    Ok(Some(Reply::json(200, &shown(&row)).with_header("etag", tag_of(&row))))
 }
 
 /// `DELETE …/byok/{provider}/{credential}`.
-pub async fn delete<P: Ports>(ports: &P, path: &str, provider: &str, id: &str) -> Result<Reply<P>, Failure> {
-    let workspace = known(ports, path).await?.settings.id;
-    row_of(ports, &workspace, provider, id).await?;
-    let values = [Sql::from(workspace.as_str()), Sql::from(id)];
-    ports
-        .sql("DELETE FROM byok WHERE workspace = ?1 AND id = ?2", &values)
-        .await
-        .map_err(|error| fault(ports, &error))?;
-    project(ports, &workspace).await?;
-    Ok(Reply::json(200, &json!({"object": "credential", "id": id, "deleted": true})))
+pub async fn delete<P: Ports>(act: &Act<'_, P>, path: &str, provider: &str, id: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(act.ports, path).await?.settings.id;
+    for _ in 0..TRIES {
+        let row = row_of(act.ports, &workspace, provider, id).await?;
+        act.expect(&text_of(&row))?;
+        let of = |name: &str| Sql::from(row.get(name).and_then(Value::as_str).unwrap_or_default());
+        let values = vec![Sql::from(workspace.as_str()), Sql::from(id), of("about"), of("sealed")];
+        let statement = "DELETE FROM byok WHERE workspace = ?1 AND id = ?2 AND about = ?3 AND sealed = ?4";
+        let seen = shown(&row);
+        let told = Told { workspace: Some(&workspace), subject: id, before: Some(&seen), after: None };
+        if act.commit(told, (statement, values), Vec::new()).await? {
+            project(act.ports, &workspace).await?;
+            return Ok(Reply::json(200, &json!({"object": "credential", "id": id, "deleted": true})));
+        }
+    }
+    Err(act.contended())
+}
+
+/// `GET …/byok/{provider}/{credential}`.
+pub async fn one<P: Ports>(act: &Act<'_, P>, path: &str, provider: &str, id: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(act.ports, path).await?.settings.id;
+    let row = row_of(act.ports, &workspace, provider, id).await?;
+    let tag = act.expect(&text_of(&row))?;
+    Ok(Reply::json(200, &shown(&row)).with_header("etag", tag))
 }
 
 /// `POST /v1/admin/byok/rotate?cursor=`: seals anew what is sealed under an older secret, so many at a time; an older

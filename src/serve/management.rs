@@ -71,6 +71,11 @@ fn shown(own: &ManagementKey, is_revoked: bool) -> Value {
     })
 }
 
+/// A row as an export shows it.
+pub(super) fn row_json(row: &Value) -> Option<Value> {
+    read(row).map(|(own, is_revoked)| shown(&own, is_revoked))
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct New {

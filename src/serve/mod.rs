@@ -6,10 +6,12 @@ pub mod activity;
 pub mod admin;
 pub mod analytics;
 pub mod attempts;
+pub mod audit;
 pub mod byok;
 pub mod call;
 pub mod credential;
 pub mod deliver;
+pub mod departure;
 pub mod discovery;
 pub mod drain;
 pub mod etag;
@@ -30,6 +32,7 @@ pub mod replay;
 pub mod reply;
 pub mod settings;
 pub mod settlement;
+pub mod takeout;
 pub mod verify;
 
 use std::rc::Rc;
@@ -147,6 +150,12 @@ pub enum Does {
     Workspaces,
     Workspace,
     ChangeWorkspace,
+    DeleteWorkspace,
+    RestoreWorkspace,
+    Export,
+    Audit,
+    AuditOf,
+    Credential,
     CreateKey,
     Keys,
     Key,
@@ -206,7 +215,10 @@ impl Endpoint {
         }
         let below = self.path.strip_prefix("/v1/admin/workspaces/{id}/");
         let below = below.or(self.path.strip_prefix("/v1/admin/")).or(self.path.strip_prefix("/v1/"));
-        below.and_then(|path| path.split('/').next()).unwrap_or_default()
+        match below.and_then(|path| path.split('/').next()).unwrap_or_default() {
+            "workspaces" | "restore" => Resource::Workspace.name(),
+            other => other,
+        }
     }
 }
 
@@ -256,6 +268,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/v1/admin/workspaces", Caller::Operator, Cost::Free, Does::Workspaces),
     scoped("GET", "/v1/admin/workspaces/{id}", Of::Workspace, Read, Does::Workspace),
     scoped("PATCH", "/v1/admin/workspaces/{id}", Of::Workspace, Write, Does::ChangeWorkspace),
+    endpoint("DELETE", "/v1/admin/workspaces/{id}", Caller::Operator, Cost::Free, Does::DeleteWorkspace),
+    endpoint("POST", "/v1/admin/workspaces/{id}/restore", Caller::Operator, Cost::Free, Does::RestoreWorkspace),
+    scoped("GET", "/v1/admin/workspaces/{id}/export", Of::Workspace, Read, Does::Export),
+    scoped("GET", "/v1/admin/workspaces/{id}/audit", Of::Audit, Read, Does::AuditOf),
+    endpoint("GET", "/v1/admin/audit", Caller::Operator, Cost::Free, Does::Audit),
     scoped("POST", "/v1/admin/workspaces/{id}/keys", Of::Keys, Write, Does::CreateKey),
     scoped("GET", "/v1/admin/workspaces/{id}/keys", Of::Keys, Read, Does::Keys),
     scoped("GET", "/v1/admin/workspaces/{id}/keys/{key}", Of::Keys, Read, Does::Key),
@@ -277,6 +294,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     scoped("GET", "/v1/admin/workspaces/{id}/byok", Of::Byok, Read, Does::OwnCredentials),
     scoped("GET", "/v1/admin/workspaces/{id}/byok/{provider}", Of::Byok, Read, Does::CredentialsOf),
     scoped("POST", "/v1/admin/workspaces/{id}/byok/{provider}", Of::Byok, Write, Does::CreateCredential),
+    scoped("GET", "/v1/admin/workspaces/{id}/byok/{provider}/{credential}", Of::Byok, Read, Does::Credential),
     scoped("PATCH", "/v1/admin/workspaces/{id}/byok/{provider}/{credential}", Of::Byok, Write, Does::ChangeCredential),
     scoped("DELETE", "/v1/admin/workspaces/{id}/byok/{provider}/{credential}", Of::Byok, Write, Does::DeleteCredential),
     endpoint("POST", "/v1/admin/byok/rotate", Caller::Operator, Cost::Free, Does::RotateCredentials),
@@ -405,6 +423,14 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,
         Does::Workspace => admin::workspace(&act, value(0)).await,
         Does::ChangeWorkspace => admin::change_workspace(&act, value(0)).await,
+        Does::DeleteWorkspace => departure::delete(&act, value(0), &head.query).await,
+        Does::RestoreWorkspace => departure::restore(&act, value(0)).await,
+        Does::Export => takeout::export(ports, act.actor.clone(), value(0)).await,
+        Does::Audit => audit::list(ports_ref, None, &head.query).await,
+        Does::AuditOf => {
+            let workspace = admin::known(ports_ref, value(0)).await?.settings.id;
+            audit::list(ports_ref, Some(&workspace), &head.query).await
+        }
         Does::LeakedKey => leaked::report(ports_ref, head, endpoint).await,
         Does::CreateKey => keys::create(&act, value(0)).await,
         Does::Keys => keys::list(ports_ref, value(0), &head.query).await,
@@ -420,17 +446,18 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::Ledger => admin::ledger(ports_ref, value(0), &head.query).await,
         Does::OwnCredentials => byok::list(ports_ref, value(0), None).await,
         Does::CredentialsOf => byok::list(ports_ref, value(0), Some(value(1))).await,
-        Does::CreateCredential => byok::create(ports_ref, value(0), value(1)).await,
-        Does::ChangeCredential => byok::change(ports_ref, value(0), value(1), value(2)).await,
-        Does::DeleteCredential => byok::delete(ports_ref, value(0), value(1), value(2)).await,
+        Does::CreateCredential => byok::create(&act, value(0), value(1)).await,
+        Does::ChangeCredential => byok::change(&act, value(0), value(1), value(2)).await,
+        Does::Credential => byok::one(&act, value(0), value(1), value(2)).await,
+        Does::DeleteCredential => byok::delete(&act, value(0), value(1), value(2)).await,
         Does::RotateCredentials => byok::rotate(ports_ref, &head.query).await,
-        Does::Settings => settings::get(ports_ref, value(0)).await,
-        Does::ChangeSettings => settings::change(ports_ref, value(0)).await,
-        Does::Presets => settings::presets(ports_ref, value(0)).await,
-        Does::Preset => settings::preset(ports_ref, value(0), value(1)).await,
-        Does::PutPreset => settings::put(ports_ref, value(0), value(1)).await,
-        Does::RollPreset => settings::roll(ports_ref, value(0), value(1)).await,
-        Does::DeletePreset => settings::delete(ports_ref, value(0), value(1)).await,
+        Does::Settings => settings::get(&act, value(0)).await,
+        Does::ChangeSettings => settings::change(&act, value(0)).await,
+        Does::Presets => settings::presets(ports_ref, value(0), &head.query).await,
+        Does::Preset => settings::preset(&act, value(0), value(1), &head.query).await,
+        Does::PutPreset => settings::put(&act, value(0), value(1)).await,
+        Does::RollPreset => settings::roll(&act, value(0), value(1)).await,
+        Does::DeletePreset => settings::delete(&act, value(0), value(1)).await,
         Does::Snapshots => admin::snapshots(ports_ref).await,
         Does::UseSnapshot => admin::use_snapshot(ports_ref).await,
         Does::Activity => activity::list(ports, &admin::known(ports_ref, value(0)).await?.settings.id, head).await,

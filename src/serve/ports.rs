@@ -266,6 +266,10 @@ pub trait Ports: 'static {
     fn list_text(&self, key: &str) -> impl Future<Output = Result<Option<Rc<str>>, PortError>>;
     /// Writes to KV.
     fn kv_put(&self, key: &str, value: &str) -> impl Future<Output = Result<(), PortError>>;
+    /// Deletes every key of KV with that beginning.
+    fn kv_clear(&self, prefix: &str) -> impl Future<Output = Result<(), PortError>>;
+    /// Empties the object of a workspace for good.
+    fn erase(&self, workspace: &WorkspaceId) -> impl Future<Output = Result<(), PortError>>;
     /// Runs a statement on D1; rows as JSON objects.
     fn sql(&self, statement: &str, values: &[Sql]) -> impl Future<Output = Result<Vec<serde_json::Value>, PortError>>;
     /// Runs statements on D1 in one transaction; the rows of each.

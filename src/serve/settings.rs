@@ -8,13 +8,17 @@ use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
 use crate::id::WorkspaceId;
 use crate::preset::{Preset, apply, named};
+use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::admin::{body, known};
-use crate::serve::fault;
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::reply::Reply;
+use crate::serve::{etag, fault, query};
 
-/// Most presets of a workspace.
-const PRESETS_MAX: i64 = 500;
+/// Presets, or versions of one, in a page.
+const LIMIT_DEFAULT: u64 = 50;
+const LIMIT_MAX: u64 = 200;
+/// How often a read copy is written again where the record changed meanwhile.
+const COPIES_MAX: u32 = 4;
 
 fn routing_key(workspace: &WorkspaceId) -> String {
     format!("workspace/{workspace}")
@@ -60,16 +64,38 @@ pub async fn with_preset<P: Ports>(
 }
 
 /// `GET …/settings`.
-pub async fn get<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
-    let workspace = known(ports, path).await?.settings.id;
-    Ok(Reply::json(200, &shown(&stored(ports, &workspace).await?)))
+pub async fn get<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(act.ports, path).await?.settings.id;
+    let (text, settings) = stored(act.ports, &workspace).await?;
+    let tag = act.expect(&text)?;
+    Ok(Reply::json(200, &shown(&settings)).with_header("etag", tag))
 }
 
 /// `PATCH …/settings`: members that are there replace those of the same name.
-pub async fn change<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
-    let workspace = known(ports, path).await?.settings.id;
-    let changed: Value = body(ports).await?;
-    let mut settings = serde_json::to_value(stored(ports, &workspace).await?).unwrap_or_default();
+pub async fn change<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(act.ports, path).await?.settings.id;
+    let changed: Value = body(act.ports).await?;
+    for _ in 0..TRIES {
+        let (before, old) = stored(act.ports, &workspace).await?;
+        act.expect(&before)?;
+        let settings = merged(&old, &changed)?;
+        let text = serde_json::to_string(&settings).unwrap_or_default();
+        let values = vec![Sql::from(workspace.as_str()), Sql::Text(before), Sql::Text(text.clone())];
+        let statement = "UPDATE workspaces SET routing = ?3 WHERE id = ?1 AND routing = ?2";
+        let (seen, told) = (shown(&old), shown(&settings));
+        let about =
+            Told { workspace: Some(&workspace), subject: workspace.as_str(), before: Some(&seen), after: Some(&told) };
+        if act.commit(about, (statement, values), Vec::new()).await? {
+            project_routing(act.ports, &workspace).await?;
+            return Ok(Reply::json(200, &told).with_header("etag", etag::of(&text)));
+        }
+    }
+    Err(act.contended())
+}
+
+/// The settings with the members of a body in them; null takes one out.
+fn merged(settings: &RoutingSettings, changed: &Value) -> Result<RoutingSettings, Failure> {
+    let mut settings = serde_json::to_value(settings).unwrap_or_default();
     let (Some(to), Some(from)) = (settings.as_object_mut(), changed.as_object()) else {
         return Err(Failure::new(Code::InvalidInput, "the body must be an object"));
     };
@@ -86,16 +112,29 @@ pub async fn change<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure
         }
     }
     let text = settings.to_string();
-    let settings: RoutingSettings = crate::json::parse_body(text.as_bytes())
-        .map_err(|error| Failure { param: error.path, ..Failure::new(Code::InvalidInput, error.message) })?;
-    let text = serde_json::to_string(&settings).unwrap_or_default();
-    let values = [Sql::from(workspace.as_str()), Sql::Text(text.clone())];
-    let statement = "UPDATE workspaces SET routing = ?2 WHERE id = ?1";
-    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
-    let key = routing_key(&workspace);
-    ports.kv_put(&key, &text).await.map_err(|error| fault(ports, &error))?;
-    ports.forget_copy(&key);
-    Ok(Reply::json(200, &shown(&settings)))
+    crate::json::parse_body(text.as_bytes())
+        .map_err(|error| Failure { param: error.path, ..Failure::new(Code::InvalidInput, error.message) })
+}
+
+/// Renews the read copy; again where the record changed while it was written.
+async fn project_routing<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<(), Failure> {
+    let key = routing_key(workspace);
+    let mut last = String::new();
+    for _ in 0..COPIES_MAX {
+        let (text, _) = stored(ports, workspace).await?;
+        if text == last {
+            break;
+        }
+        ports.kv_put(&key, &text).await.map_err(|error| fault(ports, &error))?;
+        ports.forget_copy(&key);
+        last = text;
+    }
+    Ok(())
+}
+
+/// The settings as an export shows them.
+pub(super) async fn shown_of<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<Value, Failure> {
+    Ok(shown(&stored(ports, workspace).await?.1))
 }
 
 fn shown(settings: &RoutingSettings) -> Value {
@@ -112,10 +151,10 @@ fn shown(settings: &RoutingSettings) -> Value {
 }
 
 /// From the record, not from a copy: what is changed must not be old.
-async fn stored<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<RoutingSettings, Failure> {
+async fn stored<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<(String, RoutingSettings), Failure> {
     let rows = ports.sql(ROUTING, &[Sql::from(workspace.as_str())]).await.map_err(|error| fault(ports, &error))?;
-    let text = rows.first().and_then(|row| row.get("copy")?.as_str());
-    Ok(text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default())
+    let text = rows.first().and_then(|row| row.get("copy")?.as_str()).unwrap_or("{}");
+    Ok((text.to_owned(), serde_json::from_str(text).unwrap_or_default()))
 }
 
 /// Lower-case letters, digits and `-_.`, as in a model's name.
@@ -131,19 +170,32 @@ fn slug(text: &str) -> Result<&str, Failure> {
     Err(Failure::invalid("slug", "must have 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and begin with a letter or digit"))
 }
 
-/// `GET …/presets`: each with the version in use.
-pub async fn presets<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+/// `GET …/presets`: each with the version in use, by slug.
+pub async fn presets<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
+    let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
+    let after = query::value(query, "cursor").unwrap_or_default();
     let statement = "SELECT p.slug, p.version, v.preset, v.created_at FROM presets p JOIN preset_versions v \
         ON v.workspace = p.workspace AND v.slug = p.slug AND v.version = p.version \
-        WHERE p.workspace = ?1 ORDER BY p.slug LIMIT ?2";
-    let values = [Sql::from(workspace.as_str()), Sql::Int(PRESETS_MAX)];
+        WHERE p.workspace = ?1 AND p.slug > ?3 ORDER BY p.slug LIMIT ?2";
+    let values = [Sql::from(workspace.as_str()), whole(limit), Sql::Text(after)];
     let rows = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
     let data: Vec<Value> = rows.iter().filter_map(preset_json).collect();
-    Ok(Reply::json(200, &json!({"object": "list", "data": data})))
+    let next = next_of(&rows, limit, "slug");
+    Ok(Reply::json(200, &json!({"object": "list", "data": data, "next_cursor": next})))
 }
 
-fn preset_json(row: &Value) -> Option<Value> {
+fn whole(number: u64) -> Sql {
+    Sql::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// A column of the last row of a full page.
+fn next_of(rows: &[Value], limit: u64, column: &str) -> Option<Value> {
+    let is_full = u64::try_from(rows.len()).unwrap_or(u64::MAX) >= limit;
+    rows.last().filter(|_| is_full).and_then(|row| row.get(column)).cloned()
+}
+
+pub(super) fn preset_json(row: &Value) -> Option<Value> {
     let preset: Value = serde_json::from_str(row.get("preset")?.as_str()?).ok()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
     let at = row.get("created_at")?.as_f64()?.max(0.0) as u64;
@@ -153,46 +205,108 @@ fn preset_json(row: &Value) -> Option<Value> {
     }))
 }
 
-/// `GET …/presets/{slug}`: every version, newest first, and which is in use.
-pub async fn preset<P: Ports>(ports: &P, path: &str, name: &str) -> Result<Reply<P>, Failure> {
-    let workspace = known(ports, path).await?.settings.id;
-    let (version, versions) = versions(ports, &workspace, name).await?;
-    let data: Vec<Value> = versions.iter().filter_map(preset_json).collect();
-    Ok(Reply::json(200, &json!({"object": "preset", "slug": name, "version": version, "versions": data})))
+/// A preset as it stands: which version is in use, what that says, and which is the newest.
+struct Standing {
+    version: i64,
+    newest: i64,
+    /// All of it, to see whether it was changed meanwhile.
+    text: String,
+    shown: Value,
 }
 
-async fn versions<P: Ports>(ports: &P, workspace: &WorkspaceId, name: &str) -> Result<(u64, Vec<Value>), Failure> {
-    let statement = "SELECT v.slug, v.version, v.preset, v.created_at, p.version AS in_use FROM presets p \
-        JOIN preset_versions v ON v.workspace = p.workspace AND v.slug = p.slug \
-        WHERE p.workspace = ?1 AND p.slug = ?2 ORDER BY v.version DESC LIMIT 200";
+async fn standing<P: Ports>(ports: &P, workspace: &WorkspaceId, name: &str) -> Result<Option<Standing>, Failure> {
+    let statement = "SELECT v.slug, v.version, v.preset, v.created_at, (SELECT max(version) FROM preset_versions \
+        WHERE workspace = ?1 AND slug = ?2) AS newest FROM presets p JOIN preset_versions v \
+        ON v.workspace = p.workspace AND v.slug = p.slug AND v.version = p.version WHERE p.workspace = ?1 AND p.slug = ?2";
     let values = [Sql::from(workspace.as_str()), Sql::from(name)];
     let rows = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a version")]
-    let in_use = rows.first().and_then(|row| row.get("in_use")?.as_f64()).map(|version| version.max(0.0) as u64);
-    match in_use {
-        Some(version) => Ok((version, rows)),
-        None => Err(Failure::new(Code::NotFound, "there is no preset of that slug")),
-    }
+    let read = |row: &Value| {
+        #[allow(clippy::cast_possible_truncation, reason = "a version")]
+        let number = |name: &str| row.get(name).and_then(Value::as_f64).map(|number| number as i64);
+        let (version, newest) = (number("version")?, number("newest")?);
+        Some(Standing { version, newest, text: row.to_string(), shown: preset_json(row)? })
+    };
+    Ok(rows.first().and_then(read))
 }
 
-/// `PUT …/presets/{slug}`: a new version, which comes into use at once.
-pub async fn put<P: Ports>(ports: &P, path: &str, name: &str) -> Result<Reply<P>, Failure> {
+fn unknown_preset() -> Failure {
+    Failure::new(Code::NotFound, "there is no preset of that slug")
+}
+
+/// `GET …/presets/{slug}`: its versions, newest first, and which is in use.
+pub async fn preset<P: Ports>(act: &Act<'_, P>, path: &str, name: &str, query: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(act.ports, path).await?.settings.id;
+    let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
+    let before = match query::value(query, "cursor") {
+        None => i64::MAX >> 12,
+        Some(text) => text.parse().map_err(|_| Failure::invalid("cursor", "is not a cursor of this list"))?,
+    };
+    let standing = standing(act.ports, &workspace, name).await?.ok_or_else(unknown_preset)?;
+    let tag = act.expect(&standing.text)?;
+    let statement = "SELECT slug, version, preset, created_at, CAST(version AS TEXT) AS cursor FROM preset_versions \
+        WHERE workspace = ?1 AND slug = ?2 AND version < ?3 ORDER BY version DESC LIMIT ?4";
+    let values = [Sql::from(workspace.as_str()), Sql::from(name), Sql::Int(before), whole(limit)];
+    let rows = act.ports.sql(statement, &values).await.map_err(|error| fault(act.ports, &error))?;
+    let data: Vec<Value> = rows.iter().filter_map(preset_json).collect();
+    let next = next_of(&rows, limit, "cursor");
+    let shown = json!({
+        "object": "preset", "slug": name, "version": standing.version, "versions": data, "next_cursor": next,
+    });
+    Ok(Reply::json(200, &shown).with_header("etag", tag))
+}
+
+/// `PUT …/presets/{slug}`: a new version, which comes into use at once. With `If-None-Match: *` only where there is none.
+pub async fn put<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Result<Reply<P>, Failure> {
+    let ports = act.ports;
     let workspace = known(ports, path).await?.settings.id;
     let name = slug(name)?;
     let preset: Preset = body(ports).await?;
     preset.check()?;
     let text = serde_json::to_string(&preset).unwrap_or_default();
-    let now = Sql::Int(i64::try_from(ports.now().0).unwrap_or(i64::MAX));
     let id = [Sql::from(workspace.as_str()), Sql::from(name)];
-    let insert = "INSERT INTO preset_versions (workspace, slug, version, preset, created_at) \
-        SELECT ?1, ?2, 1 + coalesce((SELECT max(version) FROM preset_versions WHERE workspace = ?1 AND slug = ?2), 0), ?3, ?4 \
-        RETURNING version";
-    let values = [id[0].clone(), id[1].clone(), Sql::Text(text), now.clone()];
-    let rows = ports.sql(insert, &values).await.map_err(|error| fault(ports, &error))?;
-    #[allow(clippy::cast_possible_truncation, reason = "a version")]
-    let version = rows.first().and_then(|row| row.get("version")?.as_f64()).unwrap_or(1.0) as i64;
-    use_version(ports, &workspace, name, version).await?;
-    Ok(Reply::json(201, &json!({"object": "preset", "slug": name, "version": version, "preset": preset})))
+    for _ in 0..TRIES {
+        let before = standing(ports, &workspace, name).await?;
+        act.expect(before.as_ref().map_or("", |before| &before.text))?;
+        if before.is_some() && act.wants_none() {
+            let why = "there is a preset of that slug already";
+            return Err(Failure::new(Code::IdempotencyConflict, why).about("if-none-match"));
+        }
+        let (used, newest) = before.as_ref().map_or((0, 0), |before| (before.version, before.newest));
+        let version = newest.saturating_add(1);
+        let now = whole(ports.now().0);
+        let insert = "INSERT INTO preset_versions (workspace, slug, version, preset, created_at) SELECT ?1, ?2, ?3, ?4, ?5 \
+            WHERE coalesce((SELECT max(version) FROM preset_versions WHERE workspace = ?1 AND slug = ?2), 0) = ?6 \
+            AND coalesce((SELECT version FROM presets WHERE workspace = ?1 AND slug = ?2), 0) = ?7";
+        let mut values = id.to_vec();
+        values.extend([Sql::Int(version), Sql::Text(text.clone()), now.clone(), Sql::Int(newest), Sql::Int(used)]);
+        let uses = "INSERT INTO presets (workspace, slug, version, created_at) SELECT ?1, ?2, ?3, ?4 \
+            WHERE EXISTS (SELECT 1 FROM audit WHERE id = ?5) ON CONFLICT (workspace, slug) DO UPDATE SET version = excluded.version";
+        let mut used_values = id.to_vec();
+        used_values.extend([Sql::Int(version), now]);
+        let shown = json!({"object": "preset", "slug": name, "version": version, "preset": preset});
+        let seen = before.map(|before| before.shown);
+        let told = Told { workspace: Some(&workspace), subject: name, before: seen.as_ref(), after: Some(&shown) };
+        if act.commit(told, (insert, values), vec![(uses, used_values)]).await? {
+            project(ports, &workspace, name).await?;
+            return tagged(ports, &workspace, name, 201, &shown).await;
+        }
+    }
+    Err(act.contended())
+}
+
+/// The answer with the tag of the preset as it stands now.
+async fn tagged<P: Ports>(
+    ports: &P,
+    workspace: &WorkspaceId,
+    name: &str,
+    status: u16,
+    shown: &Value,
+) -> Result<Reply<P>, Failure> {
+    let reply = Reply::json(status, shown);
+    Ok(match standing(ports, workspace, name).await? {
+        Some(standing) => reply.with_header("etag", etag::of(&standing.text)),
+        None => reply,
+    })
 }
 
 #[derive(Deserialize)]
@@ -202,54 +316,68 @@ struct InUse {
 }
 
 /// `PATCH …/presets/{slug}`: another version comes into use, forward or back.
-pub async fn roll<P: Ports>(ports: &P, path: &str, name: &str) -> Result<Reply<P>, Failure> {
+pub async fn roll<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Result<Reply<P>, Failure> {
+    let ports = act.ports;
     let workspace = known(ports, path).await?.settings.id;
     let wanted: InUse = body(ports).await?;
-    let (_, versions) = versions(ports, &workspace, name).await?;
-    let is_it = |row: &&Value| {
-        row.get("version")
-            .and_then(Value::as_f64)
-            .is_some_and(|version| version.to_string() == wanted.version.to_string())
-    };
-    let Some(row) = versions.iter().find(is_it) else {
-        return Err(Failure::invalid("version", "there is no such version"));
-    };
-    let shown = preset_json(row).unwrap_or_default();
-    use_version(ports, &workspace, name, i64::try_from(wanted.version).unwrap_or(0)).await?;
-    Ok(Reply::json(200, &shown))
-}
-
-async fn use_version<P: Ports>(ports: &P, workspace: &WorkspaceId, name: &str, version: i64) -> Result<(), Failure> {
-    let now = Sql::Int(i64::try_from(ports.now().0).unwrap_or(i64::MAX));
-    let statement = "INSERT INTO presets (workspace, slug, version, created_at) VALUES (?1, ?2, ?3, ?4) \
-        ON CONFLICT (workspace, slug) DO UPDATE SET version = ?3";
-    let values = [Sql::from(workspace.as_str()), Sql::from(name), Sql::Int(version), now];
-    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
-    project(ports, workspace, name).await
+    let id = [Sql::from(workspace.as_str()), Sql::from(name), whole(wanted.version)];
+    for _ in 0..TRIES {
+        let before = standing(ports, &workspace, name).await?.ok_or_else(unknown_preset)?;
+        act.expect(&before.text)?;
+        let statement = "SELECT slug, version, preset, created_at FROM preset_versions \
+            WHERE workspace = ?1 AND slug = ?2 AND version = ?3";
+        let rows = ports.sql(statement, &id).await.map_err(|error| fault(ports, &error))?;
+        let unknown = || Failure::invalid("version", "there is no such version");
+        let shown = rows.first().and_then(preset_json).ok_or_else(unknown)?;
+        let change = "UPDATE presets SET version = ?3 WHERE workspace = ?1 AND slug = ?2 AND version = ?4";
+        let mut values = id.to_vec();
+        values.push(Sql::Int(before.version));
+        let told =
+            Told { workspace: Some(&workspace), subject: name, before: Some(&before.shown), after: Some(&shown) };
+        if act.commit(told, (change, values), Vec::new()).await? {
+            project(ports, &workspace, name).await?;
+            return tagged(ports, &workspace, name, 200, &shown).await;
+        }
+    }
+    Err(act.contended())
 }
 
 /// `DELETE …/presets/{slug}`: with all its versions.
-pub async fn delete<P: Ports>(ports: &P, path: &str, name: &str) -> Result<Reply<P>, Failure> {
+pub async fn delete<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Result<Reply<P>, Failure> {
+    let ports = act.ports;
     let workspace = known(ports, path).await?.settings.id;
-    versions(ports, &workspace, name).await?;
-    let values = [Sql::from(workspace.as_str()), Sql::from(name)];
-    for statement in [
-        "DELETE FROM presets WHERE workspace = ?1 AND slug = ?2",
-        "DELETE FROM preset_versions WHERE workspace = ?1 AND slug = ?2",
-    ] {
-        ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    let id = [Sql::from(workspace.as_str()), Sql::from(name)];
+    for _ in 0..TRIES {
+        let before = standing(ports, &workspace, name).await?.ok_or_else(unknown_preset)?;
+        act.expect(&before.text)?;
+        let change = "DELETE FROM presets WHERE workspace = ?1 AND slug = ?2 AND version = ?3";
+        let versions = "DELETE FROM preset_versions WHERE workspace = ?1 AND slug = ?2 \
+            AND EXISTS (SELECT 1 FROM audit WHERE id = ?3)";
+        let mut values = id.to_vec();
+        values.push(Sql::Int(before.version));
+        let told = Told { workspace: Some(&workspace), subject: name, before: Some(&before.shown), after: None };
+        if act.commit(told, (change, values), vec![(versions, id.to_vec())]).await? {
+            project(ports, &workspace, name).await?;
+            return Ok(Reply::json(200, &json!({"object": "preset", "slug": name, "deleted": true})));
+        }
     }
-    project(ports, &workspace, name).await?;
-    Ok(Reply::json(200, &json!({"object": "preset", "slug": name, "deleted": true})))
+    Err(act.contended())
 }
 
 /// Renews the read copy; of a preset that is gone it says so.
 async fn project<P: Ports>(ports: &P, workspace: &WorkspaceId, name: &str) -> Result<(), Failure> {
     let values = [Sql::from(workspace.as_str()), Sql::from(name)];
-    let rows = ports.sql(IN_USE, &values).await.map_err(|error| fault(ports, &error))?;
-    let copy = rows.first().and_then(|row| row.get("copy")?.as_str()).unwrap_or("null");
     let key = preset_key(workspace, name);
-    ports.kv_put(&key, copy).await.map_err(|error| fault(ports, &error))?;
-    ports.forget_copy(&key);
+    let mut last = String::new();
+    for _ in 0..COPIES_MAX {
+        let rows = ports.sql(IN_USE, &values).await.map_err(|error| fault(ports, &error))?;
+        let copy = rows.first().and_then(|row| row.get("copy")?.as_str()).unwrap_or("null");
+        if copy == last {
+            break;
+        }
+        ports.kv_put(&key, copy).await.map_err(|error| fault(ports, &error))?;
+        ports.forget_copy(&key);
+        copy.clone_into(&mut last);
+    }
     Ok(())
 }

@@ -44,6 +44,7 @@ impl Bench {
             budgets: Budgets::default(),
             suspended: false,
             version: 0,
+            deleted: false,
         };
         bench.run(Command::SetWorkspace(settings), 0);
         bench.run(Command::SetKey(Box::new(policy(Limits::default()))), 0);
@@ -269,6 +270,7 @@ fn nothing_enters_a_workspace_that_was_never_set_up_or_is_suspended() {
             budgets: Budgets::default(),
             suspended: true,
             version: 0,
+            deleted: false,
         }),
         1,
     );
@@ -287,12 +289,27 @@ fn the_newest_version_of_a_key_counts_in_whatever_order_it_comes() {
     let id = b.workspace.id().unwrap().clone();
     let of = |version, suspended| {
         let (limits, budgets) = (Limits::default(), Budgets::default());
-        Command::SetWorkspace(Settings { id: id.clone(), limits, budgets, suspended, version })
+        Command::SetWorkspace(Settings { id: id.clone(), limits, budgets, suspended, version, deleted: false })
     };
     b.run(of(5, true), 3);
     b.run(of(4, false), 3);
     b.run(Command::SetKey(Box::new(Policy { version: 3, ..policy(Limits::default()) })), 3);
     assert_eq!(refused(b.admit(1, 1, 4)), "forbidden");
+}
+
+#[test]
+fn a_deleted_workspace_lets_nobody_in_until_it_is_restored() {
+    let mut b = Bench::new("1");
+    let id = b.workspace.id().unwrap().clone();
+    let of = |deleted, version| {
+        let (limits, budgets) = (Limits::default(), Budgets::default());
+        Command::SetWorkspace(Settings { id: id.clone(), limits, budgets, suspended: false, version, deleted })
+    };
+    b.run(of(true, 1), 1);
+    assert_eq!(refused(b.admit(1, 1, 2)), "unauthenticated");
+    assert_eq!(b.run(Command::Standing(key(), 0), 2), Reply::Standing(KeyState::Revoked));
+    b.run(of(false, 2), 3);
+    assert!(matches!(b.admit(2, 1, 4), Reply::Admitted(_)));
 }
 
 #[test]

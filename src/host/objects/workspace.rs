@@ -2,7 +2,7 @@
 //! same turn (the platform makes writes without an await between them one transaction, and holds the answer back until
 //! they are durable), and flushes activity rows to D1 by alarm.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -37,6 +37,8 @@ pub struct Workspace {
     state: State,
     env: Env,
     machine: RefCell<Option<Machine>>,
+    /// Rows are on their way to D1.
+    is_flushing: Cell<bool>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +66,7 @@ fn number(value: f64) -> u64 {
 
 impl DurableObject for Workspace {
     fn new(state: State, env: Env) -> Workspace {
-        Workspace { state, env, machine: RefCell::new(None) }
+        Workspace { state, env, machine: RefCell::new(None), is_flushing: Cell::new(false) }
     }
 
     async fn fetch(&self, mut request: Request) -> Result<Response> {
@@ -74,6 +76,7 @@ impl DurableObject for Workspace {
             "/command" => self.command(&body).await?,
             "/outbox" => self.outbox()?,
             "/ledger" => self.ledger(&body)?,
+            "/erase" => self.erase().await?,
             _ => return Response::error("not found", 404),
         };
         Response::ok(text)
@@ -82,15 +85,23 @@ impl DurableObject for Workspace {
     async fn alarm(&self) -> Result<Response> {
         let effects = self.with(|machine| machine.wake(now()))?;
         self.store(effects).await?;
-        let mut batches = 0;
-        while batches < FLUSH_BATCHES && self.flush().await? {
-            batches += 1;
-        }
+        self.is_flushing.set(true);
+        let flushed = self.flush_all().await;
+        self.is_flushing.set(false);
+        flushed?;
         Response::ok("")
     }
 }
 
 impl Workspace {
+    async fn flush_all(&self) -> Result<()> {
+        let mut batches = 0;
+        while batches < FLUSH_BATCHES && self.flush().await? {
+            batches += 1;
+        }
+        Ok(())
+    }
+
     fn sql(&self) -> SqlStorage {
         self.state.storage().sql()
     }
@@ -136,6 +147,20 @@ impl Workspace {
         let recent = rows.iter().filter_map(parse).collect();
         let values = values.into_iter().map(|row| (row.name, row.value)).collect();
         Ok(Machine::open(Stored { values, last, recent }, settings.default_limits, settings.hold_ms, now()))
+    }
+
+    /// Forgets everything. Not while rows are on their way to D1: they would arrive after the others were deleted there.
+    async fn erase(&self) -> Result<String> {
+        if self.is_flushing.get() {
+            return Ok("busy".to_owned());
+        }
+        self.machine.replace(None);
+        let storage = self.state.storage();
+        storage.delete_alarm().await?;
+        storage.delete_all().await?;
+        // What came between the two loaded an empty machine on tables that are gone.
+        self.machine.replace(None);
+        Ok("erased".to_owned())
     }
 
     async fn command(&self, body: &str) -> Result<String> {
