@@ -158,9 +158,9 @@ async fn clear<P: Ports>(ports: &P, id: &WorkspaceId, table: &str, column: &str)
     );
     let left = format!("SELECT 1 FROM {table} WHERE workspace = ?1 LIMIT 1");
     for _ in 0..BATCHES {
-        let values = vec![Sql::from(id.as_str()), Sql::Int(ROWS)];
-        let rows =
-            ports.sql_batch(vec![(delete.clone(), values.clone()), (left.clone(), vec![values[0].clone()])]).await?;
+        let own = Sql::from(id.as_str());
+        let statements = vec![(delete.clone(), vec![own.clone(), Sql::Int(ROWS)]), (left.clone(), vec![own])];
+        let rows = ports.sql_batch(statements).await?;
         if rows.get(1).is_some_and(Vec::is_empty) {
             return Ok(true);
         }
