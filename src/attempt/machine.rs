@@ -369,6 +369,11 @@ impl Machine {
         self.rows.len()
     }
 
+    /// The attempts so far, in order of their ends.
+    pub fn rows(&self) -> &[AttemptRow] {
+        &self.rows
+    }
+
     /// The record.
     pub fn into_rows(self) -> Vec<AttemptRow> {
         self.rows

@@ -226,6 +226,7 @@ impl Board {
                 let news = news(self.seen(place, now));
                 news.tally.bad += 1.0;
                 news.broken = news.broken.saturating_add(times);
+                news.failed_at = now;
             }
             Sample::Busy { wait_ms } => {
                 let until = self.cool(place, wait_ms, false, now);
@@ -362,17 +363,29 @@ impl Board {
         for entry in report {
             let place = entry.place();
             if entry.tally.good > 0.0 {
-                self.served(&place, entry.tally.good, now);
+                let served_at = entry.served_at.min(now);
+                let seen = self.seen(&place, now);
+                let latest = seen.served_at.max(served_at);
+                // Reports come late: what was served before an offer broke does not mend it.
+                if served_at > seen.changed_at {
+                    self.served(&place, entry.tally.good, now);
+                } else {
+                    seen.tally.add(entry.tally.good, 0.0, RELIABILITY_HALF_LIFE_MS, now);
+                }
+                self.seen(&place, now).served_at = latest;
             }
-            let in_row = entry.broken.min(u64::from(OPEN_PROVIDER_AFTER));
-            (0..in_row).for_each(|_| self.failed(&place, 1, now));
+            // Nor does what failed before it recovered break it again.
+            if entry.tally.bad > 0.0 && entry.failed_at.min(now) > self.seen(&place, now).changed_at {
+                let in_row = entry.broken.min(u64::from(OPEN_PROVIDER_AFTER));
+                (0..in_row).for_each(|_| self.failed(&place, 1, now));
+                #[allow(clippy::cast_precision_loss, reason = "at most ten")]
+                let others = entry.tally.bad - in_row as f64;
+                self.seen(&place, now).tally.add(0.0, others.max(0.0), RELIABILITY_HALF_LIFE_MS, now);
+            }
             if entry.cool_until > now {
                 self.cool(&place, Some(entry.cool_until.since(now)), false, now);
             }
             let seen = self.seen(&place, now);
-            #[allow(clippy::cast_precision_loss, reason = "at most ten")]
-            let others = entry.tally.bad - in_row as f64;
-            seen.tally.add(0.0, others.max(0.0), RELIABILITY_HALF_LIFE_MS, now);
             seen.latency.add(entry.latency, now);
             seen.pace.add(entry.pace, now);
         }
@@ -392,6 +405,7 @@ impl Board {
             },
             cool_until: self.cooling.get(key).filter(|c| !c.is_refused).map_or(Millis(0), |cooling| cooling.until),
             served_at: seen.served_at,
+            failed_at: Millis(0),
         });
         // What nobody has used for long tells nobody anything.
         let worth = |entry: &Entry| entry.tally.good + entry.tally.bad > 0.01 || entry.cool_until > now;

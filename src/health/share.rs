@@ -47,9 +47,11 @@ pub struct Entry {
     pub cool_until: Millis,
     /// When it last served.
     pub served_at: Millis,
+    /// When it last failed.
+    pub failed_at: Millis,
 }
 
-type Raw = (String, String, [f64; 11]);
+type Raw = (String, String, [f64; 12]);
 
 /// Three digits are plenty.
 fn short(value: f64) -> f64 {
@@ -109,12 +111,13 @@ impl Entry {
             float(self.broken),
             float(self.cool_until.0),
             float(self.served_at.0),
+            float(self.failed_at.0),
         ];
         (self.provider.clone(), self.upstream.clone(), numbers)
     }
 
     fn of(raw: Raw, at: Millis) -> Entry {
-        let (provider, upstream, [good, bad, a, b, c, d, e, f, broken, cool, served]) = raw;
+        let (provider, upstream, [good, bad, a, b, c, d, e, f, broken, cool, served, failed]) = raw;
         let moments = |n: f64, sum: f64, squares: f64| match count(n) > 0.0 && sum.is_finite() && squares.is_finite() {
             true => Moments { n: count(n), sum, squares, at },
             false => Moments { at, ..Moments::default() },
@@ -128,6 +131,7 @@ impl Entry {
             broken: whole(broken),
             cool_until: Millis(whole(cool)),
             served_at: Millis(whole(served)),
+            failed_at: Millis(whole(failed)),
         }
     }
 }
@@ -234,17 +238,18 @@ mod tests {
             broken: 7,
             cool_until: Millis(1_795_570_634_000),
             served_at: Millis(8),
+            failed_at: Millis(7),
         }
     }
 
     #[test]
     fn report_and_snapshot_formats_are_unchanged() {
         let text = write_report(&[entry()]);
-        assert_eq!(text, r#"[["p","u/m",[3.5,1.0,2.0,10.5,55.125,0.0,0.0,0.0,7.0,1795570634000.0,8.0]]]"#);
+        assert_eq!(text, r#"[["p","u/m",[3.5,1.0,2.0,10.5,55.125,0.0,0.0,0.0,7.0,1795570634000.0,8.0,7.0]]]"#);
         assert_eq!(parse_report(&text, Millis(9)), Some(vec![entry()]));
         let switches = vec![("q".to_owned(), Routing::Off)];
         let snapshot = Snapshot { at: Millis(9), entries: vec![entry()], switches };
-        assert!(snapshot.write().ends_with(r#",8.0]]],[["q","off"]]]"#), "{}", snapshot.write());
+        assert!(snapshot.write().ends_with(r#",8.0,7.0]]],[["q","off"]]]"#), "{}", snapshot.write());
         assert_eq!(Snapshot::parse(&snapshot.write()), Some(snapshot));
     }
 
@@ -273,7 +278,7 @@ mod tests {
     fn nonsense_is_no_news() {
         assert_eq!(parse_report("{}", Millis(0)), None);
         assert_eq!(Snapshot::parse(r#"[1,[["p","u",[1,2]]],[]]"#), None);
-        let odd = r#"[["p","u",[-5,1e300,-1,9,9,0,0,0,-3,-4,-5]]]"#;
+        let odd = r#"[["p","u",[-5,1e300,-1,9,9,0,0,0,-3,-4,-5,-6]]]"#;
         let parsed = parse_report(odd, Millis(0)).unwrap();
         let entry = &parsed[0];
         assert_eq!((entry.tally.good, entry.tally.bad, entry.latency.n, entry.broken), (0.0, 1e9, 0.0, 0));

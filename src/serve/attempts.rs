@@ -289,7 +289,12 @@ pub fn sample<P: Ports>(
         Class::Fault if verdict.code == Code::ProviderTimeout => Sample::Silent,
         Class::Fault => Sample::Failed,
     };
-    ports.board().borrow_mut().on_sample(&place, sample, now);
+    let mut board = ports.board().borrow_mut();
+    board.on_sample(&place, sample, now);
+    // One that fails and says for how long is not asked before.
+    if verdict.class == Class::Fault && wait_ms.is_some() {
+        board.on_sample(&place, Sample::Busy { wait_ms }, now);
+    }
 }
 
 /// A request that an offer has and has not answered: it ends with this, also where the client leaves.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use futures::channel::oneshot;
 use futures::future::{Either, pending, select};
 use futures::pin_mut;
+use serde_json::json;
 
 use crate::attempt::machine::Machine;
 use crate::error::Failure;
@@ -76,10 +77,10 @@ async fn plain<P: Ports>(
     };
     match outcome {
         None => left_early(dispatched, None, None),
-        Some(Err(failure)) => refused(generation, admitted, failure, dispatched, tell),
+        Some(Err(failure)) => refused(generation, admitted, machine, failure, dispatched, tell),
         Some(Ok(served)) => {
             let What::Whole(body, told) = &served.what else {
-                return refused(generation, admitted, machine.borrow().failure(), dispatched, tell);
+                return refused(generation, admitted, machine, machine.borrow().failure(), dispatched, tell);
             };
             let candidate = generation.plan.candidates.get(served.candidate);
             let is_refusal = told.finish.as_deref().map(openai_chat::finish_reason) == Some("content_filter");
@@ -117,7 +118,7 @@ async fn plain<P: Ports>(
                 body: Body::Bytes(body),
             };
             reply.headers.push(("x-gateway-cost", receipt.total.to_dollars()));
-            let reply = served_headers(reply, generation, admitted, &served, machine.borrow().attempts(), dispatched);
+            let reply = served_headers(reply, generation, admitted, &served, machine, dispatched);
             if let (Some(_), Body::Bytes(body)) = (&generation.replay, &reply.body) {
                 let captured = Captured { headers: reply.headers.clone(), body: body.clone() };
                 generation.captured.replace(Some(captured));
@@ -174,7 +175,7 @@ async fn streamed<P: Ports>(
         Some(Err(failure)) => {
             let Some(mut client) = early else {
                 return match tell {
-                    Some(tell) => refused(generation, admitted, failure, dispatched, tell),
+                    Some(tell) => refused(generation, admitted, machine, failure, dispatched, tell),
                     None => left_early(dispatched, None, None),
                 };
             };
@@ -187,13 +188,11 @@ async fn streamed<P: Ports>(
     };
     let candidate = served.candidate;
     let slot = machine.borrow().slot(candidate);
-    let attempts = machine.borrow().attempts();
     let mut client = match (early, tell) {
         (Some(client), _) => client,
         (None, Some(tell)) => {
             let (client, readable) = ports.open_stream();
-            let reply =
-                served_headers(stream_reply::<P>(readable), generation, admitted, &served, attempts, dispatched);
+            let reply = served_headers(stream_reply::<P>(readable), generation, admitted, &served, machine, dispatched);
             drop(tell.send(Ok(reply)));
             client
         }
@@ -203,7 +202,7 @@ async fn streamed<P: Ports>(
     let kept_headers = match &generation.replay {
         Some(_) => {
             let (_, readable) = ports.open_stream();
-            served_headers(stream_reply::<P>(readable), generation, admitted, &served, attempts, dispatched).headers
+            served_headers(stream_reply::<P>(readable), generation, admitted, &served, machine, dispatched).headers
         }
         None => Vec::new(),
     };
@@ -290,7 +289,7 @@ fn served_headers<P: Ports>(
     generation: &Generation,
     admitted: &Admitted,
     served: &Served<P>,
-    attempts: usize,
+    machine: &RefCell<Machine>,
     dispatched: &Cell<Option<Millis>>,
 ) -> Reply<P> {
     if let Some(candidate) = generation.plan.candidates.get(served.candidate) {
@@ -298,7 +297,7 @@ fn served_headers<P: Ports>(
         reply.headers.push(("x-gateway-provider", provider));
         reply.headers.push(("x-gateway-model", candidate.model().id.clone()));
     }
-    reply.headers.push(("x-gateway-attempts", attempts.to_string()));
+    reply.headers.push(("x-gateway-attempts", machine.borrow().attempts().to_string()));
     let own = generation.plan.candidates.get(served.candidate).and_then(|candidate| candidate.own);
     reply.headers.push(("x-gateway-paid-by", paid_by(own).to_owned()));
     if let Some(limit) = served.lowered_to {
@@ -308,7 +307,7 @@ fn served_headers<P: Ports>(
         reply.headers.push(("x-gateway-warning", format!("dropped: {}", served.dropped.join(", "))));
     }
     if generation.explains {
-        reply.headers.push(("x-gateway-explanation", explanation(generation)));
+        reply.headers.push(("x-gateway-explanation", explanation(generation, machine)));
     }
     let began = dispatched.get().unwrap_or(served.began);
     let (gateway, provider) = (began.since(generation.arrived), served.first_byte.since(began));
@@ -316,16 +315,20 @@ fn served_headers<P: Ports>(
     reply.with_allowances(admitted.requests, admitted.tokens)
 }
 
-/// The explanation as a header: JSON in ASCII.
-fn explanation(generation: &Generation) -> String {
-    let text = explain(&generation.plan, ASKED_CANDIDATES).to_string();
+/// The explanation as a header, with the attempts so far: JSON in ASCII.
+fn explanation(generation: &Generation, machine: &RefCell<Machine>) -> String {
+    let mut why = explain(&generation.plan, ASKED_CANDIDATES);
+    if let Some(members) = why.as_object_mut() {
+        members.insert("attempts".into(), json!(machine.borrow().rows()));
+    }
     let escaped = |c: char| if c.is_ascii() { c.to_string() } else { "?".to_owned() };
-    text.chars().map(escaped).collect()
+    why.to_string().chars().map(escaped).collect()
 }
 
 fn refused<P: Ports>(
     generation: &Generation,
     admitted: &Admitted,
+    machine: &RefCell<Machine>,
     failure: Failure,
     dispatched: &Cell<Option<Millis>>,
     tell: oneshot::Sender<Outcome<P>>,
@@ -337,7 +340,7 @@ fn refused<P: Ports>(
         .with_header("server-timing", timing)
         .with_allowances(admitted.requests, admitted.tokens);
     let reply = match generation.explains {
-        true => reply.with_header("x-gateway-explanation", explanation(generation)),
+        true => reply.with_header("x-gateway-explanation", explanation(generation, machine)),
         false => reply,
     };
     drop(tell.send(Ok(reply)));

@@ -24,7 +24,8 @@ pub struct Sent {
     pub at_ms: u64,
     pub isolate: usize,
     pub offer: usize,
-    pub failed_at_ms: Option<u64>,
+    pub ended_at_ms: Option<u64>,
+    pub is_served: bool,
 }
 
 /// A request that ended.
@@ -128,7 +129,13 @@ pub fn run(trace: &Trace, policy: &mut dyn Policy, seed: u64) -> Run {
                     let offer = flight.order[candidate];
                     let luck = Chance::of(&[seed, 2, flight.id, offer as u64, flight.machine.attempts() as u64]);
                     let ticket = policy.sent(flight.isolate, offer, flight.machine.late_ms(candidate), now_ms);
-                    run.sent.push(Sent { at_ms: now_ms, isolate: flight.isolate, offer, failed_at_ms: None });
+                    run.sent.push(Sent {
+                        at_ms: now_ms,
+                        isolate: flight.isolate,
+                        offer,
+                        ended_at_ms: None,
+                        is_served: false,
+                    });
                     let load = &mut loads[offer];
                     let outcome = trace.providers[offer].attempt(load, flight.prompt, flight.output, luck, now_ms);
                     let (after_ms, result) = match outcome {
@@ -157,13 +164,11 @@ pub fn run(trace: &Trace, policy: &mut dyn Policy, seed: u64) -> Run {
                     Ended::Busy(wait_ms) => Sample::Busy { wait_ms: Some(wait_ms) },
                 };
                 policy.sample(isolate, offer, sample, now_ms);
+                let is_it = |s: &&mut Sent| s.at_ms == began_ms && s.isolate == isolate && s.offer == offer;
+                let sent = run.sent.iter_mut().rev().find(|s| s.ended_at_ms.is_none() && is_it(s)).unwrap();
+                sent.ended_at_ms = Some(now_ms);
+                sent.is_served = matches!(result, Ended::Served { .. });
                 let Ended::Served { rest_ms, .. } = result else {
-                    let sent = run
-                        .sent
-                        .iter_mut()
-                        .rev()
-                        .find(|s| s.at_ms == began_ms && s.isolate == isolate && s.offer == offer);
-                    sent.unwrap().failed_at_ms = Some(now_ms);
                     flight.machine.on_failed(failed(result, began), now);
                     agenda.at(now_ms, Event::Goes(flight));
                     continue;

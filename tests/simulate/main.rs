@@ -5,11 +5,15 @@
 //! plots. `SIMULATE_SEED` chooses another luck; it is printed with every result.
 
 mod chance;
+mod departure;
 mod engine;
 mod measure;
+mod plots;
 mod policy;
 mod traces;
 mod world;
+
+use std::path::Path;
 
 use ai_stats_gateway::text::request::Mode;
 
@@ -136,6 +140,9 @@ fn line(name: &str, m: &Measure, regret: Option<f64>) {
 fn the_standard_traces_keep_what_is_promised() {
     let tables: Vec<Table> = traces::standard().into_iter().map(Table::of).collect();
     tables.iter().for_each(Table::print);
+    if let Ok(folder) = std::env::var("SIMULATE_PLOTS") {
+        plots::draw(Path::new(&folder), &tables).unwrap();
+    }
     let broken: Vec<String> = tables.iter().flat_map(Table::broken).collect();
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }

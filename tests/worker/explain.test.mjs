@@ -23,11 +23,22 @@ describe('Explanations', { timeout: 60_000 }, () => {
         assert.ok(score > 0 && factors.price > 0 && factors.price <= 1 && tier === 'first' && state === 'closed', JSON.stringify(why));
       }
       const row = await t.row(reply.id ?? reply.headers['x-request-id']);
-      assert.deepEqual(row.why, why);
+      const { attempts, ...decision } = why;
+      assert.deepEqual(row.why, decision);
+      assert.deepEqual(attempts, row.attempts);
     }
     const silent = (await t.chat()).is(200);
     assert.equal(silent.headers['x-gateway-explanation'], undefined);
     assert.ok((await t.row(silent.headers['x-request-id'])).why.candidates.length > 0);
+    t.p1.does(up.fail(503));
+    const { attempts } = JSON.parse((await t.chat({ provider: { order: ['p1', 'p2'] } }, { headers: { 'x-gateway-explain': '1' } })).is(200).headers['x-gateway-explanation']);
+    assert.deepEqual(attempts.map(({ provider, status, class: kind }) => [provider, status, kind]), [['p1', 503, 'fault'], ['p2', 200, undefined]]);
+    for (const { start_ms, ms } of attempts) assert.ok(start_ms >= 0 && ms >= 0);
+    for (const provider of [t.p2, t.p3]) provider.does(up.fail(500));
+    const failed = await t.chat({}, { headers: { 'x-gateway-explain': '1' } });
+    failed.fails('provider_error');
+    const all = JSON.parse(failed.headers['x-gateway-explanation']);
+    assert.equal(all.attempts.length, 3);
   });
 
   test('nobody left: each is named with its rule, a channel among them', async () => {

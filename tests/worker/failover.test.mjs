@@ -198,6 +198,18 @@ describe('Failover before the first word', { concurrency: 8, timeout: 120_000 },
     assert.equal((await t.chat()).is(200).headers['x-gateway-provider'], 'p1', 'when nobody else can, it is asked even before its wait is over');
   });
 
+  test('a wait until a date that is to come is kept to', async () => {
+    const t = await gateway.scene({ at: ['p1', 'p2'] });
+    t.p1.does(up.fail(503, {}, { 'retry-after': new Date(Date.now() + 30_000).toUTCString() }), up.answer());
+    const reply = (await t.chat()).is(200);
+    const [{ retry_after_ms }] = (await t.row(reply.id)).attempts;
+    assert.ok(retry_after_ms > 20_000 && retry_after_ms <= 30_000, String(retry_after_ms));
+    t.p2.does(up.fail(500));
+    const { p1, p2 } = t;
+    (await t.chat()).is(200);
+    assert.deepEqual([p1.requests.length, p2.requests.length], [2, 2], 'the one that waits goes last');
+  });
+
   test('a provider that failed five times in a row is asked last', async () => {
     const t = await gateway.scene({ at: ['p1', 'p2'] });
     t.p1.does(up.fail(500));

@@ -140,6 +140,7 @@ fn what_an_isolate_saw_itself_wins() {
         upstream: "a".into(),
         broken: 9,
         tally: Tally { bad: 9.0, ..Tally::default() },
+        failed_at: Millis(9_900),
         ..Entry::default()
     };
     object.merge(&[failing], Millis(10_000));
@@ -157,11 +158,36 @@ fn news_of_a_recovery_lets_the_others_try() {
         provider: "p".into(),
         upstream: "a".into(),
         tally: Tally { good: 3.0, ..Tally::default() },
+        served_at: Millis(10_900),
         ..Entry::default()
     };
     object.merge(&[good], Millis(11_000));
     isolate.adopt(object.snapshot(Millis(11_500)), Millis(12_000));
     assert_eq!(isolate.score(&A, Millis(12_000)).standing, Standing::Trial(TRIAL_SHARE));
+}
+
+#[test]
+fn a_late_report_neither_mends_nor_breaks() {
+    let mut object = Board::new(3);
+    let report = |good: f64, served_at: u64, bad: u64, failed_at: u64| Entry {
+        provider: "p".into(),
+        upstream: "a".into(),
+        #[allow(clippy::cast_precision_loss)]
+        tally: Tally { good, bad: bad as f64, ..Tally::default() },
+        broken: bad,
+        served_at: Millis(served_at),
+        failed_at: Millis(failed_at),
+        ..Entry::default()
+    };
+    object.merge(&[report(0.0, 0, 6, 9_000)], Millis(10_000));
+    object.merge(&[report(40.0, 8_900, 0, 0)], Millis(11_000));
+    assert!(is_broken(&object, &A, 11_000), "what was served before it broke");
+    object.merge(&[report(1.0, 12_500, 0, 0)], Millis(13_000));
+    assert!(!is_broken(&object, &A, 13_000), "its recovery");
+    object.merge(&[report(0.0, 0, 9, 12_000)], Millis(14_000));
+    assert!(!is_broken(&object, &A, 14_000), "what failed before it recovered");
+    object.merge(&[report(0.0, 0, 9, 14_900)], Millis(15_000));
+    assert!(is_broken(&object, &A, 15_000));
 }
 
 #[test]
