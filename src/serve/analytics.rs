@@ -100,7 +100,7 @@ fn number(row: &Value, column: &str) -> u64 {
     row.get(column).and_then(Value::as_f64).unwrap_or(0.0).max(0.0) as u64
 }
 
-fn told(row: &Value, group: Option<&str>) -> Value {
+pub(super) fn told(row: &Value, group: Option<&str>) -> Value {
     let buckets: Vec<u64> = (0..BUCKETS).map(|bucket| number(row, &format!("h{bucket}"))).collect();
     let cost = Nanos(i64::try_from(number(row, "cost_nanos")).unwrap_or(i64::MAX));
     let mut told = json!({

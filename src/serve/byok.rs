@@ -16,7 +16,7 @@ use crate::serve::ports::{Ports, Sql};
 use crate::serve::query::path_value;
 use crate::serve::reply::Reply;
 use crate::serve::verify::{self, Outcome};
-use crate::serve::{etag, fault};
+use crate::serve::{etag, fault, query};
 
 /// Longest key, in bytes: a service account's file fits.
 const KEY_BYTES_MAX: usize = 16 * 1024;
@@ -238,13 +238,27 @@ pub(super) fn shown(row: &Value) -> Value {
 }
 
 /// `GET …/byok` and `GET …/byok/{provider}`.
-pub async fn list<P: Ports>(ports: &P, path: &str, provider: Option<&str>) -> Result<Reply<P>, Failure> {
+pub async fn list<P: Ports>(ports: &P, path: &str, provider: Option<&str>, query: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
+    let most = u64::try_from(CREDENTIALS_MAX).unwrap_or(u64::MAX);
+    let limit = usize::try_from(query::limit(query, most, most)?).unwrap_or(CREDENTIALS_MAX);
+    let cursor = query::value(query, "cursor");
     let statement = format!("{ROW} WHERE workspace = ?1 ORDER BY position, id");
     let rows = ports.sql(&statement, &[Sql::from(workspace.as_str())]).await.map_err(|error| fault(ports, &error))?;
     let is_asked = |row: &&Value| provider.is_none_or(|id| row.get("provider").and_then(Value::as_str) == Some(id));
-    let data: Vec<Value> = rows.iter().filter(is_asked).map(shown).collect();
-    Ok(Reply::json(200, &json!({"object": "list", "data": data})))
+    let id = |row: &Value| row.get("id").and_then(Value::as_str).map(str::to_owned);
+    // A workspace has few: they are read whole, and a page begins behind the one that the cursor names.
+    let mut asked: Vec<&Value> = rows.iter().filter(is_asked).collect();
+    if let Some(cursor) = cursor {
+        let place = asked.iter().position(|row| id(row).as_deref() == Some(cursor.as_str()));
+        let place = place.ok_or_else(|| Failure::invalid("cursor", "is not a cursor of this list"))?;
+        asked.drain(..=place);
+    }
+    let is_cut = asked.len() > limit;
+    asked.truncate(limit);
+    let next = asked.last().filter(|_| is_cut).and_then(|row| id(row));
+    let data: Vec<Value> = asked.into_iter().map(shown).collect();
+    Ok(Reply::json(200, &json!({"object": "list", "data": data, "next_cursor": next})))
 }
 
 #[derive(Deserialize)]

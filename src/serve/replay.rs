@@ -85,7 +85,11 @@ pub async fn begin<P: Ports>(
     loop {
         match ports.replay(&ticket.name, &command).await.map_err(|error| fault(ports, &error))? {
             Said::Run => return Ok(Begun::Run(Some(ticket))),
-            Said::Again(answer) => return again(ports, &ticket, &pepper, answer).map(Begun::Answered),
+            Said::Again(answer) => {
+                // Nobody asks the workspace for admission here: an isolate may remember a key that was revoked meanwhile.
+                super::standing(ports, policy).await?;
+                return again(ports, &ticket, &pepper, answer).map(Begun::Answered);
+            }
             Said::Conflict => return Err(conflict("the key was used for another request")),
             Said::TooLarge => return Err(conflict("the request was served; its answer was too large to be kept")),
             Said::Running if waited_ms >= WAIT_MS => {

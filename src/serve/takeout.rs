@@ -17,7 +17,7 @@ use crate::serve::act::Actor;
 use crate::serve::admin::known;
 use crate::serve::ports::{Client, Ports, Sql};
 use crate::serve::reply::{Body, Reply};
-use crate::serve::{activity, audit, byok, fault, management, settings};
+use crate::serve::{activity, analytics, audit, byok, fault, management, settings};
 
 /// Rows read at once; no more are held in memory.
 const ROWS: u64 = 200;
@@ -56,6 +56,22 @@ const SECTIONS: &[Section] = &[
         resource: Resource::Byok,
         statement: "SELECT *, id AS cursor FROM byok WHERE workspace = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
         shown: |row| Some(byok::shown(row)),
+    },
+    Section {
+        // A day's sums at a time: they are the order of the table.
+        resource: Resource::Analytics,
+        statement: "SELECT *, CAST(start AS TEXT) AS cursor FROM rollups WHERE workspace = ?1 AND span = 'day' AND start = \
+            (SELECT min(start) FROM rollups WHERE workspace = ?1 AND span = 'day' AND start > CAST(?2 AS INTEGER)) \
+            LIMIT max(?3, 1000000)",
+        shown: |row| {
+            let mut shown = analytics::told(row, None);
+            let members = shown.as_object_mut()?;
+            members.insert("object".to_owned(), json!("sum"));
+            for name in ["model", "provider", "key", "app"] {
+                members.insert(name.to_owned(), row.get(name).cloned().unwrap_or_default());
+            }
+            Some(shown)
+        },
     },
     Section {
         resource: Resource::Audit,

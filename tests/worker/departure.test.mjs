@@ -92,6 +92,11 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
     const t = await furnished();
     const whole = await exported(t);
     const count = (object) => whole.of(object).length;
+    const sums = await eventually(async () => {
+      const { of } = await exported(t);
+      return of('sum').reduce((sum, one) => sum + one.requests, 0) === 2 && of('sum');
+    }, 'the sums of the day');
+    assert.deepEqual([...new Set(sums.map(({ key, model, provider }) => `${key} ${model} ${provider}`))], [`${t.keyId} ${t.model} p1`]);
     assert.deepEqual(['workspace', 'settings', 'key', 'management_key', 'preset', 'credential', 'credits', 'entry', 'generation'].map(count), [1, 1, 1, 1, 2, 1, 1, 3, 2]);
     assert.deepEqual(whole.of('preset').map(({ version, in_use }) => [version, in_use]), [[1, false], [2, true]]);
     const actions = whole.of('change').map(({ action }) => action);
@@ -128,6 +133,27 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
       (await gateway.admin('DELETE', own(t, rest), undefined, { 'if-match': etag })).is(200);
     }
     assert.equal((await gateway.admin('PUT', own(t, '/presets/new'), {}, { 'if-match': '"any"' })).fails('idempotency_conflict').param, 'if-match');
+  });
+
+  test('every list of the administrator has a limit and a cursor', async () => {
+    const { paths, components } = (await gateway.call('GET', '/v1/openapi.json')).is(200).json;
+    const lists = [];
+    for (const [path, { get }] of Object.entries(paths).filter(([path, { get }]) => path.startsWith('/v1/admin') && get)) {
+      const name = get.responses[200].content['application/json']?.schema.$ref?.split('/').at(-1);
+      const { object, data } = components.schemas[name]?.properties ?? {};
+      if (object?.const !== 'list' || data?.type !== 'array') continue;
+      const names = get.parameters.filter((one) => one.in === 'query').map((one) => one.name);
+      lists.push(path);
+      // Sums are of a range with a longest length.
+      if (!path.endsWith('/analytics')) assert.ok(names.includes('limit') && names.includes('cursor'), `${path}: ${names}`);
+    }
+    assert.ok(lists.length >= 9, lists.join());
+    const t = await gateway.scene();
+    for (let n = 0; n < 3; n += 1) (await gateway.admin('POST', own(t, '/byok/p1'), { key: `sk-own-key-0123456789-${n}`, name: `k${n}` })).is(201);
+    const first = (await gateway.admin('GET', own(t, '/byok?limit=2'))).is(200).json;
+    const second = (await gateway.admin('GET', own(t, `/byok/p1?limit=2&cursor=${first.next_cursor}`))).is(200).json;
+    assert.deepEqual([first.data.map(({ name }) => name), second.data.map(({ name }) => name), second.next_cursor], [['k0', 'k1'], ['k2'], null]);
+    assert.equal((await gateway.admin('GET', own(t, '/byok?cursor=none'))).fails('invalid_input').param, 'cursor');
   });
 
   test('edits at the same moment lose nothing, and each leaves its row', async () => {

@@ -1,8 +1,9 @@
 // What can be done with a key besides making it: shown with what it spent, rotated with an overlap, reported as leaked, revoked
 // under load.
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { startGateway } from './support/harness.mjs';
+import { KEY_HASH_SECRET, startGateway } from './support/harness.mjs';
 import { eventually, sleep } from './support/wait.mjs';
 
 let gateway;
@@ -116,6 +117,24 @@ describe('Rotation, leaks and revocation of keys', { timeout: 90_000 }, () => {
     assert.equal((await shown(a)).revoked, true);
     const rows = await gateway.d1('SELECT actor, action, before, after FROM audit WHERE subject = ? AND actor = ?', a.keyId, 'leak_report');
     assert.deepEqual(rows.map(({ actor, action, before, after }) => [actor, action, JSON.parse(before).revoked, JSON.parse(after).revoked]), [['leak_report', 'keys.leaked', false, true]]);
+  });
+
+  test('an edge that still believes in a revoked key gives it nothing: no answer, no kept answer, no look', async () => {
+    const t = await gateway.scene();
+    const headers = { 'idempotency-key': 'once' };
+    (await t.chat({}, { headers })).is(200);
+    await eventually(async () => (await t.chat({}, { headers })).headers['x-gateway-idempotent-replay'] === 'true', 'the answer is kept');
+    const kv = await gateway.mf.getKVNamespace('KV');
+    const copy = `key/${createHmac('sha256', KEY_HASH_SECRET).update(t.key).digest('hex')}`;
+    const old = await kv.get(copy);
+    (await gateway.admin('DELETE', path(t))).is(200);
+    // What an isolate far away remembers, or reads from a place that has not heard yet.
+    await kv.put(copy, old);
+    const asked = t.p1.requests.length;
+    for (const answer of [await t.chat({}, { headers }), await t.chat(), await t.stream(), ...(await Promise.all(['/v1/key', '/v1/credits', '/v1/activity'].map((route) => t.get(route))))]) {
+      answer.fails('unauthenticated');
+    }
+    assert.equal(t.p1.requests.length, asked);
   });
 
   test('a leaked secret that was replaced already is stopped alone', async () => {

@@ -273,6 +273,8 @@ impl Workspace {
             }
         }
         if through == 0 {
+            // Nothing waits: the machine need not be woken again for it.
+            self.with(|machine| machine.flushed_through(0))?;
             return Ok(false);
         }
         if !batch.is_empty() {
