@@ -62,6 +62,7 @@ ids! {
     CredentialId "byok_" "A customer's own credential (not its secret).";
     AuditId "aud_" "A change by an administrator.";
     ManagementKeyId "mk_" "A key that administers one workspace (not its secret).";
+    HookId "wh_" "A webhook (not its secret).";
     EntryId "le_" "A ledger entry that no request made: a grant, an adjustment.";
 }
 

@@ -45,11 +45,13 @@ pub mod health;
 pub mod ledger;
 pub mod limits;
 pub mod media;
+pub mod otel;
 pub mod preset;
 pub mod relay;
 pub mod replay;
 pub mod routing;
 pub mod seal;
+pub mod webhook;
 pub mod workspace;
 // the path
 pub mod openapi;

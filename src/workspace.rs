@@ -5,7 +5,7 @@
 //! adds, and with each charge its activity row, so a charge without its row (or a row without its charge) cannot be
 //! stored. Rows up to `flushed` are in D1. One settle call writes one journal row, however many requests it ends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,6 +19,10 @@ use crate::limits::budget::{self, Budgets, Period, Spend};
 use crate::limits::gate::{Allowance, Gate, Limit, tighter};
 use crate::money::Nanos;
 use crate::time::Millis;
+use crate::webhook::alert::{Alerts, Told};
+use crate::webhook::event::Event;
+
+mod watch;
 
 /// How often holds are looked through for expired ones, in milliseconds.
 const SWEEP_MS: u64 = 1000;
@@ -92,6 +96,8 @@ pub enum Command {
     SetWorkspace(Settings),
     /// Make a key known, or change it.
     SetKey(Box<Policy>),
+    /// What is told of it, and from where on.
+    SetAlerts(Alerts),
     /// Let a request in.
     Admit(Admit),
     /// End requests.
@@ -280,6 +286,8 @@ pub enum Effect {
         /// Its JSON.
         value: String,
     },
+    /// Keep an event until it was told.
+    Tell(Box<Event>),
     /// Wake up at the latest then.
     Wake(Millis),
 }
@@ -325,6 +333,9 @@ pub struct Workspace {
     spends: HashMap<KeyId, Spending>,
     spend: Spending,
     grants: HashMap<String, Entry>,
+    alerts: Alerts,
+    told: HashMap<KeyId, Told>,
+    told_own: Told,
     seq: u64,
     /// Journal rows up to this number are in D1.
     flushed: u64,
@@ -360,6 +371,9 @@ impl Workspace {
             spends: HashMap::new(),
             spend: Spending::default(),
             grants: HashMap::new(),
+            alerts: Alerts::default(),
+            told: HashMap::new(),
+            told_own: Told::default(),
             seq,
             flushed: 0,
             has_unflushed_rows: true,
@@ -390,6 +404,8 @@ impl Workspace {
             && let Ok(entry) = serde_json::from_str(value)
         {
             self.grants.insert(key.to_owned(), entry);
+        } else {
+            self.load_told(name, value);
         }
     }
 
@@ -423,8 +439,13 @@ impl Workspace {
                 }
                 Reply::Done
             }
+            Command::SetAlerts(alerts) => {
+                self.set_alerts(alerts, now, &mut effects);
+                Reply::Done
+            }
             Command::SetKey(policy) => {
                 if self.keys.get(&policy.key).is_none_or(|known| known.version <= policy.version) {
+                    self.watch_key(&policy, now, &mut effects);
                     effects.push(put(&format!("key/{}", policy.key), &policy));
                     self.keys.insert(policy.key.clone(), *policy);
                 }
@@ -548,6 +569,9 @@ impl Workspace {
         };
         let (requests, tokens) = self.allowances(&admit.key, &own, &shared, now);
         let (code, message, wait_ms) = refusal;
+        if code == Code::BudgetExceeded {
+            self.watch_budgets(BTreeSet::from([admit.key]), admit.least, now, effects);
+        }
         let available = self.account.available();
         let limit = checked.err().map(|refusal| refusal.limit).filter(|_| code == Code::RateLimited);
         Reply::Refused(Refused { limit, code: code.name().to_owned(), message, wait_ms, available, requests, tokens })
@@ -608,6 +632,7 @@ impl Workspace {
             return;
         }
         let mut entries = Vec::new();
+        let keys: BTreeSet<KeyId> = settlements.iter().map(|settlement| settlement.key.clone()).collect();
         for settlement in settlements {
             self.leave(&settlement.id, settlement.tokens, now);
             if now.since(settlement.admitted) > STALE_MS {
@@ -636,6 +661,8 @@ impl Workspace {
             self.journal(entries, now, effects);
             // A budget must not forget in a crash what was spent; other counters are stored with the next flush.
             self.store_spending(Budgets::is_any, effects);
+            self.watch_balance(now, effects);
+            self.watch_budgets(keys, Nanos::ZERO, now, effects);
         }
     }
 
@@ -692,6 +719,7 @@ impl Workspace {
         effects.push(put(&format!("grant/{}", grant.idempotency_key), &entry));
         self.grants.insert(grant.idempotency_key, entry.clone());
         self.journal(vec![JournalEntry { entry: entry.clone(), row: None }], now, effects);
+        self.watch_balance(now, effects);
         Reply::Granted(entry)
     }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::policy::matches;
 use crate::catalog::Channel;
 use crate::text::request::Mode;
+use crate::webhook::alert::Alerts;
 
 /// Who may serve, and what. An empty list says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -68,6 +69,9 @@ pub struct RoutingSettings {
     /// Who may serve.
     #[serde(default)]
     pub narrowing: Narrowing,
+    /// What is told by webhooks, and from where on.
+    #[serde(default, skip_serializing_if = "Alerts::is_default")]
+    pub alerts: Alerts,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::activity::row::Row;
 use crate::analytics::sketch::{self, BUCKETS};
+use crate::analytics::totals;
 use crate::time::Millis;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -67,6 +68,10 @@ pub fn counted(row: &Row, cost_nanos: i64) -> Value {
         "key": row.key,
         "app": row.origin.app.as_deref().unwrap_or_default(),
         "failed": u8::from(row.code.is_some()),
+        "code": row.code.as_deref().unwrap_or_default(),
+        "last": totals::last(row),
+        "attempts": totals::attempts(row),
+        "ms": row.total_ms,
         "prompt": usage.map_or(0, crate::usage::Usage::prompt_tokens),
         "completion": usage.map_or(0, crate::usage::Usage::completion_tokens),
         "cost": cost_nanos,
@@ -158,7 +163,7 @@ mod tests {
         assert_eq!(
             counted(&row, 5),
             json!({"id": "gen_1", "hour": 7_200_000, "day": 0, "model": "a/b", "provider": "", "key": "key_1", "app": "",
-                "failed": 1, "prompt": 0, "completion": 0, "cost": 5, "bucket": 0})
+                "failed": 1, "code": "provider_timeout", "last": "", "attempts": [], "ms": 0, "prompt": 0, "completion": 0, "cost": 5, "bucket": 0})
         );
     }
 }

@@ -414,6 +414,15 @@ impl Board {
         Snapshot { at: now, entries, ..Snapshot::default() }
     }
 
+    /// Offers of a report whose breakers are open: provider and upstream.
+    pub fn open(&self, report: &[Entry], now: Millis) -> Vec<(String, String)> {
+        let is_open = |entry: &&Entry| {
+            let seen = self.offers.get(&entry.place().offer_key());
+            entry.broken > 0 && seen.is_some_and(|seen| matches!(seen.breaker.phase(now), Phase::Open(_)))
+        };
+        report.iter().filter(is_open).map(|entry| (entry.provider.clone(), entry.upstream.clone())).collect()
+    }
+
     /// Begins with what was published before: the object's side, where it starts anew.
     pub fn restore(&mut self, snapshot: &Snapshot, now: Millis) {
         let nonce = self.nonce;

@@ -12,7 +12,7 @@ use super::world::World;
 use crate::id::RequestId;
 use crate::serve::ports::Ports;
 use crate::serve::reply::Body;
-use crate::serve::{Head, departure, handle};
+use crate::serve::{Head, handle, schedule};
 
 /// Runs once per isolate: a panic then leaves its message in the log.
 #[wasm_bindgen(start)]
@@ -70,6 +70,6 @@ pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) ->
 pub async fn scheduled(_event: JsValue, env: JsValue, context: JsValue) -> Result<(), JsValue> {
     let request = web_sys::Request::new_with_str("https://schedule/")?;
     let world = World::new(env, context, request, None);
-    departure::erase_due(&world).await;
+    schedule::run(&world).await;
     Ok(())
 }

@@ -110,6 +110,23 @@ export function send(method, url, headers, body, signal) {
   return fetch(url, init);
 }
 
+// Writes text into a bucket, compressed.
+export async function archive(bucket, name, text) {
+  const zipped = new Response(text).body.pipeThrough(new CompressionStream("gzip"));
+  await bucket.put(name, await new Response(zipped).arrayBuffer(), { httpMetadata: { contentType: "application/gzip" } });
+}
+
+// The status that a receiver answers with; -1 where it does not in time, -2 where there is none. Its body is not read.
+export async function deliver(url, headers, body, ms) {
+  try {
+    const response = await fetch(url, { method: "POST", headers: headersOf(headers), body, redirect: "manual", signal: AbortSignal.timeout(ms) });
+    await response.body?.cancel();
+    return response.status;
+  } catch (error) {
+    return error?.name === "TimeoutError" ? -1 : -2;
+  }
+}
+
 // An RS256 signature; null where the key is none.
 export async function signRs256(key, text) {
   const algorithm = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };

@@ -12,6 +12,8 @@ extern "C" {
     #[wasm_bindgen(js_name = wholeBody)]
     pub fn whole_body(holder: &JsValue, length: &JsValue, max: f64) -> Promise;
     pub fn send(method: &str, url: &str, headers: &str, body: &Uint8Array, signal: &AbortSignal) -> Promise;
+    pub fn archive(bucket: &JsValue, name: &str, text: &str) -> Promise;
+    pub fn deliver(url: &str, headers: &str, body: &str, ms: f64) -> Promise;
     #[wasm_bindgen(js_name = signRs256)]
     pub fn sign_rs256(key: &[u8], text: &str) -> Promise;
     pub fn respond(status: u16, headers: &str, body: &JsValue) -> Response;

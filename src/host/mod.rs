@@ -2,6 +2,7 @@
 
 mod cache;
 mod counters;
+mod courier;
 mod entry;
 mod glue;
 mod objects;

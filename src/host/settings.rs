@@ -4,7 +4,9 @@ use wasm_bindgen::JsValue;
 
 use super::glue::text_of;
 use crate::access::policy::Limits;
+use crate::otel::export::Export;
 use crate::serve::ports::Settings;
+use crate::webhook::retry;
 
 /// Reads the variables of `env`.
 pub fn read(env: &JsValue) -> Settings {
@@ -33,8 +35,22 @@ pub fn read(env: &JsValue) -> Settings {
         hold_ms: number("HOLD_MS", total_timeout_ms.saturating_add(60_000)),
         catalog_refresh_ms: number("CATALOG_REFRESH_MS", 30_000),
         health_refresh_ms: number("HEALTH_REFRESH_MS", 20_000),
+        retention_days: number("RETENTION_DAYS", 30).min(3_650),
+        allows_loopback: number("ALLOW_LOOPBACK", 0) == 1,
+        webhook_timeout_ms: number("WEBHOOK_TIMEOUT_MS", 15_000),
+        webhook_retry_ms: number("WEBHOOK_RETRY_MS", retry::UNIT_MS),
         key_refresh_ms: number("KEY_REFRESH_MS", 30_000),
     }
+}
+
+/// Where traces go; `None`: nowhere.
+pub fn export(env: &JsValue) -> Option<Export> {
+    let text = |name: &str| secret(env, name);
+    Export::read(
+        text("OTEL_EXPORTER_OTLP_ENDPOINT").as_deref(),
+        text("OTEL_EXPORTER_OTLP_HEADERS").as_deref(),
+        text("OTEL_TRACES_SAMPLER_ARG").as_deref(),
+    )
 }
 
 /// A secret or variable as text; empty counts as absent.

@@ -12,7 +12,7 @@ use web_sys::Response;
 use super::cache::{self, Known, str16};
 use super::counters::{self, count};
 use super::stream::{self, AbortOnDrop, Downstream, Upstream};
-use super::{glue, settings, settle};
+use super::{courier, glue, settings, settle};
 use crate::access::policy::Policy;
 use crate::attempt::classify::Breakage;
 use crate::attempt::pool::Slots;
@@ -29,6 +29,7 @@ use crate::serve::ports::{
     BodyError, CATALOG_NOT_WHOLE, Call, Counters, PortError, Ports, Resolved, Settings, Sql, Waits,
 };
 use crate::time::Millis;
+use crate::webhook::event::Event;
 use crate::workspace::{Command, JournalEntry, Reply, Settlement};
 
 /// The name under which the snapshot in use is remembered.
@@ -433,6 +434,11 @@ impl Ports for World {
         serde_json::from_str(&text).map_err(|_| PortError("the outbox is malformed".to_owned()))
     }
 
+    async fn depth(&self, workspace: &WorkspaceId) -> Result<u64, PortError> {
+        let text = self.command(workspace, "depth", "").await?;
+        text.parse().map_err(|_| PortError("the depth of an outbox is malformed".to_owned()))
+    }
+
     async fn ledger(
         &self,
         workspace: &WorkspaceId,
@@ -491,6 +497,23 @@ impl Ports for World {
         let asked = glue::ask(&self.binding("HEALTH"), &shard.to_string(), &path, body);
         let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?;
         Ok(text.as_string().unwrap_or_default())
+    }
+
+    fn has_archive(&self) -> bool {
+        self.binding("ARCHIVE").is_truthy()
+    }
+
+    async fn archive(&self, name: &str, text: &str) -> Result<(), PortError> {
+        let written = JsFuture::from(glue::archive(&self.binding("ARCHIVE"), name, text)).await;
+        written.map(drop).map_err(|error| port_error(&error))
+    }
+
+    async fn tell(&self, workspace: &WorkspaceId, event: &Event) -> Result<(), PortError> {
+        courier::tell(&self.env, workspace, std::slice::from_ref(event)).await
+    }
+
+    async fn courier(&self, workspace: &WorkspaceId, what: &str, body: &str) -> Result<String, PortError> {
+        courier::ask(&self.env, workspace, what, body).await
     }
 
     async fn recall_health(&self) {

@@ -58,7 +58,7 @@ impl Period {
     }
 
     /// The number of the period that `now` is in.
-    fn number(self, now: Millis) -> u64 {
+    pub fn number(self, now: Millis) -> u64 {
         let days = now.0 / DAY_MS;
         match self {
             Period::Day => days,

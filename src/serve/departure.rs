@@ -32,6 +32,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("presets", "slug"),
     ("preset_versions", "slug"),
     ("byok", "id"),
+    ("webhooks", "id"),
     ("keys", "id"),
     ("management_keys", "id"),
     ("audit", "id"),
@@ -119,6 +120,7 @@ async fn erase<P: Ports>(ports: &P, id: &WorkspaceId) -> Result<bool, PortError>
     let own = [Sql::from(id.as_str())];
     ports.sql("UPDATE workspaces SET erase_at = 0 WHERE id = ?1", &own).await?;
     ports.erase(id).await?;
+    ports.courier(id, "erase", "").await?;
     for prefix in COPIES {
         ports.kv_clear(&format!("{prefix}{id}")).await?;
     }

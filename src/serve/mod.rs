@@ -25,15 +25,19 @@ pub mod metrics;
 pub mod models;
 pub mod ports;
 pub mod pricing;
+pub mod prometheus;
 pub mod providers;
 pub mod query;
 pub mod reference;
 pub mod replay;
 pub mod reply;
+pub mod retention;
+pub mod schedule;
 pub mod settings;
 pub mod settlement;
 pub mod takeout;
 pub mod verify;
+pub mod webhooks;
 
 use std::rc::Rc;
 
@@ -189,6 +193,17 @@ pub enum Does {
     Analytics,
     Switch,
     ChangeSwitch,
+    CreateWebhook,
+    Webhooks,
+    Webhook,
+    ChangeWebhook,
+    DeleteWebhook,
+    RotateWebhook,
+    TestWebhook,
+    Deliveries,
+    Prometheus,
+    Retention,
+    PutRetention,
 }
 
 /// One endpoint. `{name}` in a path stands for one segment, `{name*}` for as many as there are before what follows it.
@@ -298,6 +313,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     scoped("PATCH", "/v1/admin/workspaces/{id}/byok/{provider}/{credential}", Of::Byok, Write, Does::ChangeCredential),
     scoped("DELETE", "/v1/admin/workspaces/{id}/byok/{provider}/{credential}", Of::Byok, Write, Does::DeleteCredential),
     endpoint("POST", "/v1/admin/byok/rotate", Caller::Operator, Cost::Free, Does::RotateCredentials),
+    scoped("GET", "/v1/admin/workspaces/{id}/retention", Of::Activity, Read, Does::Retention),
+    scoped("PUT", "/v1/admin/workspaces/{id}/retention", Of::Activity, Write, Does::PutRetention),
     scoped("GET", "/v1/admin/workspaces/{id}/settings", Of::Settings, Read, Does::Settings),
     scoped("PATCH", "/v1/admin/workspaces/{id}/settings", Of::Settings, Write, Does::ChangeSettings),
     scoped("GET", "/v1/admin/workspaces/{id}/presets", Of::Presets, Read, Does::Presets),
@@ -307,9 +324,18 @@ pub const ENDPOINTS: &[Endpoint] = &[
     scoped("DELETE", "/v1/admin/workspaces/{id}/presets/{slug}", Of::Presets, Write, Does::DeletePreset),
     scoped("GET", "/v1/admin/workspaces/{id}/activity", Of::Activity, Read, Does::Activity),
     scoped("GET", "/v1/admin/workspaces/{id}/analytics", Of::Analytics, Read, Does::Analytics),
+    scoped("POST", "/v1/admin/workspaces/{id}/webhooks", Of::Webhooks, Write, Does::CreateWebhook),
+    scoped("GET", "/v1/admin/workspaces/{id}/webhooks", Of::Webhooks, Read, Does::Webhooks),
+    scoped("GET", "/v1/admin/workspaces/{id}/webhooks/{webhook}", Of::Webhooks, Read, Does::Webhook),
+    scoped("PATCH", "/v1/admin/workspaces/{id}/webhooks/{webhook}", Of::Webhooks, Write, Does::ChangeWebhook),
+    scoped("DELETE", "/v1/admin/workspaces/{id}/webhooks/{webhook}", Of::Webhooks, Write, Does::DeleteWebhook),
+    scoped("POST", "/v1/admin/workspaces/{id}/webhooks/{webhook}/secret", Of::Webhooks, Write, Does::RotateWebhook),
+    scoped("POST", "/v1/admin/workspaces/{id}/webhooks/{webhook}/test", Of::Webhooks, Write, Does::TestWebhook),
+    scoped("GET", "/v1/admin/workspaces/{id}/webhooks/{webhook}/deliveries", Of::Webhooks, Read, Does::Deliveries),
     endpoint("GET", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::Snapshots),
     endpoint("POST", "/v1/admin/catalog", Caller::Operator, Cost::Free, Does::UseSnapshot),
     endpoint("GET", "/v1/admin/health", Caller::Operator, Cost::Free, Does::Counters),
+    endpoint("GET", "/v1/admin/metrics", Caller::Operator, Cost::Free, Does::Prometheus),
     endpoint("GET", "/v1/admin/providers/{id}", Caller::Operator, Cost::Free, Does::Switch),
     endpoint("PATCH", "/v1/admin/providers/{id}", Caller::Operator, Cost::Free, Does::ChangeSwitch),
 ];
@@ -458,6 +484,14 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::PutPreset => settings::put(&act, value(0), value(1)).await,
         Does::RollPreset => settings::roll(&act, value(0), value(1)).await,
         Does::DeletePreset => settings::delete(&act, value(0), value(1)).await,
+        Does::CreateWebhook => webhooks::create(ports_ref, value(0)).await,
+        Does::Webhooks => webhooks::list(ports_ref, value(0)).await,
+        Does::Webhook => webhooks::get(ports_ref, value(0), value(1)).await,
+        Does::ChangeWebhook => webhooks::change(ports_ref, value(0), value(1)).await,
+        Does::DeleteWebhook => webhooks::delete(ports_ref, value(0), value(1)).await,
+        Does::RotateWebhook => webhooks::rotate(ports_ref, value(0), value(1)).await,
+        Does::TestWebhook => webhooks::test(ports_ref, value(0), value(1)).await,
+        Does::Deliveries => webhooks::deliveries(ports_ref, value(0), value(1), &head.query).await,
         Does::Snapshots => admin::snapshots(ports_ref).await,
         Does::UseSnapshot => admin::use_snapshot(ports_ref).await,
         Does::Activity => activity::list(ports, &admin::known(ports_ref, value(0)).await?.settings.id, head).await,
@@ -465,6 +499,9 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
             analytics::read(ports_ref, &admin::known(ports_ref, value(0)).await?.settings.id, &head.query).await
         }
         Does::Counters => metrics::health(ports_ref).await,
+        Does::Retention => retention::get(ports_ref, value(0)).await,
+        Does::PutRetention => retention::put(ports_ref, value(0)).await,
+        Does::Prometheus => prometheus::read(ports_ref).await,
         Does::Switch => health::provider(ports_ref, value(0)).await,
         Does::ChangeSwitch => health::switch(ports_ref, value(0)).await,
         _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),

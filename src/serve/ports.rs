@@ -15,6 +15,7 @@ use crate::relay::{Amend, Relay, Stop};
 use crate::replay;
 use crate::routing::sticky::Affinity;
 use crate::time::Millis;
+use crate::webhook::event::Event;
 use crate::workspace::{Command, JournalEntry, Reply, Settlement};
 
 /// Something outside failed. The words are for the log and hold nothing private.
@@ -65,6 +66,14 @@ pub struct Settings {
     pub catalog_refresh_ms: u64,
     /// Age at which the isolate reads a key's policy again.
     pub key_refresh_ms: u64,
+    /// Days after which activity rows are swept where a workspace says nothing; 0: never.
+    pub retention_days: u64,
+    /// Whether addresses on this machine may be called where a client names them: in tests alone.
+    pub allows_loopback: bool,
+    /// How long a webhook's receiver may take.
+    pub webhook_timeout_ms: u64,
+    /// The first wait before a delivery is tried again; later ones are multiples of it.
+    pub webhook_retry_ms: u64,
     /// Age at which it reads again what other isolates saw of providers, and what the operator switched.
     pub health_refresh_ms: u64,
 }
@@ -216,6 +225,8 @@ pub trait Ports: 'static {
     fn settled(&self, workspace: &WorkspaceId) -> impl Future<Output = ()>;
     /// Activity rows that are not in D1 yet.
     fn outbox(&self, workspace: &WorkspaceId) -> impl Future<Output = Result<Vec<JournalEntry>, PortError>>;
+    /// How many activity rows are not in D1 yet.
+    fn depth(&self, workspace: &WorkspaceId) -> impl Future<Output = Result<u64, PortError>>;
     /// Ledger entries before a journal number, newest first, with the number to go on from.
     fn ledger(
         &self,
@@ -247,6 +258,20 @@ pub trait Ports: 'static {
     fn board(&self) -> &RefCell<Board>;
     /// Tells the health object of a shard something (`report`, `switch` or `state`).
     fn health(&self, shard: u64, what: &str, body: &str) -> impl Future<Output = Result<String, PortError>>;
+    /// Whether there is an archive.
+    fn has_archive(&self) -> bool;
+    /// Writes text into the archive, compressed; resolves when it is there for good.
+    fn archive(&self, name: &str, text: &str) -> impl Future<Output = Result<(), PortError>>;
+    /// Tells the webhooks of a workspace of an event: resolves when the workspace's courier has it. The same event again
+    /// is not told twice.
+    fn tell(&self, workspace: &WorkspaceId, event: &Event) -> impl Future<Output = Result<(), PortError>>;
+    /// Asks the courier of a workspace something (`tell`, `deliveries`, `depth`).
+    fn courier(
+        &self,
+        workspace: &WorkspaceId,
+        what: &str,
+        body: &str,
+    ) -> impl Future<Output = Result<String, PortError>>;
     /// Brings what other isolates saw, and what the operator switched, into the board. A cold isolate waits for it; a
     /// warm one looks again in the background, when it is time. Before every ranking.
     fn recall_health(&self) -> impl Future<Output = ()>;

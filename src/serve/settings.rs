@@ -7,12 +7,14 @@ use crate::access::routing::RoutingSettings;
 use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
 use crate::id::WorkspaceId;
+use crate::money::Nanos;
 use crate::preset::{Preset, apply, named};
 use crate::serve::act::{Act, TRIES, Told};
-use crate::serve::admin::{body, known};
+use crate::serve::admin::{body, known, tell};
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::reply::Reply;
 use crate::serve::{etag, fault, query};
+use crate::workspace::Command;
 
 /// Presets, or versions of one, in a page.
 const LIMIT_DEFAULT: u64 = 50;
@@ -86,6 +88,9 @@ pub async fn change<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, 
         let about =
             Told { workspace: Some(&workspace), subject: workspace.as_str(), before: Some(&seen), after: Some(&told) };
         if act.commit(about, (statement, values), Vec::new()).await? {
+            if changed.get("alerts").is_some() {
+                tell(act.ports, &workspace, &Command::SetAlerts(settings.alerts.clone())).await?;
+            }
             project_routing(act.ports, &workspace).await?;
             return Ok(Reply::json(200, &told).with_header("etag", etag::of(&text)));
         }
@@ -102,8 +107,8 @@ fn merged(settings: &RoutingSettings, changed: &Value) -> Result<RoutingSettings
     for (name, value) in from {
         match (name.as_str(), value) {
             (_, Value::Null) => drop(to.remove(name)),
-            ("narrowing", Value::Object(lists)) => {
-                let narrowing = to.entry("narrowing").or_insert_with(|| json!({}));
+            ("narrowing" | "alerts", Value::Object(lists)) => {
+                let narrowing = to.entry(name.clone()).or_insert_with(|| json!({}));
                 if let Some(narrowing) = narrowing.as_object_mut() {
                     narrowing.extend(lists.clone());
                 }
@@ -142,6 +147,9 @@ fn shown(settings: &RoutingSettings) -> Value {
     json!({
         "object": "settings", "mode": settings.mode.unwrap_or_default(), "channel": settings.channel,
         "fallback_to_credits": settings.fallback_to_credits,
+        "alerts": {
+            "balance_low": settings.alerts.balance_low.map(Nanos::to_dollars), "budget_percents": settings.alerts.percents(),
+        },
         "narrowing": {
             "allow_providers": narrowing.allow_providers, "ignore_providers": narrowing.ignore_providers,
             "allow_models": narrowing.allow_models, "ignore_models": narrowing.ignore_models,

@@ -32,12 +32,13 @@ struct Bench {
     values: HashMap<String, String>,
     journal: Vec<(u64, String)>,
     wake: Option<Millis>,
+    told: Vec<Event>,
 }
 
 impl Bench {
     fn new(dollars: &str) -> Bench {
         let workspace = Workspace::open(Stored::default(), Limits::default(), HOLD_MS, Millis(0));
-        let mut bench = Bench { workspace, values: HashMap::new(), journal: Vec::new(), wake: None };
+        let mut bench = Bench { workspace, values: HashMap::new(), journal: Vec::new(), wake: None, told: Vec::new() };
         let settings = Settings {
             id: WorkspaceId::new(Millis(1), [2; 10]),
             limits: Limits::default(),
@@ -65,6 +66,7 @@ impl Bench {
                 Effect::Put { name, value } => {
                     self.values.insert(name, value);
                 }
+                Effect::Tell(event) => self.told.push(*event),
                 Effect::Wake(at) => self.wake = Some(at),
             }
         }
@@ -335,4 +337,33 @@ fn journal_format_is_unchanged() {
         ),
         "{body}"
     );
+}
+
+#[test]
+fn what_is_told_is_told_once_and_survives_a_crash() {
+    let mut bench = Bench::new("1");
+    let budgets = Budgets { day: Some(Nanos(1_000)), ..Budgets::default() };
+    bench.run(Command::SetKey(Box::new(Policy { budgets, ..policy(Limits::default()) })), 0);
+    let alerts = Alerts { balance_low: Some(Nanos(999_999_400)), ..Alerts::default() };
+    bench.run(Command::SetAlerts(alerts), 0);
+    assert!(bench.told.is_empty(), "{:?}", bench.told);
+    let spend = |bench: &mut Bench, n: u8, cost: i64| {
+        assert!(matches!(bench.admit(n, cost, 10), Reply::Admitted(_)));
+        bench.settle(n, cost, 10);
+        std::mem::take(&mut bench.told)
+            .into_iter()
+            .map(|event| (event.kind.name(), event.data["percent"].as_u64()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(spend(&mut bench, 1, 500), [("budget.reached", Some(50))]);
+    assert_eq!(spend(&mut bench, 2, 100), [("balance.low", None)]);
+    bench.crash(10);
+    assert_eq!(spend(&mut bench, 3, 100), []);
+    assert_eq!(spend(&mut bench, 4, 100), [("budget.reached", Some(80))]);
+    assert_eq!(refused(bench.admit(5, 201, 30)), "budget_exceeded");
+    assert_eq!(std::mem::take(&mut bench.told)[0].data["percent"], 100);
+    bench.admit(6, 201, 30);
+    bench.run(Command::SetKey(Box::new(Policy { revoked: true, ..policy(Limits::default()) })), 40);
+    bench.run(Command::SetKey(Box::new(Policy { revoked: true, ..policy(Limits::default()) })), 50);
+    assert_eq!(bench.told.iter().map(|event| event.kind.name()).collect::<Vec<_>>(), ["key.revoked"]);
 }

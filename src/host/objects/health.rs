@@ -7,14 +7,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use worker::{DurableObject, Env, Request, Response, Result, State, durable_object};
 
-use super::super::world::{kv_get, kv_put, log, now};
+use super::super::courier;
+use super::super::world::{d1, kv_get, kv_put, log, now};
 use crate::catalog::Routing;
 use crate::health::board::Board;
-use crate::health::share::{Snapshot, parse_report, snapshot_key};
+use crate::health::share::{Entry, Snapshot, parse_report, snapshot_key};
+use crate::id::WorkspaceId;
 use crate::serve::metrics;
+use crate::webhook::event::Event;
+use crate::webhook::outage;
 
 /// Reports of so long make one snapshot, in milliseconds. KV takes about one write a second of a key.
 const PUBLISH_MS: i64 = 5_000;
+
+/// News of outages that are not told yet, and what is known of outages.
+const EVENTS: &str = "CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID; \
+    CREATE TABLE IF NOT EXISTS named (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID";
+/// Workspaces with a webhook that hears of outages, at most.
+const LISTENERS: &str = "SELECT DISTINCT workspace FROM webhooks WHERE state = 'enabled' \
+    AND (events = '[]' OR events LIKE '%\"provider.outage\"%') LIMIT 900";
 
 /// The object.
 #[durable_object]
@@ -68,6 +79,7 @@ impl DurableObject for Health {
             Some("report") => {
                 if let Some(report) = parse_report(&body, now()) {
                     self.board.borrow_mut().merge(&report, now());
+                    self.note_outages(&report)?;
                     self.publish_soon().await?;
                 }
             }
@@ -86,6 +98,7 @@ impl DurableObject for Health {
     async fn alarm(&self) -> Result<Response> {
         self.is_due.set(false);
         self.publish().await;
+        self.tell().await?;
         Response::ok("")
     }
 }
@@ -98,6 +111,7 @@ impl Health {
         }
         const TABLE: &str = "CREATE TABLE IF NOT EXISTS switches (provider TEXT PRIMARY KEY, body TEXT NOT NULL)";
         self.state.storage().sql().exec(TABLE, None)?;
+        self.state.storage().sql().exec(EVENTS, None)?;
         let text = kv_get(self.namespace(), &snapshot_key(shard)).await.ok().flatten();
         if let Some(snapshot) = text.as_deref().and_then(Snapshot::parse) {
             self.board.borrow_mut().restore(&snapshot, now());
@@ -108,6 +122,59 @@ impl Health {
 
     fn namespace(&self) -> wasm_bindgen::JsValue {
         js_sys::Reflect::get(self.env.as_ref(), &"KV".into()).unwrap_or_default()
+    }
+
+    /// Keeps what of the offers of a report is news: told with the next alarm.
+    fn note_outages(&self, report: &[Entry]) -> Result<()> {
+        let open = self.board.borrow().open(report, now());
+        if open.is_empty() {
+            return Ok(());
+        }
+        let sql = self.state.storage().sql();
+        let rows: Vec<Stored> = sql.exec("SELECT value AS body FROM named WHERE name = 'outages'", None)?.to_array()?;
+        let mut known = rows.first().and_then(|row| serde_json::from_str(&row.body).ok()).unwrap_or_default();
+        let events = outage::note(&mut known, &open, now());
+        let values = vec![serde_json::to_string(&known)?.into()];
+        sql.exec("INSERT OR REPLACE INTO named (name, value) VALUES ('outages', ?)", values)?;
+        for event in events {
+            let values = vec![event.id.clone().into(), serde_json::to_string(&event)?.into()];
+            sql.exec("INSERT OR IGNORE INTO events (id, body) VALUES (?, ?)", values)?;
+        }
+        Ok(())
+    }
+
+    /// Tells every workspace that wants to hear of outages. What was not told to all is told again with the next alarm.
+    async fn tell(&self) -> Result<()> {
+        let sql = self.state.storage().sql();
+        sql.exec(EVENTS, None)?;
+        let rows: Vec<Stored> = sql.exec("SELECT body FROM events ORDER BY id LIMIT 100", None)?.to_array()?;
+        let events: Vec<Event> = rows.iter().filter_map(|row| serde_json::from_str(&row.body).ok()).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        let database = js_sys::Reflect::get(self.env.as_ref(), &"DB".into()).unwrap_or_default();
+        let listeners = match d1(database, LISTENERS, &[]).await {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                log(&format!("an outage is not told, will be tried again: {}", error.0));
+                return self.publish_soon().await;
+            }
+        };
+        let ids = listeners.iter().filter_map(|row| WorkspaceId::parse(row.get("workspace")?.as_str()?));
+        let mut is_told = true;
+        for workspace in ids {
+            if let Err(error) = courier::tell(self.env.as_ref(), &workspace, &events).await {
+                log(&format!("an outage is not told to a workspace, will be tried again: {}", error.0));
+                is_told = false;
+            }
+        }
+        if !is_told {
+            return self.publish_soon().await;
+        }
+        for event in &events {
+            sql.exec("DELETE FROM events WHERE id = ?", vec![event.id.clone().into()])?;
+        }
+        Ok(())
     }
 
     async fn publish_soon(&self) -> Result<()> {

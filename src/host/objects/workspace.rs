@@ -6,14 +6,19 @@ use std::cell::{Cell, RefCell};
 
 use serde::Deserialize;
 use serde_json::json;
+use wasm_bindgen_futures::JsFuture;
 use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, State, durable_object};
 
 use super::super::counters::count;
-use super::super::settings;
 use super::super::world::{d1_batch, log, now};
+use super::super::{courier, glue, settings};
 use crate::activity::row::Row;
-use crate::analytics::rollup;
+use crate::analytics::{rollup, totals};
+use crate::money::Nanos;
+use crate::otel::export::Export;
+use crate::otel::span;
 use crate::serve::ports::Sql;
+use crate::webhook::event::Event;
 use crate::workspace::{Command, Effect, JournalEntry, JournalRow, RECENT_MS, Stored, Workspace as Machine};
 
 /// Most journal rows in one flush.
@@ -24,6 +29,11 @@ const FLUSH_BATCHES: u32 = 100;
 const FLUSH_BYTES: usize = 500_000;
 /// Most journal rows looked at for one page of the ledger.
 const LEDGER_ROWS: u64 = 1_000;
+
+/// How long a collector of traces may take, in milliseconds.
+const EXPORT_MS: f64 = 5_000.0;
+/// Most events handed over at once.
+const EVENTS_AT_ONCE: i32 = 100;
 
 const INSERT: &str = "INSERT OR IGNORE INTO activity \
     (workspace, id, at, key, model, provider, status, ending, cost_nanos, prompt_tokens, completion_tokens, row) \
@@ -54,6 +64,12 @@ struct StoredRow {
 }
 
 #[derive(Deserialize)]
+struct StoredEvent {
+    id: String,
+    body: String,
+}
+
+#[derive(Deserialize)]
 struct Page {
     before: Option<u64>,
     limit: u64,
@@ -77,6 +93,7 @@ impl DurableObject for Workspace {
             "/outbox" => self.outbox()?,
             "/ledger" => self.ledger(&body)?,
             "/erase" => self.erase().await?,
+            "/depth" => self.depth()?,
             _ => return Response::error("not found", 404),
         };
         Response::ok(text)
@@ -89,14 +106,27 @@ impl DurableObject for Workspace {
         let flushed = self.flush_all().await;
         self.is_flushing.set(false);
         flushed?;
+        self.tell().await?;
         Response::ok("")
     }
+}
+
+/// Sends spans; says whether they were taken.
+async fn send_spans(export: Option<&Export>, spans: &[serde_json::Value]) -> bool {
+    let Some(export) = export else { return true };
+    let own = [("content-type", "application/json")];
+    let theirs = export.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let headers = glue::flat(own.into_iter().chain(theirs));
+    let sent = glue::deliver(&export.url, &headers, &span::body(spans), EXPORT_MS);
+    let status = JsFuture::from(sent).await.ok().and_then(|status| status.as_f64()).unwrap_or(0.0);
+    (200.0..300.0).contains(&status)
 }
 
 impl Workspace {
     async fn flush_all(&self) -> Result<()> {
         let mut batches = 0;
-        while batches < FLUSH_BATCHES && self.flush().await? {
+        let mut export = settings::export(self.env.as_ref());
+        while batches < FLUSH_BATCHES && self.flush(&mut export).await? {
             batches += 1;
         }
         Ok(())
@@ -126,6 +156,7 @@ impl Workspace {
             None,
         )?;
         sql.exec("CREATE TABLE IF NOT EXISTS named (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID", None)?;
+        sql.exec("CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID", None)?;
         let values: Vec<Stored1> = sql.exec("SELECT name, value FROM named", None)?.to_array()?;
         let settings = settings::read(self.env.as_ref());
         let last: Vec<StoredRow> =
@@ -186,6 +217,10 @@ impl Workspace {
                     "INSERT OR REPLACE INTO named (name, value) VALUES (?, ?)",
                     vec![name.into(), value.into()],
                 )?,
+                Effect::Tell(event) => {
+                    let values = vec![event.id.clone().into(), serde_json::to_string(&event)?.into()];
+                    sql.exec("INSERT OR IGNORE INTO events (id, body) VALUES (?, ?)", values)?
+                }
                 Effect::Wake(at) => {
                     wake = Some(at);
                     continue;
@@ -218,6 +253,15 @@ impl Workspace {
         Ok(serde_json::to_string(&entries)?)
     }
 
+    /// How many rows are not in D1 yet.
+    fn depth(&self) -> Result<String> {
+        let flushed = self.with(|machine| machine.flushed())?;
+        let statement = "SELECT coalesce(sum(json_array_length(body, '$.entries')), 0) AS seq, '' AS body FROM journal WHERE seq > ?";
+        #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
+        let rows: Vec<StoredRow> = self.sql().exec(statement, vec![(flushed as f64).into()])?.to_array()?;
+        Ok(rows.first().map_or(0, |row| number(row.seq)).to_string())
+    }
+
     fn ledger(&self, body: &str) -> Result<String> {
         self.with(|_| ())?;
         let page: Page = serde_json::from_str(body)?;
@@ -244,15 +288,44 @@ impl Workspace {
         Ok(serde_json::to_string(&(entries, next.filter(|_| !is_last)))?)
     }
 
+    /// Hands events over to the courier. What it did not take stays, and the next alarm tries again.
+    async fn tell(&self) -> Result<()> {
+        let rows: Vec<StoredEvent> =
+            self.sql().exec("SELECT id, body FROM events LIMIT ?", vec![EVENTS_AT_ONCE.into()])?.to_array()?;
+        let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(()) };
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let events: Vec<Event> = rows.iter().filter_map(|row| serde_json::from_str(&row.body).ok()).collect();
+        let is_taken = match courier::tell(self.env.as_ref(), &workspace, &events).await {
+            Ok(()) => true,
+            Err(error) => {
+                log(&format!("events not taken by the courier, will be sent again: {}", error.0));
+                false
+            }
+        };
+        if is_taken {
+            for row in &rows {
+                self.sql().exec("DELETE FROM events WHERE id = ?", vec![row.id.clone().into()])?;
+            }
+        }
+        if !is_taken || i32::try_from(rows.len()).unwrap_or(i32::MAX) >= EVENTS_AT_ONCE {
+            let effects = self.with(|machine| machine.call_again(now()))?;
+            self.store(effects).await?;
+        }
+        Ok(())
+    }
+
     /// Moves one batch of rows to D1; says whether there may be more. What D1 did not take stays, and the next alarm
     /// tries again; D1 ignores what it has.
-    async fn flush(&self) -> Result<bool> {
+    async fn flush(&self, export: &mut Option<Export>) -> Result<bool> {
         let rows = self.unflushed()?;
         let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(false) };
         let mut through = 0;
         let mut batch: Vec<serde_json::Value> = Vec::new();
         let mut sums: Vec<serde_json::Value> = Vec::new();
         let mut bytes = 0usize;
+        let mut spans: Vec<serde_json::Value> = Vec::new();
         for (seq, row) in &rows {
             for entry in &row.entries {
                 let Some(raw) = &entry.row else { continue };
@@ -264,6 +337,13 @@ impl Workspace {
                     "prompt_tokens": usage.map(crate::usage::Usage::prompt_tokens),
                     "completion_tokens": usage.map(crate::usage::Usage::completion_tokens), "row": raw.get(),
                 }));
+                if let Some(export) = export.as_ref() {
+                    let trace = span::trace_id(&row);
+                    if export.takes(&trace) {
+                        let charged = Nanos(entry.entry.nanos.0.saturating_neg());
+                        spans.extend(span::spans(&row, workspace.as_str(), charged));
+                    }
+                }
                 sums.push(rollup::counted(&row, entry.entry.nanos.0.saturating_neg()));
                 bytes = bytes.saturating_add(raw.get().len().saturating_mul(2));
             }
@@ -282,8 +362,11 @@ impl Workspace {
             let list = |of: &[serde_json::Value]| serde_json::to_string(of).map(Sql::Text);
             let id = || Sql::from(workspace.as_str());
             // One transaction, and the sums first: they count the rows that are not there yet.
-            let statements =
-                [(rollup::count_statement(), vec![id(), list(&sums)?]), (INSERT.to_owned(), vec![id(), list(&batch)?])];
+            let statements = [
+                (rollup::count_statement(), vec![id(), list(&sums)?]),
+                (totals::count_statement(), vec![id(), list(&sums)?]),
+                (INSERT.to_owned(), vec![id(), list(&batch)?]),
+            ];
             if let Err(error) = d1_batch(&database, &statements).await {
                 // The alarm set before this stands: it tries again.
                 log(&format!("activity rows not taken by D1, will be sent again: {}", error.0));
@@ -292,6 +375,11 @@ impl Workspace {
         }
         let effects = self.with(|machine| machine.flushed_through(through))?;
         self.store(effects).await?;
+        // Rows are safe by now: traces may be lost. A collector that does not answer is not asked again by this alarm.
+        if !spans.is_empty() && !send_spans(export.as_ref(), &spans).await {
+            log(&format!("{} spans were not taken by the collector and are lost", spans.len()));
+            *export = None;
+        }
         let read = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         Ok(bytes >= FLUSH_BYTES || read >= FLUSH_ROWS)
     }

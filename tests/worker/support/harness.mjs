@@ -123,15 +123,16 @@ function modules() {
  *
  * `vars`: Worker variables; `secrets`: replaces secrets (null leaves one out); `providers`: names of scripted providers;
  * `scenes`: how many scenes the file may ask for; `extra`: more of the catalog, see `catalogOf`; `persist`: a folder that outlives it;
+ * `archive`: whether a bucket for old rows is bound;
  * `beside`: further catalog folders; `upstreams` and `migrate: false`: for a second start on the same folder.
  */
-export async function startGateway({ vars = {}, secrets = {}, providers = ['p1', 'p2', 'p3'], scenes = 60, extra = {}, beside = [], persist, upstreams, migrate = true } = {}) {
+export async function startGateway({ vars = {}, secrets = {}, providers = ['p1', 'p2', 'p3'], scenes = 60, extra = {}, beside = [], persist, upstreams, migrate = true, archive = false } = {}) {
   const own = upstreams ?? Object.fromEntries(await Promise.all(providers.map(async (name) => [name, await Upstream.start(name)])));
   const gateway = new Gateway(own, upstreams === undefined);
   try {
     const more = typeof extra === 'function' ? await extra(own) : extra;
     const catalog = await compileCatalog(catalogOf(own, scenes, more), beside);
-    await gateway.start({ vars, secrets, persist, catalog, migrate });
+    await gateway.start({ vars, secrets, persist, catalog, migrate, archive });
   } catch (error) {
     await gateway.release();
     throw error;
@@ -152,7 +153,7 @@ class Gateway {
   }
 
   /** @internal */
-  async start({ vars, secrets, persist, catalog, migrate }) {
+  async start({ vars, secrets, persist, catalog, migrate, archive }) {
     const providerKeys = Object.keys(this.upstreams).map((name) => [`${name.toUpperCase()}_KEY`, providerKey(name)]);
     const bindings = { OPERATOR_TOKEN, KEY_HASH_SECRET, BYOK_SECRETS: `test:${SECRET}`, ...Object.fromEntries(providerKeys), ...vars, ...secrets };
     this.mf = new Miniflare({
@@ -165,7 +166,8 @@ class Gateway {
       bindings: Object.fromEntries(Object.entries(bindings).filter(([, value]) => value !== null).map(([name, value]) => [name, String(value)])),
       kvNamespaces: { KV: 'kv' },
       d1Databases: { DB: 'db' },
-      durableObjects: { WORKSPACE: { className: 'Workspace', useSQLite: true }, REPLAY: { className: 'Replay', useSQLite: true }, HEALTH: { className: 'Health', useSQLite: true } },
+      ...(archive ? { r2Buckets: { ARCHIVE: 'archive' } } : {}),
+      durableObjects: { WORKSPACE: { className: 'Workspace', useSQLite: true }, REPLAY: { className: 'Replay', useSQLite: true }, HEALTH: { className: 'Health', useSQLite: true }, COURIER: { className: 'Courier', useSQLite: true } },
       ...(persist ? { defaultPersistRoot: persist } : {}),
       host: '127.0.0.1',
       port: 0,
@@ -277,6 +279,13 @@ class Gateway {
       assert.ok(entries.length < 10_000, 'the pages of the ledger do not end');
     } while (cursor);
     return { balance, entries };
+  }
+
+  /** One turn of the schedule. */
+  async schedule() {
+    const worker = await this.mf.getWorker();
+    const { outcome } = await worker.scheduled({ cron: '17 * * * *', scheduledTime: new Date() });
+    assert.equal(outcome, 'ok');
   }
 
   /** Rows of a statement on D1. */

@@ -1,0 +1,150 @@
+//! How long activity rows are kept: the setting of a workspace, and the sweep that the schedule calls.
+//!
+//! Rows go to the archive (a bucket, where one is bound) before they are deleted, and only those that were written are
+//! deleted. Sums (`rollups`, `totals`) stay.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::Failure;
+use crate::id::{RequestId, WorkspaceId};
+use crate::serve::admin::{body, known};
+use crate::serve::fault;
+use crate::serve::ports::{PortError, Ports, Sql};
+use crate::serve::reply::Reply;
+use crate::time::Millis;
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// Most days.
+const DAYS_MAX: u64 = 3_650;
+/// Rows of one batch.
+const BATCH_ROWS: i64 = 500;
+/// Batches of one sweep.
+const BATCHES_MAX: usize = 250;
+/// How long a sweep may take, in milliseconds.
+const SWEEP_MS: u64 = 600_000;
+
+/// Workspaces whose oldest row is over its time at `?1`, by days `?2` where they have none of their own.
+const DUE: &str = "SELECT id, days FROM (SELECT w.id, coalesce(w.retention_days, ?2) AS days, \
+    (SELECT a.at FROM activity a WHERE a.workspace = w.id ORDER BY a.id LIMIT 1) AS oldest FROM workspaces w) \
+    WHERE days > 0 AND oldest < ?1 - days * 86400000 ORDER BY oldest LIMIT 250";
+const OLD: &str = "SELECT id, cost_nanos, row FROM activity WHERE workspace = ?1 AND id < ?2 ORDER BY id LIMIT ?3";
+const DELETE: &str = "DELETE FROM activity WHERE workspace = ?1 AND id IN (SELECT value FROM json_each(?2))";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    days: Option<u64>,
+}
+
+fn whole(number: u64) -> Sql {
+    Sql::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+async fn shown<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<Reply<P>, Failure> {
+    let statement = "SELECT retention_days AS days FROM workspaces WHERE id = ?1";
+    let rows = ports.sql(statement, &[Sql::from(workspace.as_str())]).await.map_err(|error| fault(ports, &error))?;
+    let own = rows.first().and_then(|row| row.get("days")?.as_f64());
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "D1 hands whole numbers over as floats")]
+    let own = own.map(|days| days.max(0.0) as u64);
+    let default = ports.settings().retention_days;
+    let days = own.unwrap_or(default);
+    Ok(Reply::json(
+        200,
+        &json!({
+            "object": "retention", "workspace": workspace, "days": days, "default_days": default, "is_default": own.is_none(),
+            "is_archived": ports.has_archive(),
+        }),
+    ))
+}
+
+/// `GET …/retention`.
+pub async fn get<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+    shown(ports, &known(ports, path).await?.settings.id).await
+}
+
+/// `PUT …/retention` with `{"days": n}`: 0 keeps rows for good, null is the gateway's own setting.
+pub async fn put<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(ports, path).await?.settings.id;
+    let wanted: Wanted = body(ports).await?;
+    if wanted.days.is_some_and(|days| days > DAYS_MAX) {
+        return Err(Failure::invalid("days", format!("must be between 0 and {DAYS_MAX}")));
+    }
+    let values = [Sql::from(workspace.as_str()), wanted.days.map_or(Sql::Null, whole)];
+    let statement = "UPDATE workspaces SET retention_days = ?2 WHERE id = ?1";
+    ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
+    shown(ports, &workspace).await
+}
+
+/// Deletes what is over its time, oldest first, as far as one run goes.
+pub async fn sweep<P: Ports>(ports: &P) {
+    let began = ports.now();
+    let values = [whole(began.0), whole(ports.settings().retention_days)];
+    let due = match ports.sql(DUE, &values).await {
+        Ok(due) => due,
+        Err(error) => return ports.log(&format!("old activity rows cannot be looked for: {}", error.0)),
+    };
+    let share = BATCHES_MAX.checked_div(due.len()).unwrap_or(0).max(1);
+    for (workspace, days) in due.iter().filter_map(parse) {
+        // Ids begin with their moment, so that those before a moment are a range of the primary key.
+        let before = RequestId::new(Millis(began.0.saturating_sub(days.saturating_mul(DAY_MS))), [0; 10]);
+        for _ in 0..share {
+            if ports.now().since(began) > SWEEP_MS {
+                return;
+            }
+            match batch(ports, &workspace, &before).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    ports.log(&format!("old activity rows are not swept, will be tried again: {}", error.0));
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "D1 hands whole numbers over as floats")]
+fn parse(row: &Value) -> Option<(WorkspaceId, u64)> {
+    Some((WorkspaceId::parse(row.get("id")?.as_str()?)?, row.get("days")?.as_f64()?.max(0.0) as u64))
+}
+
+/// One batch; says whether there may be more.
+async fn batch<P: Ports>(ports: &P, workspace: &WorkspaceId, before: &RequestId) -> Result<bool, PortError> {
+    let values = [Sql::from(workspace.as_str()), Sql::from(before.as_str()), Sql::Int(BATCH_ROWS)];
+    let rows = ports.sql(OLD, &values).await?;
+    let id = |row: &Value| row.get("id").and_then(Value::as_str).map(str::to_owned);
+    let ids: Vec<String> = rows.iter().filter_map(id).collect();
+    let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(false) };
+    if ports.has_archive() {
+        let name = format!("activity/{workspace}/{first}-{last}.jsonl.gz");
+        let lines: String = rows.iter().map(|row| line(workspace, row)).collect();
+        ports.archive(&name, &lines).await?;
+    }
+    let list = serde_json::to_string(&ids).unwrap_or_default();
+    ports.sql(DELETE, &[Sql::from(workspace.as_str()), Sql::Text(list)]).await?;
+    Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX) >= BATCH_ROWS)
+}
+
+/// A row as a line of the archive: all that the table holds of it. What is no JSON is kept as it is.
+fn line(workspace: &WorkspaceId, row: &Value) -> String {
+    let text = row.get("row").and_then(Value::as_str).unwrap_or_default();
+    let whole = serde_json::from_str::<Value>(text).unwrap_or_else(|_| json!(text));
+    #[allow(clippy::cast_possible_truncation, reason = "D1 hands whole numbers over as floats")]
+    let cost = row.get("cost_nanos").and_then(Value::as_f64).map(|nanos| nanos as i64);
+    format!("{}\n", json!({"workspace": workspace, "id": row.get("id"), "cost_nanos": cost, "row": whole}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_all_of_a_row() {
+        let workspace = WorkspaceId::new(Millis(1), [2; 10]);
+        let row = json!({"id": "gen_1", "cost_nanos": 5.0, "row": "{\"at\":7}"});
+        let expected = json!({"workspace": workspace, "id": "gen_1", "cost_nanos": 5, "row": {"at": 7}});
+        assert_eq!(line(&workspace, &row), format!("{expected}\n"));
+        assert!(line(&workspace, &json!({"id": "gen_2", "row": "{broken"})).contains(r#""row":"{broken""#));
+    }
+}

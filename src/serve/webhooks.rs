@@ -1,0 +1,253 @@
+//! Webhooks of a workspace: D1 is the record, the workspace's courier delivers and keeps the deliveries.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::{Code, Failure};
+use crate::id::{HookId, WorkspaceId};
+use crate::serve::admin::{body, chance, known, label};
+use crate::serve::fault;
+use crate::serve::ports::{Ports, Sql};
+use crate::serve::query;
+use crate::serve::reply::Reply;
+use crate::ssrf::{self, Loopback};
+use crate::time::Millis;
+use crate::webhook::event::{Event, Kind};
+use crate::webhook::hook::{Hook, State};
+use crate::webhook::sign;
+
+/// Most webhooks of a workspace.
+const HOOKS_MAX: usize = 20;
+/// How long an old secret signs where nothing else is said, and at most, in hours.
+const OVERLAP_HOURS: u64 = 24;
+const OVERLAP_HOURS_MAX: u64 = 24 * 14;
+const LIMIT_DEFAULT: u64 = 50;
+const LIMIT_MAX: u64 = 200;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewHook {
+    url: String,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    events: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangedHook {
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    events: Option<Vec<String>>,
+    #[serde(default)]
+    enabled: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Renewal {
+    #[serde(default)]
+    overlap_hours: Option<u64>,
+}
+
+fn events(names: &[String]) -> Result<Vec<Kind>, Failure> {
+    let mut kinds = Vec::new();
+    for (at, name) in names.iter().enumerate() {
+        let known = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+        let kind = known.ok_or_else(|| {
+            let all = Kind::ALL.map(Kind::name).join(", ");
+            Failure::invalid(format!("events[{at}]"), format!("must be one of {all}"))
+        })?;
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    Ok(kinds)
+}
+
+fn url<P: Ports>(ports: &P, text: &str) -> Result<String, Failure> {
+    let loopback = if ports.settings().allows_loopback { Loopback::Allowed } else { Loopback::Refused };
+    ssrf::check(text, loopback).map_err(|refusal| Failure::invalid("url", refusal.message()))?;
+    Ok(text.to_owned())
+}
+
+fn shown(hook: &Hook) -> Value {
+    json!({
+        "object": "webhook", "id": hook.id, "workspace": hook.workspace, "url": hook.url, "name": hook.name, "events": hook.events,
+        "state": hook.state.name(), "created_at": hook.created_at.to_rfc3339(),
+    })
+}
+
+fn with_secret(mut shown: Value, secret: &str) -> Value {
+    if let Some(object) = shown.as_object_mut() {
+        object.insert("secret".to_owned(), json!(secret));
+    }
+    shown
+}
+
+async fn all<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<Vec<Hook>, Failure> {
+    let statement = format!("SELECT {} FROM webhooks WHERE workspace = ?1 ORDER BY id DESC", Hook::COLUMNS);
+    let rows = ports.sql(&statement, &[Sql::from(workspace.as_str())]).await.map_err(|error| fault(ports, &error))?;
+    Ok(rows.iter().filter_map(Hook::parse).collect())
+}
+
+async fn one<P: Ports>(ports: &P, workspace: &str, hook: &str) -> Result<Hook, Failure> {
+    let workspace = known(ports, workspace).await?.settings.id;
+    let unknown = || Failure::new(Code::NotFound, "there is no webhook of that id in this workspace");
+    let id = HookId::parse(hook).ok_or_else(unknown)?;
+    let statement = format!("SELECT {} FROM webhooks WHERE id = ?1 AND workspace = ?2", Hook::COLUMNS);
+    let values = [Sql::from(id.as_str()), Sql::from(workspace.as_str())];
+    let rows = ports.sql(&statement, &values).await.map_err(|error| fault(ports, &error))?;
+    rows.first().and_then(Hook::parse).ok_or_else(unknown)
+}
+
+async fn store<P: Ports>(ports: &P, hook: &Hook) -> Result<(), Failure> {
+    let list = |text: serde_json::Result<String>| Sql::Text(text.unwrap_or_default());
+    let statement = format!(
+        "INSERT INTO webhooks ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET \
+         url = excluded.url, name = excluded.name, events = excluded.events, state = excluded.state, secrets = excluded.secrets",
+        Hook::COLUMNS
+    );
+    let values = [
+        Sql::from(hook.id.as_str()),
+        Sql::from(hook.workspace.as_str()),
+        Sql::Text(hook.url.clone()),
+        Sql::Text(hook.name.clone()),
+        list(serde_json::to_string(&hook.events)),
+        Sql::from(hook.state.name()),
+        list(serde_json::to_string(&hook.secrets)),
+        Sql::Int(i64::try_from(hook.created_at.0).unwrap_or(i64::MAX)),
+    ];
+    ports.sql(&statement, &values).await.map_err(|error| fault(ports, &error)).map(drop)
+}
+
+/// Gives a webhook a new secret and returns it; those before sign until `until`.
+fn renew<P: Ports>(ports: &P, hook: &mut Hook, until: Millis) -> Result<String, Failure> {
+    let secret = sign::secret(ports.chance());
+    let pepper = ports.secret("KEY_HASH_SECRET");
+    let renewed = pepper.and_then(|pepper| hook.renew(&secret, pepper.as_bytes(), ports.chance(), until, ports.now()));
+    renewed.ok_or_else(|| Failure::new(Code::Internal, "the secret KEY_HASH_SECRET is not set on this gateway"))?;
+    Ok(secret)
+}
+
+/// `POST …/webhooks`: shows the signing secret, once.
+pub async fn create<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(ports, path).await?.settings.id;
+    let new: NewHook = body(ports).await?;
+    let url = url(ports, &new.url)?;
+    if all(ports, &workspace).await?.len() >= HOOKS_MAX {
+        return Err(Failure::invalid("url", format!("the workspace has {HOOKS_MAX} webhooks already")));
+    }
+    let mut hook = Hook {
+        id: HookId::new(ports.now(), chance(ports)),
+        workspace,
+        url,
+        name: new.name.map_or(Ok("webhook".to_owned()), |name| label("name", &name))?,
+        events: events(&new.events)?,
+        state: State::Enabled,
+        secrets: Vec::new(),
+        created_at: ports.now(),
+    };
+    let secret = renew(ports, &mut hook, Millis(0))?;
+    store(ports, &hook).await?;
+    Ok(Reply::json(201, &with_secret(shown(&hook), &secret)))
+}
+
+/// `GET …/webhooks`.
+pub async fn list<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+    let workspace = known(ports, path).await?.settings.id;
+    let data: Vec<Value> = all(ports, &workspace).await?.iter().map(shown).collect();
+    Ok(Reply::json(200, &json!({"object": "list", "data": data})))
+}
+
+/// `GET …/webhooks/{webhook}`.
+pub async fn get<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    Ok(Reply::json(200, &shown(&one(ports, path, hook).await?)))
+}
+
+/// `PATCH …/webhooks/{webhook}`.
+pub async fn change<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    let mut hook = one(ports, path, hook).await?;
+    let changed: ChangedHook = body(ports).await?;
+    if let Some(text) = &changed.url {
+        hook.url = url(ports, text)?;
+    }
+    if let Some(name) = &changed.name {
+        hook.name = label("name", name)?;
+    }
+    if let Some(names) = &changed.events {
+        hook.events = events(names)?;
+    }
+    match changed.enabled {
+        Some(true) => hook.state = State::Enabled,
+        Some(false) => hook.state = State::Disabled,
+        None => {}
+    }
+    store(ports, &hook).await?;
+    Ok(Reply::json(200, &shown(&hook)))
+}
+
+/// `DELETE …/webhooks/{webhook}`. What waits for it is not delivered any more.
+pub async fn delete<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    let hook = one(ports, path, hook).await?;
+    let values = [Sql::from(hook.id.as_str())];
+    ports.sql("DELETE FROM webhooks WHERE id = ?1", &values).await.map_err(|error| fault(ports, &error))?;
+    Ok(Reply::json(200, &json!({"object": "webhook", "id": hook.id, "deleted": true})))
+}
+
+/// `POST …/webhooks/{webhook}/secret`: a new secret, shown once; the old one signs beside it for `overlap_hours`.
+pub async fn rotate<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    let mut hook = one(ports, path, hook).await?;
+    let renewal: Renewal = body(ports).await?;
+    let hours = renewal.overlap_hours.unwrap_or(OVERLAP_HOURS);
+    if hours > OVERLAP_HOURS_MAX {
+        return Err(Failure::invalid("overlap_hours", format!("is more than {OVERLAP_HOURS_MAX}")));
+    }
+    let until = ports.now().plus(hours.saturating_mul(3_600_000));
+    let secret = renew(ports, &mut hook, until)?;
+    store(ports, &hook).await?;
+    let mut told = with_secret(shown(&hook), &secret);
+    if let Some(object) = told.as_object_mut() {
+        object.insert("old_secrets_sign_until".to_owned(), json!(until.to_rfc3339()));
+    }
+    Ok(Reply::json(200, &told))
+}
+
+/// `POST …/webhooks/{webhook}/test`: sends an event `webhook.test`, as any other.
+pub async fn test<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    let hook = one(ports, path, hook).await?;
+    if hook.state != State::Enabled {
+        return Err(Failure::invalid("webhook", "is not enabled"));
+    }
+    let now = ports.now();
+    let data = json!({"workspace": hook.workspace, "webhook": hook.id});
+    let nonce: String = chance(ports).iter().map(|byte| format!("{byte:02x}")).collect();
+    let event = Event::new(Kind::Test, &[hook.id.as_str(), &nonce], now, data);
+    let told = json!({"workspace": hook.workspace, "events": [event], "only": hook.id});
+    ports.courier(&hook.workspace, "tell", &told.to_string()).await.map_err(|error| fault(ports, &error))?;
+    Ok(Reply::json(
+        202,
+        &json!({"object": "event", "id": event.id, "type": event.kind, "created_at": now.to_rfc3339()}),
+    ))
+}
+
+/// `GET …/webhooks/{webhook}/deliveries`: newest first, those of the last three days.
+pub async fn deliveries<P: Ports>(ports: &P, path: &str, hook: &str, query: &str) -> Result<Reply<P>, Failure> {
+    let hook = one(ports, path, hook).await?;
+    let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
+    let before: Option<u64> = match query::value(query, "cursor") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| Failure::invalid("cursor", "is not a cursor of this list"))?),
+    };
+    let asked = json!({"webhook": hook.id, "before": before, "limit": limit});
+    let text = ports.courier(&hook.workspace, "deliveries", &asked.to_string()).await;
+    let list: Value = text
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .ok_or_else(|| Failure::new(Code::Internal, "the deliveries cannot be read; the request can be tried again"))?;
+    Ok(Reply::json(200, &list))
+}
