@@ -97,9 +97,10 @@ export async function startGateway(place, folder, store, { name, isShimmed = fal
       '(name = "WORKSPACE", durableObjectNamespace = "Workspace")',
       '(name = "REPLAY", durableObjectNamespace = "Replay")',
       '(name = "HEALTH", durableObjectNamespace = "Health")',
+      '(name = "COURIER", durableObjectNamespace = "Courier")',
       ...Object.entries(vars).map(([name, value]) => `(name = "${name}", text = ${JSON.stringify(value)})`),
     ],
-    objects: ['Workspace', 'Replay', 'Health'],
+    objects: ['Workspace', 'Replay', 'Health', 'Courier'],
     entrypoints: isShimmed ? { bench: 'bench' } : {},
     services: [`(name = "store", external = (address = "127.0.0.1:${store.port}", http = ()))`],
   });
