@@ -45,7 +45,7 @@ impl Export {
         let Some(random) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) else { return false };
         #[allow(clippy::cast_precision_loss, reason = "56 bits: off by less than any ratio somebody writes down")]
         let part = random as f64 / 2f64.powi(i32::try_from(RANDOM_BITS).unwrap_or(56));
-        part < self.ratio
+        self.ratio >= 1.0 || part < self.ratio
     }
 }
 

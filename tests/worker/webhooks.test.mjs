@@ -26,7 +26,7 @@ let gateway, receiver;
 describe('Webhooks', { concurrency: 4, timeout: 120_000 }, () => {
   before(async () => {
     receiver = await Receiver.start(answer);
-    gateway = await startGateway({ vars: { ALLOW_LOOPBACK: '1', WEBHOOK_RETRY_MS: '20', WEBHOOK_TIMEOUT_MS: '300' } });
+    gateway = await startGateway({ vars: { ALLOW_LOOPBACK: '1', WEBHOOK_RETRY_MS: '20', WEBHOOK_TIMEOUT_MS: '1500' } });
   });
   after(async () => {
     await gateway?.stop();
@@ -99,7 +99,8 @@ describe('Webhooks', { concurrency: 4, timeout: 120_000 }, () => {
     await arrived(other.path, 'provider.outage');
     for (let n = 0; n < 8; n++) await t.chat();
     await sleep(6_000);
-    assert.equal(receiver.of(hears.path).length, 1);
+    // At least once: a delivery may come twice, an event has one id.
+    assert.equal(new Set(receiver.of(hears.path).map(({ headers }) => headers['webhook-id'])).size, 1);
     assert.equal(receiver.of(deaf.path).length, 0);
   });
 
