@@ -60,7 +60,7 @@ fn moment<P: Ports>(ports: &P) -> Sql {
     Sql::Int(i64::try_from(ports.now().0).unwrap_or(i64::MAX))
 }
 
-async fn project<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<(), Failure> {
+pub(super) async fn project<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<(), Failure> {
     let rows = ports.sql(COPY, &[Sql::from(workspace.as_str())]).await.map_err(|error| fault(ports, &error))?;
     let copy = rows.first().and_then(|row| row.get("copy")?.as_str()).unwrap_or("[]");
     let key = copy_key(workspace);

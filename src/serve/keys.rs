@@ -148,7 +148,7 @@ pub async fn create<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, 
 
 /// Tells the workspace object what the record says, then renews the read copies of the key's secrets. A copy that was
 /// written while the record changed is written again: copies of two changes may arrive in the wrong order.
-async fn project<P: Ports>(ports: &P, workspace: &WorkspaceId, key: &KeyId) -> Result<(), Failure> {
+pub(super) async fn project<P: Ports>(ports: &P, workspace: &WorkspaceId, key: &KeyId) -> Result<(), Failure> {
     let mut last = String::new();
     for _ in 0..COPIES_MAX {
         let stored = read(ports, workspace, key).await?;

@@ -29,6 +29,7 @@ pub mod prometheus;
 pub mod providers;
 pub mod query;
 pub mod reference;
+pub mod repair;
 pub mod replay;
 pub mod reply;
 pub mod retention;

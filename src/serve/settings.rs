@@ -122,7 +122,7 @@ fn merged(settings: &RoutingSettings, changed: &Value) -> Result<RoutingSettings
 }
 
 /// Renews the read copy; again where the record changed while it was written.
-async fn project_routing<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<(), Failure> {
+pub(super) async fn project_routing<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<(), Failure> {
     let key = routing_key(workspace);
     let mut last = String::new();
     for _ in 0..COPIES_MAX {
@@ -373,7 +373,7 @@ pub async fn delete<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Resul
 }
 
 /// Renews the read copy; of a preset that is gone it says so.
-async fn project<P: Ports>(ports: &P, workspace: &WorkspaceId, name: &str) -> Result<(), Failure> {
+pub(super) async fn project<P: Ports>(ports: &P, workspace: &WorkspaceId, name: &str) -> Result<(), Failure> {
     let values = [Sql::from(workspace.as_str()), Sql::from(name)];
     let key = preset_key(workspace, name);
     let mut last = String::new();

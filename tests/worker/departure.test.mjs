@@ -197,6 +197,24 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
     (await t.chat()).fails('unauthenticated');
   });
 
+  test('what an object and the read copies were not told, the schedule tells them', async () => {
+    const t = await gateway.scene();
+    const [{ policy }] = await gateway.d1('SELECT policy FROM keys WHERE id = ?', t.keyId);
+    (await gateway.admin('DELETE', own(t, `/keys/${t.keyId}`))).is(200);
+    const [{ policy: revoked, hash }] = await gateway.d1('SELECT policy, hash FROM keys WHERE id = ?', t.keyId);
+    // As if the news had been lost on its way: the object and KV have the key as it was.
+    const stale = JSON.stringify({ ...JSON.parse(policy), version: JSON.parse(revoked).version });
+    const objects = await gateway.mf.getDurableObjectNamespace('WORKSPACE');
+    const object = objects.get(objects.idFromName(t.workspace));
+    await (await object.fetch('http://object/command', { method: 'POST', body: `{"set_key":${stale}}` })).text();
+    const kv = await gateway.mf.getKVNamespace('KV');
+    await kv.put(`key/${hash}`, stale);
+    (await t.chat()).is(200);
+    await schedule();
+    (await t.chat()).fails('unauthenticated');
+    assert.equal(JSON.parse(await kv.get(`key/${hash}`)).revoked, true);
+  });
+
   test('every change has its row, also where it is not kept in D1; rows are filtered and paged', async () => {
     const t = await furnished();
     const reply = await gateway.admin('PATCH', own(t), { budget: { day: '5' } });
