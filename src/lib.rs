@@ -42,6 +42,7 @@ pub mod attempt;
 pub mod auth;
 pub mod discovery;
 pub mod health;
+pub mod job;
 pub mod ledger;
 pub mod limits;
 pub mod media;

@@ -54,6 +54,9 @@ pub struct Admit {
     pub limits: Limits,
     /// How long the hold lasts, in milliseconds.
     pub hold_ms: u64,
+    /// The hold outlives a crash: what it is for does too.
+    #[serde(default)]
+    pub is_durable: bool,
 }
 
 /// One request's end.
@@ -73,6 +76,9 @@ pub struct Settlement {
     pub tokens: u64,
     /// Its activity row.
     pub row: Box<RawValue>,
+    /// Its hold was durable: where there is none any more, it was settled before.
+    #[serde(default)]
+    pub is_durable: bool,
 }
 
 /// Prepaid money to add; below zero, to take back.
@@ -288,6 +294,11 @@ pub enum Effect {
     },
     /// Keep an event until it was told.
     Tell(Box<Event>),
+    /// Forget a named value.
+    Drop {
+        /// Its name.
+        name: String,
+    },
     /// Wake up at the latest then.
     Wake(Millis),
 }
@@ -303,13 +314,20 @@ pub struct Stored {
     pub recent: Vec<JournalRow>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Flight {
     key: KeyId,
     model: String,
     held: Nanos,
     tokens: u64,
     entered: Millis,
+    /// When its hold expires, where that is stored.
+    expires: Option<Millis>,
+}
+
+/// The name under which a durable hold is stored.
+fn hold_name(id: &RequestId) -> String {
+    format!("hold/{id}")
 }
 
 /// What was spent, what is held now, and whether the former is stored.
@@ -387,6 +405,20 @@ impl Workspace {
         workspace
     }
 
+    /// Takes up a hold that outlived a crash: it is no ghost.
+    fn restore(&mut self, id: RequestId, flight: Flight) {
+        let Some(expires) = flight.expires else { return };
+        if !self.account.restore(id.clone(), flight.held, expires) {
+            return;
+        }
+        self.gates.entry(flight.key.clone()).or_default().enter(flight.tokens, flight.entered);
+        self.gate.enter(flight.tokens, flight.entered);
+        for spending in [self.spends.entry(flight.key.clone()).or_default(), &mut self.spend] {
+            spending.held = Nanos(spending.held.0.saturating_add(flight.held.0));
+        }
+        self.flights.insert(id, flight);
+    }
+
     fn load(&mut self, name: &str, value: &str) {
         if name == "settings" {
             self.settings = serde_json::from_str(value).ok();
@@ -395,6 +427,10 @@ impl Workspace {
         } else if name.starts_with("key/") {
             if let Ok(policy) = serde_json::from_str::<Policy>(value) {
                 self.keys.insert(policy.key.clone(), policy);
+            }
+        } else if let Some(id) = name.strip_prefix("hold/").and_then(RequestId::parse) {
+            if let Ok(flight) = serde_json::from_str::<Flight>(value) {
+                self.restore(id, flight);
             }
         } else if name == "spend" {
             self.spend.spend = serde_json::from_str(value).unwrap_or_default();
@@ -597,7 +633,13 @@ impl Workspace {
         for spending in [self.spends.entry(admit.key.clone()).or_default(), &mut self.spend] {
             spending.held = Nanos(spending.held.0.saturating_add(held.0));
         }
-        let flight = Flight { key: admit.key, model: admit.model, held, tokens: admit.tokens, entered: now };
+        let expires = admit.is_durable.then(|| now.plus(admit.hold_ms));
+        let flight = Flight { key: admit.key, model: admit.model, held, tokens: admit.tokens, entered: now, expires };
+        if admit.is_durable {
+            effects.push(put(&hold_name(&admit.id), &flight));
+            // Whether it is settled in time or not, somebody must look.
+            self.wake_at(now.plus(FLUSH_MS), effects);
+        }
         self.flights.insert(admit.id, flight);
         Admitted { held, at: now, requests, tokens }
     }
@@ -634,8 +676,10 @@ impl Workspace {
         let mut entries = Vec::new();
         let keys: BTreeSet<KeyId> = settlements.iter().map(|settlement| settlement.key.clone()).collect();
         for settlement in settlements {
-            self.leave(&settlement.id, settlement.tokens, now);
-            if now.since(settlement.admitted) > STALE_MS {
+            let flight = self.leave(&settlement.id, settlement.tokens, now);
+            if flight.is_some_and(|flight| flight.expires.is_some()) {
+                effects.push(Effect::Drop { name: hold_name(&settlement.id) });
+            } else if settlement.is_durable || now.since(settlement.admitted) > STALE_MS {
                 continue;
             }
             let settled =
@@ -728,6 +772,9 @@ impl Workspace {
         let mut entries = Vec::new();
         for id in self.account.expire(now) {
             let Some(flight) = self.leave(&id, 0, now) else { continue };
+            if flight.expires.is_some() {
+                effects.push(Effect::Drop { name: hold_name(&id) });
+            }
             let row = Row::expired(id.as_str(), flight.key.as_str(), &flight.model, id.created().0, flight.held.0);
             let entry = Entry {
                 id: id.as_str().to_owned(),

@@ -41,6 +41,7 @@ pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) ->
         method: text(0).unwrap_or_default(),
         path: format!("/{path}"),
         query: query.to_owned(),
+        origin: url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/"),
         authorization: text(2),
         api_key: text(3),
         content_type: text(4),

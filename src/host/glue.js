@@ -105,9 +105,8 @@ export async function wholeBody(holder, length, max) {
 }
 
 export function send(method, url, headers, body, signal) {
-  const init = { method, headers: headersOf(headers), signal, redirect: "manual" };
-  if (method !== "GET") init.body = body;
-  return fetch(url, init);
+  const sent = body.byteLength === 0 && method !== "POST" ? undefined : body;
+  return fetch(url, { method, headers: headersOf(headers), body: sent, signal, redirect: "manual" });
 }
 
 // Writes text into a bucket, compressed.

@@ -4,6 +4,7 @@ use wasm_bindgen::JsValue;
 
 use super::glue::text_of;
 use crate::access::policy::Limits;
+use crate::job::pace::Pace;
 use crate::otel::export::Export;
 use crate::serve::ports::Settings;
 use crate::webhook::retry;
@@ -33,6 +34,13 @@ pub fn read(env: &JsValue) -> Settings {
         },
         byok_fee_basis_points: number("BYOK_FEE_BASIS_POINTS", 0).min(10_000),
         hold_ms: number("HOLD_MS", total_timeout_ms.saturating_add(60_000)),
+        pace: Pace {
+            first_ms: number("JOB_POLL_MS", 2_000),
+            most_ms: number("JOB_POLL_MAX_MS", 10_000),
+            watched_ms: number("JOB_WATCHED_POLL_MS", 700),
+            life_ms: number("JOB_LIFE_MS", 3_600_000),
+            keep_ms: number("JOB_KEEP_MS", 7 * 86_400_000),
+        },
         catalog_refresh_ms: number("CATALOG_REFRESH_MS", 30_000),
         health_refresh_ms: number("HEALTH_REFRESH_MS", 20_000),
         retention_days: number("RETENTION_DAYS", 30).min(3_650),

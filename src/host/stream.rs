@@ -62,6 +62,12 @@ impl Upstream {
         Upstream { response, reader: None, abort }
     }
 
+    /// Its body, which from now on ends by itself or with its reader.
+    pub fn into_body(mut self) -> JsValue {
+        self.abort.ended = true;
+        self.response.body().map_or(JsValue::NULL, Into::into)
+    }
+
     fn reader(&mut self) -> Result<JsValue, JsValue> {
         if let Some(reader) = &self.reader {
             return Ok(reader.clone());

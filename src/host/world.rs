@@ -20,7 +20,8 @@ use crate::auth::token::Tokens;
 use crate::catalog::{CURRENT_KEY, ModelEntry, manifest_key, model_key};
 use crate::health::board::Board;
 use crate::health::share::{SHARDS, Snapshot, snapshot_key};
-use crate::id::WorkspaceId;
+use crate::id::{RequestId, WorkspaceId};
+use crate::job::command as job;
 use crate::relay::{Amend, Relay, Stop};
 use crate::replay;
 use crate::routing::sticky::Affinity;
@@ -417,6 +418,14 @@ impl Ports for World {
         serde_json::from_str(&text).map_err(|_| PortError("the answer of a replay object is malformed".to_owned()))
     }
 
+    async fn job(&self, id: &RequestId, command: &job::Command) -> Result<job::Reply, PortError> {
+        count(|c| c.object_calls = c.object_calls.saturating_add(1));
+        let body = serde_json::to_string(command).unwrap_or_default();
+        let asked = glue::ask(&self.binding("GENERATION"), id.as_str(), "command", &body);
+        let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
+        serde_json::from_str(&text).map_err(|_| PortError("the answer of a job is malformed".to_owned()))
+    }
+
     async fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) {
         settle::settle(&self.binding("WORKSPACE"), workspace, settlement).await;
     }
@@ -459,6 +468,10 @@ impl Ports for World {
         let response = JsFuture::from(sent).await.map_err(|_| Breakage::Connect)?;
         let response = response.dyn_into::<Response>().map_err(|_| Breakage::Connect)?;
         Ok(Upstream::new(response, abort))
+    }
+
+    fn body_of(&self, answer: Upstream) -> JsValue {
+        answer.into_body()
     }
 
     async fn sleep(&self, ms: u64) {

@@ -104,6 +104,20 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
         }
     }
 
+    /// Takes up a hold that was stored by itself, out of what the crash left as a ghost. `false` where it has ended.
+    pub fn restore(&mut self, id: Id, nanos: Nanos, expires: Millis) -> bool {
+        let ghost = self.ghost_nanos();
+        // What the ceiling did not cover was never held.
+        if self.settled.contains_key(&id) || self.holds.contains_key(&id) || nanos > ghost {
+            return false;
+        }
+        let left = Nanos(ghost.0.saturating_sub(nanos.0));
+        self.ghost = self.ghost.map(|ghost| Ghost { nanos: left, ..ghost }).filter(|ghost| ghost.nanos.0 > 0);
+        self.held = Nanos(self.held.0.saturating_add(nanos.0));
+        self.holds.insert(id, Hold { nanos, expires });
+        true
+    }
+
     /// Remembers that `id` was settled or expired at `at` (from the journal, when opening).
     pub fn remember(&mut self, id: Id, at: Millis) {
         if self.settled.insert(id.clone(), at).is_none() {

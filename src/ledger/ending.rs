@@ -18,6 +18,8 @@ pub enum Ending {
     ClientLeft,
     /// The hold ran out without a word.
     Expired,
+    /// The owner of a job wanted it no more.
+    Cancelled,
 }
 
 /// What is charged.
@@ -38,13 +40,16 @@ impl Ending {
         Ending::UpstreamFailed,
         Ending::ClientLeft,
         Ending::Expired,
+        Ending::Cancelled,
     ];
 
     /// What it costs.
     pub const fn rule(self) -> Rule {
         match self {
             Ending::Finished | Ending::ClientLeft => Rule::ReportedOrEstimate,
-            Ending::Empty | Ending::AttemptsFailed | Ending::UpstreamFailed | Ending::Expired => Rule::Nothing,
+            Ending::Empty | Ending::AttemptsFailed | Ending::UpstreamFailed | Ending::Expired | Ending::Cancelled => {
+                Rule::Nothing
+            }
         }
     }
 
@@ -57,6 +62,7 @@ impl Ending {
             Ending::UpstreamFailed => "upstream_failed",
             Ending::ClientLeft => "client_left",
             Ending::Expired => "expired",
+            Ending::Cancelled => "cancelled",
         }
     }
 }
@@ -77,6 +83,7 @@ mod tests {
                 "upstream_failed: Nothing",
                 "client_left: ReportedOrEstimate",
                 "expired: Nothing",
+                "cancelled: Nothing",
             ]
         );
     }

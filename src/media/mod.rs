@@ -18,6 +18,7 @@ use crate::error::Failure;
 use crate::family::fault::Fault;
 use crate::ledger::bound::Bound;
 use crate::money::{Price, Unrounded};
+use crate::time::Millis;
 use crate::usage::{Meter, Usage};
 
 /// How a host is asked.
@@ -117,6 +118,8 @@ pub enum Work {
     Speech(speech::Speech),
     /// What was said.
     Transcription(transcription::Transcription),
+    /// A film, or a picture that takes its time.
+    Job(Box<crate::job::order::Order>),
 }
 
 /// Ways to measure a request, the one to prefer first: each a set of meters with the most that can be used.
@@ -132,6 +135,19 @@ impl Work {
             Work::Images(_) => "image",
             Work::Speech(_) => "speech",
             Work::Transcription(_) => "transcription",
+            Work::Job(_) => "video",
+        }
+    }
+
+    /// Whether an offer can be asked for it; `Err` names what of it the offer cannot do.
+    pub fn is_served(&self, offer: &Offer, provider: &Provider) -> Result<bool, String> {
+        match self {
+            Work::Job(order) => match order.terms(offer, provider) {
+                None => Ok(false),
+                Some(Ok(_)) => Ok(true),
+                Some(Err(failure)) => Err(format!("{} {}", failure.param.unwrap_or_default(), failure.message)),
+            },
+            _ => Ok(offer.kind == self.kind() && self.shape(offer, provider).is_some()),
         }
     }
 
@@ -144,6 +160,7 @@ impl Work {
             Work::Images(work) => work.shapes(),
             Work::Speech(_) => &[Shape::OpenAi, Shape::ElevenLabs, Shape::Deepgram],
             Work::Transcription(work) => work.shapes(),
+            Work::Job(_) => &[],
         }
     }
 
@@ -164,6 +181,7 @@ impl Work {
             Work::Images(work) => work.measures(),
             Work::Speech(work) => work.measures(),
             Work::Transcription(work) => work.measures(),
+            Work::Job(_) => crate::job::charge::measures(),
         }
     }
 
@@ -176,6 +194,7 @@ impl Work {
             Work::Images(work) => work.write(shape, upstream),
             Work::Speech(work) => work.write(shape, upstream),
             Work::Transcription(work) => work.write(shape, upstream, by),
+            Work::Job(_) => Err(Failure::new(crate::error::Code::NotFound, "a job is not asked for like this")),
         }
     }
 
@@ -188,6 +207,7 @@ impl Work {
             Work::Images(work) => work.read(bytes, reading),
             Work::Speech(work) => work.read(bytes, reading),
             Work::Transcription(work) => work.read(bytes, reading),
+            Work::Job(_) => Err(Fault::default()),
         }
     }
 
@@ -197,22 +217,18 @@ impl Work {
     }
 
     /// The worst case at an offer; `None` where the card does not price anything that can be measured.
-    pub fn bound(&self, offer: &Offer) -> Option<Bound> {
+    pub fn bound(&self, offer: &Offer, provider: &Provider, now: Millis) -> Option<Bound> {
+        if let Work::Job(order) = self {
+            let terms = order.terms(offer, provider)?.ok()?;
+            return crate::job::charge::bound(order, &terms, offer, now).map(fixed);
+        }
         let measure = self.priced_by(&offer.card)?;
         let tokens = measure.iter().filter(|(meter, _)| meter.per() > 1).map(|(_, quantity)| *quantity).sum();
         let prices = offer.card.dearest(tokens);
         let sum = measure.iter().try_fold(Unrounded::default(), |sum, (meter, quantity)| {
             sum.with(*quantity, prices.get(meter).copied().unwrap_or(Price(i64::MAX)))
         });
-        let most = sum.and_then(Unrounded::round_up).ok()?;
-        Some(Bound {
-            prompt_nanos: most,
-            output_price: Price(0),
-            output_tokens: 0,
-            choices: 1,
-            must_send_limit: false,
-            is_stated: true,
-        })
+        sum.and_then(Unrounded::round_up).ok().map(fixed)
     }
 
     /// What is charged: by the meters of the measure, what the answer says, else what the request says.
@@ -235,7 +251,7 @@ impl Work {
     /// What the request itself counts exactly.
     fn counted(&self) -> Vec<(Meter, u64)> {
         match self {
-            Work::Embeddings(_) | Work::Moderation(_) | Work::Transcription(_) => Vec::new(),
+            Work::Embeddings(_) | Work::Moderation(_) | Work::Transcription(_) | Work::Job(_) => Vec::new(),
             Work::Rerank(work) => vec![(Meter::SearchUnits, work.search_units()), (Meter::Requests, 1)],
             Work::Images(work) => work.counted(),
             Work::Speech(work) => vec![(Meter::InputCharacters, work.characters()), (Meter::Requests, 1)],
@@ -251,6 +267,7 @@ impl Work {
             Work::Images(work) => &work.common.models,
             Work::Speech(work) => &work.common.models,
             Work::Transcription(work) => &work.common.models,
+            Work::Job(order) => &order.models,
         }
     }
 
@@ -263,7 +280,23 @@ impl Work {
             Work::Images(work) => &work.common,
             Work::Speech(work) => &work.common,
             Work::Transcription(work) => &work.common,
+            // Nothing of a job's body is passed on.
+            Work::Job(_) => &NOTHING,
         }
+    }
+}
+
+static NOTHING: std::sync::LazyLock<Common> = std::sync::LazyLock::new(Common::default);
+
+/// The bound of work whose length is known beforehand.
+fn fixed(most: crate::money::Nanos) -> Bound {
+    Bound {
+        prompt_nanos: most,
+        output_price: Price(0),
+        output_tokens: 0,
+        choices: 1,
+        must_send_limit: false,
+        is_stated: true,
     }
 }
 

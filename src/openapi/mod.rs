@@ -123,6 +123,11 @@ fn responses(operation: &Operation, row: &Endpoint) -> Value {
             "html" => drop(content.insert("text/html".to_owned(), text())),
             "audio" => drop(content.insert("audio/*".to_owned(), json!({}))),
             "lines" => drop(content.insert("application/x-ndjson".to_owned(), text())),
+            "media" => {
+                for kind in ["video/*", "image/*", "audio/*", "application/octet-stream"] {
+                    content.insert(kind.to_owned(), json!({}));
+                }
+            }
             "file" => {
                 content.insert("text/csv".to_owned(), text());
                 content.insert("application/x-ndjson".to_owned(), text());
@@ -137,6 +142,7 @@ fn responses(operation: &Operation, row: &Endpoint) -> Value {
         ANY.contains(&status)
             || row.cost == Cost::Paid && status != 405
             || operation.body.is_some() && status == 413
+            || operation.answer.iter().any(|form| form == "media") && status == 502
             || operation.path.contains('{') && status == 404
             || matches!(code, Code::NotFound | Code::ModelNotFound)
             || match row.caller {

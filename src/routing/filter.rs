@@ -147,7 +147,7 @@ const CHECKS: &[(Rule, Check)] = &[
     (Rule::Unsupported, |s| {
         let speaks = match s.conditions.work {
             None => s.offer.kind == "chat" && family_of(Dialect::Chat, s.offer, s.provider).is_some(),
-            Some(work) => s.offer.kind == work.kind() && work.shape(s.offer, s.provider).is_some(),
+            Some(work) => work.is_served(s.offer, s.provider).unwrap_or(true),
         };
         let signs =
             s.provider.auth.scheme != Scheme::Unsupported || s.provider.alternative(s.conditions.has_secret).is_some();
@@ -180,6 +180,7 @@ const CHECKS: &[(Rule, Check)] = &[
     (Rule::ModelNotAllowed, |s| plain(!s.conditions.policy.may_call(&s.model.id))),
     (Rule::ModelNotAllowed, |s| narrowed(s, |narrowing| !narrowing.allows_model(&s.model.id))),
     (Rule::NotFree, |s| plain(s.conditions.free_only && !s.offer.is_free)),
+    (Rule::Capability, |s| s.conditions.work?.is_served(s.offer, s.provider).err().map(Some)),
     (Rule::Capability, |s| {
         let missing = s.conditions.request.needs.iter().find(|need| cannot(s.model, s.offer, **need))?;
         Some(Some(missing.capability().to_owned()))

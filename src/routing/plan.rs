@@ -175,7 +175,7 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
             }
             let bound = match conditions.work {
                 None => bound(&request.demand, offer, target.entry.max_output, target.entry.context),
-                Some(work) => work.bound(offer).map(Ok),
+                Some(work) => work.bound(offer, provider, conditions.now).map(Ok),
             };
             let Some(Ok(bound)) = bound else {
                 remove(Rule::NoPrice, None);

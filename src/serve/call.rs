@@ -1,6 +1,6 @@
 //! One upstream call: the family it is made in, its bytes, where they go and with which credential.
 
-use crate::access::byok::Credential;
+use crate::access::byok::{Credential, OwnKey};
 use crate::access::variables;
 use crate::attempt::classify::{Class, Verdict};
 use crate::attempt::pool;
@@ -8,6 +8,7 @@ use crate::catalog::{Offer, Provider};
 use crate::error::{Code, Failure};
 use crate::family::target::Target;
 use crate::family::{Family, openai_chat};
+use crate::id::WorkspaceId;
 use crate::relay;
 use crate::routing::filter::family_of;
 use crate::routing::plan::Candidate;
@@ -82,11 +83,13 @@ pub async fn prepare<P: Ports>(
 /// own credential that is sealed anew is another one.
 pub fn name(generation: &Generation, candidate: &Candidate, slot: u8) -> String {
     match candidate.own.and_then(|place| generation.own.get(place)) {
-        Some(own) => {
-            format!("{} {}", own.id, own.sealed.get(own.sealed.len().saturating_sub(16)..).unwrap_or_default())
-        }
+        Some(own) => name_of(own),
         None => pool::label(slot).unwrap_or_default().to_owned(),
     }
+}
+
+fn name_of(own: &OwnKey) -> String {
+    format!("{} {}", own.id, own.sealed.get(own.sealed.len().saturating_sub(16)..).unwrap_or_default())
 }
 
 /// Where the credential of a candidate comes from: the gateway's environment, or the workspace's own.
@@ -126,6 +129,23 @@ impl<'a, P: Ports> SecretsOf<'a, P> {
         SecretsOf { slot, name: name(generation, candidate, slot), ..self }
     }
 
+    /// For a provider, with a credential of the workspace or the gateway's in that slot.
+    pub fn of(
+        ports: &'a P,
+        provider: &'a Provider,
+        own: Option<&OwnKey>,
+        slot: u8,
+        workspace: &WorkspaceId,
+    ) -> Result<SecretsOf<'a, P>, Unwritable> {
+        let name = own.map_or_else(|| pool::label(slot).unwrap_or_default().to_owned(), name_of);
+        let open = |own: &OwnKey| {
+            let credential = own.open(&byok::secrets(ports), workspace);
+            let credential = credential.filter(|one| variables::check(provider, &one.variables).is_ok());
+            credential.ok_or_else(no_credential)
+        };
+        Ok(SecretsOf { ports, provider, own: own.map(open).transpose()?, slot, name })
+    }
+
     fn value(&self, name: &str) -> Option<String> {
         match &self.own {
             None if self.slot <= 1 => self.ports.secret(name),
@@ -149,13 +169,26 @@ pub async fn authorized<P: Ports>(
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 ) -> Result<Call, Unwritable> {
-    let subject = Subject { family, method: "POST", url: &url, content_type, body: &body };
+    let call = Call { method: "POST", url, headers, body };
+    signed(ports, secrets, family, content_type, call).await
+}
+
+/// A call of any method with its credential.
+pub async fn signed<P: Ports>(
+    ports: &P,
+    secrets: &SecretsOf<'_, P>,
+    family: &str,
+    content_type: &str,
+    call: Call,
+) -> Result<Call, Unwritable> {
+    let Call { method, url, headers, body } = call;
+    let subject = Subject { family, method, url: &url, content_type, body: &body };
     let is_operators = secrets.own.is_none();
     let parts = Secrets { value: &|name| secrets.value(name), is_operators, name: &secrets.name };
     let made = credential::headers(ports, secrets.provider, parts, subject).await.ok_or_else(no_credential)?;
     let kind = [("content-type".to_owned(), content_type.to_owned())];
     let headers = kind.into_iter().chain(made).chain(headers).collect();
-    Ok(Call { method: "POST", url, headers, body })
+    Ok(Call { method, url, headers, body })
 }
 
 type Parts = (String, Vec<(String, String)>, Vec<u8>, Vec<String>);

@@ -7,6 +7,7 @@
 
 use crate::error::{Code, Failure};
 use crate::id::{AuditId, RequestId, WorkspaceId};
+use crate::job::command as job;
 use crate::serve::act::{Act, Actor, TRIES};
 use crate::serve::admin::{Known, chance, known, tell};
 use crate::serve::ports::{PortError, Ports, Sql};
@@ -23,6 +24,8 @@ const ERASED_MAX: i64 = 10;
 /// Rows deleted by one statement, and statements of one table in one run.
 const ROWS: i64 = 5_000;
 const BATCHES: u32 = 40;
+/// Jobs whose objects one run deletes.
+const JOBS: i64 = 200;
 
 /// Every table that has rows of workspaces, besides `workspaces`, and the column that pages them. The tests hold it
 /// against the migrations.
@@ -36,6 +39,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("keys", "id"),
     ("management_keys", "id"),
     ("audit", "id"),
+    ("jobs", "id"),
 ];
 /// What the keys of a workspace's read copies begin with, before its id.
 const COPIES: &[&str] = &["workspace/", "byok/", "preset/"];
@@ -131,8 +135,9 @@ async fn erase<P: Ports>(ports: &P, id: &WorkspaceId) -> Result<bool, PortError>
         ports.kv_clear(&crate::serve::keys::policy_key(hash)).await?;
         ports.forget_policy(hash);
     }
-    let mut is_whole = true;
-    for (table, column) in TABLES {
+    let has_jobs = !clear_jobs(ports, id).await?;
+    let mut is_whole = !has_jobs;
+    for (table, column) in TABLES.iter().filter(|(table, _)| !has_jobs || *table != "jobs") {
         is_whole &= clear(ports, id, table, column).await?;
     }
     if is_whole {
@@ -150,6 +155,17 @@ async fn erase<P: Ports>(ports: &P, id: &WorkspaceId) -> Result<bool, PortError>
         ports.sql_batch(vec![(delete, own.to_vec()), (audit.to_owned(), values)]).await?;
     }
     Ok(is_whole)
+}
+
+/// Deletes the objects of a workspace's jobs, so many at a time; says whether that were all.
+async fn clear_jobs<P: Ports>(ports: &P, id: &WorkspaceId) -> Result<bool, PortError> {
+    let statement = "SELECT id FROM jobs WHERE workspace = ?1 ORDER BY id LIMIT ?2";
+    let rows = ports.sql(statement, &[Sql::from(id.as_str()), Sql::Int(JOBS)]).await?;
+    for row in &rows {
+        let Some(of) = row.get("id").and_then(|id| id.as_str()).and_then(RequestId::parse) else { continue };
+        ports.job(&of, &job::Command::Delete(id.clone())).await?;
+    }
+    Ok(i64::try_from(rows.len()).unwrap_or(i64::MAX) < JOBS)
 }
 
 /// Deletes a workspace's rows of one table, so many at a time; says whether none is left.

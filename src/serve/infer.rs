@@ -312,6 +312,7 @@ pub(super) async fn admit<P: Ports>(
     };
     let demand = &generation.request.demand;
     let output = demand.max_output.map_or(0, |limit| limit.min(OUTPUT_TOKENS_COUNTED));
+    let is_job = matches!(generation.work, Some(Work::Job(_)));
     let admit = Admit {
         id: generation.id.clone(),
         key: generation.policy.key.clone(),
@@ -321,7 +322,8 @@ pub(super) async fn admit<P: Ports>(
         least,
         tokens: demand.prompt_tokens_likely().saturating_add(output),
         limits: generation.policy.limits,
-        hold_ms: ports.settings().hold_ms,
+        hold_ms: if is_job { ports.settings().pace.hold_ms() } else { ports.settings().hold_ms },
+        is_durable: is_job,
     };
     let workspace = &generation.policy.workspace;
     let command = Command::Admit(admit);

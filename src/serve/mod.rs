@@ -17,6 +17,7 @@ pub mod drain;
 pub mod etag;
 pub mod health;
 pub mod infer;
+pub mod jobs;
 pub mod keys;
 pub mod leaked;
 pub mod management;
@@ -49,6 +50,7 @@ use crate::access::policy::{KeyState, Policy};
 use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
 use crate::id::RequestId;
+use crate::job::order::Front;
 use crate::serve::act::{Act, Actor};
 use crate::serve::ports::Ports;
 use crate::serve::reply::Reply;
@@ -68,6 +70,8 @@ pub struct Head {
     pub path: String,
     /// The query, without its `?`.
     pub query: String,
+    /// Where the gateway was called: scheme and host.
+    pub origin: String,
     /// `authorization`.
     pub authorization: Option<String>,
     /// `x-api-key`.
@@ -136,6 +140,15 @@ pub enum Does {
     Transcriptions,
     Translations,
     Transcribe,
+    CreateGeneration,
+    Generation,
+    GenerationContent,
+    DeleteGeneration,
+    CreateVideo,
+    Videos,
+    Video,
+    VideoContent,
+    DeleteVideo,
     Models,
     Model,
     ModelOffers,
@@ -263,6 +276,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/v1/audio/transcriptions", Caller::Key, Cost::Paid, Does::Transcriptions),
     endpoint("POST", "/v1/audio/translations", Caller::Key, Cost::Paid, Does::Translations),
     endpoint("POST", "/v1/stt/transcribe", Caller::Key, Cost::Paid, Does::Transcribe),
+    endpoint("POST", "/v1/generations", Caller::Key, Cost::Paid, Does::CreateGeneration),
+    endpoint("GET", "/v1/generations/{id}", Caller::Key, Cost::Free, Does::Generation),
+    endpoint("GET", "/v1/generations/{id}/content", Caller::Key, Cost::Free, Does::GenerationContent),
+    endpoint("DELETE", "/v1/generations/{id}", Caller::Key, Cost::Free, Does::DeleteGeneration),
+    endpoint("POST", "/v1/videos", Caller::Key, Cost::Paid, Does::CreateVideo),
+    endpoint("GET", "/v1/videos", Caller::Key, Cost::Free, Does::Videos),
+    endpoint("GET", "/v1/videos/{id}", Caller::Key, Cost::Free, Does::Video),
+    endpoint("GET", "/v1/videos/{id}/content", Caller::Key, Cost::Free, Does::VideoContent),
+    endpoint("DELETE", "/v1/videos/{id}", Caller::Key, Cost::Free, Does::DeleteVideo),
     endpoint("GET", "/v1/models", Caller::Anyone, Cost::Free, Does::Models),
     endpoint("GET", "/v1/models/{id*}/endpoints", Caller::Anyone, Cost::Free, Does::ModelOffers),
     endpoint("GET", "/v1/models/{id*}", Caller::Anyone, Cost::Free, Does::Model),
@@ -426,6 +448,17 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
             Does::Responses => infer::text(ports, head, policy, Dialect::Responses).await,
             Does::Messages => infer::text(ports, head, policy, Dialect::Messages).await,
             Does::CountTokens => infer::count_tokens(ports, head).await,
+            Does::CreateGeneration => jobs::create(ports, head, policy, Front::Generations).await,
+            Does::CreateVideo => jobs::create(ports, head, policy, Front::Videos).await,
+            Does::Generation => jobs::one(ports_ref, head, &policy, value(0), Front::Generations).await,
+            Does::Video => jobs::one(ports_ref, head, &policy, value(0), Front::Videos).await,
+            Does::Videos => jobs::list(ports_ref, &policy, &head.query).await,
+            Does::GenerationContent => {
+                jobs::content(ports_ref, &head.query, &policy, value(0), Front::Generations).await
+            }
+            Does::VideoContent => jobs::content(ports_ref, &head.query, &policy, value(0), Front::Videos).await,
+            Does::DeleteGeneration => jobs::delete(ports_ref, head, &policy, value(0), Front::Generations).await,
+            Does::DeleteVideo => jobs::delete(ports_ref, head, &policy, value(0), Front::Videos).await,
             does if endpoint.cost == Cost::Paid => media::answer(ports, head, policy, does).await,
             Does::OwnKey => account::key(ports_ref, &policy).await,
             Does::OwnCredits => account::credits(ports_ref, &policy.workspace).await,

@@ -10,7 +10,9 @@ use crate::attempt::pool::Slots;
 use crate::auth::token::Tokens;
 use crate::catalog::ModelEntry;
 use crate::health::board::Board;
-use crate::id::WorkspaceId;
+use crate::id::{RequestId, WorkspaceId};
+use crate::job::command as job;
+use crate::job::pace::Pace;
 use crate::relay::{Amend, Relay, Stop};
 use crate::replay;
 use crate::routing::sticky::Affinity;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub byok_fee_basis_points: u64,
     /// How long a hold lasts.
     pub hold_ms: u64,
+    /// Times of jobs.
+    pub pace: Pace,
     /// Age at which the isolate looks for a new catalog snapshot.
     pub catalog_refresh_ms: u64,
     /// Age at which the isolate reads a key's policy again.
@@ -217,6 +221,8 @@ pub trait Ports: 'static {
     fn ask(&self, workspace: &WorkspaceId, command: &Command) -> impl Future<Output = Result<Reply, PortError>>;
     /// Tells the object of an idempotency key something. `name` is the workspace and the key's hash.
     fn replay(&self, name: &str, command: &replay::Command) -> impl Future<Output = Result<replay::Reply, PortError>>;
+    /// Tells the object of a job something.
+    fn job(&self, id: &RequestId, command: &job::Command) -> impl Future<Output = Result<job::Reply, PortError>>;
     /// Hands a settlement over; resolves when it is on its way with others or done.
     fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) -> impl Future<Output = ()>;
     /// Whether this isolate has settlements on their way for the workspace.
@@ -234,6 +240,8 @@ pub trait Ports: 'static {
         before: Option<u64>,
         limit: u64,
     ) -> impl Future<Output = Result<(Vec<JournalEntry>, Option<u64>), PortError>>;
+    /// The rest of an answer as the body of a reply: the runtime moves it, and the client's leaving closes it.
+    fn body_of(&self, answer: Self::Answer) -> Self::Readable;
     /// Calls a provider; resolves with its headers. Dropping the future closes the connection.
     fn send(&self, call: Call) -> impl Future<Output = Result<Self::Answer, Breakage>>;
     /// Waits.

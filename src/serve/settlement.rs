@@ -195,6 +195,7 @@ pub async fn settle<P: Ports>(
         cost: charge.receipt.total.max(Nanos::ZERO),
         tokens,
         row,
+        is_durable: false,
     };
     ports.settle(&generation.policy.workspace, settlement).await;
 }

@@ -67,6 +67,7 @@ impl Bench {
                     self.values.insert(name, value);
                 }
                 Effect::Tell(event) => self.told.push(*event),
+                Effect::Drop { name } => drop(self.values.remove(&name)),
                 Effect::Wake(at) => self.wake = Some(at),
             }
         }
@@ -95,6 +96,7 @@ impl Bench {
                 tokens: 10,
                 limits,
                 hold_ms: HOLD_MS,
+                is_durable: false,
             }),
             now,
         )
@@ -111,6 +113,7 @@ impl Bench {
             cost: Nanos(cost),
             tokens: 12,
             row,
+            is_durable: false,
         };
         self.run(Command::Settle(vec![settlement]), now);
     }
@@ -167,8 +170,16 @@ fn an_idle_workspace_that_loses_its_memory_keeps_its_credits_in_reach() {
     let credits = b.workspace.credits();
     assert_eq!((credits.held, credits.available), (Nanos(700), Nanos(1_000_000_000 - 200 - 700)));
     let row = RawValue::NULL.to_owned();
-    let settlement =
-        Settlement { id: id(2), key: key(), admitted: Millis(10), held: Nanos(700), cost: Nanos(100), tokens: 1, row };
+    let settlement = Settlement {
+        id: id(2),
+        key: key(),
+        admitted: Millis(10),
+        held: Nanos(700),
+        cost: Nanos(100),
+        tokens: 1,
+        row,
+        is_durable: false,
+    };
     b.run(Command::Settle(vec![settlement]), 60_000);
     assert_eq!(b.workspace.credits().available.0, 1_000_000_000 - 300);
 }
@@ -195,6 +206,58 @@ fn a_crash_between_admission_and_settlement_loses_no_credit() {
     assert_eq!(b.balance(), 1_000_000_000 - 200);
     b.workspace.wake(Millis(20 + HOLD_MS));
     assert_eq!(b.workspace.credits().available.0, 1_000_000_000 - 200);
+}
+
+/// A job's hold, for an hour.
+fn admit_job(b: &mut Bench, n: u8, most: i64, now: u64) -> Reply {
+    let (key, limits, model) = (key(), Limits::default(), "a/b".to_owned());
+    let (most, hold_ms) = (Nanos(most), 3_600_000);
+    let admit =
+        Admit { id: id(n), key, model, most, least: most, tokens: 0, limits, hold_ms, is_durable: true, secret: 0 };
+    b.run(Command::Admit(admit), now)
+}
+
+fn settle_job(b: &mut Bench, n: u8, cost: i64, now: u64) {
+    let row = Row::expired(id(n).as_str(), key().as_str(), "a/b", 1000, 0);
+    let row = RawValue::from_string(serde_json::to_string(&row).unwrap()).unwrap();
+    let (cost, held) = (Nanos(cost), Nanos(500));
+    let settlement =
+        Settlement { id: id(n), key: key(), admitted: Millis(10), held, cost, tokens: 0, row, is_durable: true };
+    b.run(Command::Settle(vec![settlement]), now);
+}
+
+#[test]
+fn a_jobs_hold_outlives_crashes_and_is_settled_once() {
+    let mut b = Bench::new("1");
+    admit_job(&mut b, 1, 500, 10);
+    b.admit(2, 700, 10);
+    b.crash(20);
+    b.crash(1_800_000);
+    // What the crash left of the other request is gone by now, the job's hold is not.
+    let effects = b.workspace.wake(Millis(1_800_000 + HOLD_MS));
+    b.store(effects);
+    assert_eq!(b.workspace.credits().held, Nanos(500));
+    settle_job(&mut b, 1, 200, 2_000_000);
+    assert_eq!((b.balance(), b.workspace.credits().held), (1_000_000_000 - 200, Nanos(0)));
+    assert!(!b.values.keys().any(|name| name.starts_with("hold/")), "{:?}", b.values);
+    b.crash(2_000_001);
+    let rows = b.journal.len();
+    for now in [2_000_002, 9_000_000] {
+        settle_job(&mut b, 1, 200, now);
+        b.crash(now + 1);
+    }
+    assert_eq!((b.balance(), b.journal.len()), (1_000_000_000 - 200, rows), "also long after its memory");
+}
+
+#[test]
+fn a_jobs_hold_of_which_nobody_hears_expires() {
+    let mut b = Bench::new("1");
+    admit_job(&mut b, 1, 500, 10);
+    b.crash(20);
+    let effects = b.workspace.wake(Millis(3_600_010));
+    b.store(effects);
+    assert_eq!((b.balance(), b.workspace.credits().held), (1_000_000_000, Nanos(0)));
+    assert!(!b.values.keys().any(|name| name.starts_with("hold/")));
 }
 
 #[test]
@@ -261,6 +324,7 @@ fn nothing_enters_a_workspace_that_was_never_set_up_or_is_suspended() {
         tokens: 0,
         limits: Limits::default(),
         hold_ms: 1,
+        is_durable: false,
     };
     assert_eq!(refused(fresh.apply(Command::Admit(admit), Millis(1)).0), "unauthenticated");
     let mut b = Bench::new("1");

@@ -221,6 +221,7 @@ impl Workspace {
                     let values = vec![event.id.clone().into(), serde_json::to_string(&event)?.into()];
                     sql.exec("INSERT OR IGNORE INTO events (id, body) VALUES (?, ?)", values)?
                 }
+                Effect::Drop { name } => sql.exec("DELETE FROM named WHERE name = ?", vec![name.into()])?,
                 Effect::Wake(at) => {
                     wake = Some(at);
                     continue;

@@ -167,7 +167,7 @@ class Gateway {
       kvNamespaces: { KV: 'kv' },
       d1Databases: { DB: 'db' },
       ...(archive ? { r2Buckets: { ARCHIVE: 'archive' } } : {}),
-      durableObjects: { WORKSPACE: { className: 'Workspace', useSQLite: true }, REPLAY: { className: 'Replay', useSQLite: true }, HEALTH: { className: 'Health', useSQLite: true }, COURIER: { className: 'Courier', useSQLite: true } },
+      durableObjects: { WORKSPACE: { className: 'Workspace', useSQLite: true }, REPLAY: { className: 'Replay', useSQLite: true }, HEALTH: { className: 'Health', useSQLite: true }, COURIER: { className: 'Courier', useSQLite: true }, GENERATION: { className: 'Generation', useSQLite: true } },
       ...(persist ? { defaultPersistRoot: persist } : {}),
       host: '127.0.0.1',
       port: 0,

@@ -1,0 +1,363 @@
+//! `/v1/generations` and `/v1/videos`: jobs at the front. A job passes the same checks as any paid request; then an object
+//! of its own has it, and a request only looks.
+
+pub mod call;
+pub mod drive;
+mod list;
+mod output;
+pub mod shown;
+
+pub use list::list;
+pub use output::content;
+
+use std::rc::Rc;
+
+use futures::channel::oneshot;
+use serde_json::{Value, json};
+
+use crate::access::policy::Policy;
+use crate::dialect::common;
+use crate::error::{Code, Failure};
+use crate::id::{RequestId, WorkspaceId};
+use crate::job::command::{Command, Reply as Said, Until};
+use crate::job::family::family_of;
+use crate::job::form::{self, Parsed};
+use crate::job::order::{Front, Order};
+use crate::job::state::{About, Job, Seat};
+use crate::limits::gate::Allowance;
+use crate::media::Work;
+use crate::media::multipart;
+use crate::money::Nanos;
+use crate::routing::explain::{ASKED_CANDIDATES, ROW_CANDIDATES, explain};
+use crate::serve::infer::{Generation, admit, planned_for, read_body};
+use crate::serve::ports::Ports;
+use crate::serve::replay::{self, Captured};
+use crate::serve::reply::{Body, Reply};
+use crate::serve::settlement::{Closing, settle};
+use crate::serve::{Head, fault, query};
+use crate::ssrf::Loopback;
+use crate::text::request::Request;
+use crate::workspace::Admitted;
+
+/// Largest body of an order, in bytes: its images are kept until a host has them.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long the answer to an order waits for a host to take it, in milliseconds. Then the job goes on alone.
+const START_MS: u64 = 20_000;
+/// The model of a video whose request names none, as OpenAI has it.
+const VIDEO_MODEL: &str = "sora-2";
+
+type Allowances = (Option<Allowance>, Option<Allowance>);
+/// What becomes of an order: let in and with its object, or not.
+type Begun = Result<Allowances, (Failure, Option<Allowance>, Option<Allowance>)>;
+
+/// What may be said of this machine, see [`crate::ssrf`].
+pub(crate) fn loopback<P: Ports>(ports: &P) -> Loopback {
+    if ports.settings().allows_loopback { Loopback::Allowed } else { Loopback::Refused }
+}
+
+/// `POST /v1/generations` and `POST /v1/videos`.
+pub async fn create<P: Ports>(
+    ports: &Rc<P>,
+    head: &Head,
+    policy: Rc<Policy>,
+    front: Front,
+) -> Result<Reply<P>, Failure> {
+    ports.count_request();
+    let bytes = read_body(ports.as_ref()).await?;
+    if bytes.len() > BODY_BYTES_MAX {
+        return Err(Failure::new(Code::PayloadTooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes")));
+    }
+    let parsed = parse(head, &bytes, front)?;
+    form::check_references(&parsed.order, loopback(ports.as_ref()))?;
+    let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
+        replay::Begun::Answered(reply) => return Ok(reply),
+        replay::Begun::Run(ticket) => ticket,
+    };
+    drop(bytes);
+    let outcome = ordered(ports, head, policy, parsed, front).await;
+    if let Some(ticket) = &ticket {
+        match &outcome {
+            Ok(Reply { status: 200, headers, body: Body::Bytes(body) }) => {
+                let captured = Captured { headers: headers.clone(), body: body.clone() };
+                replay::keep(ports.as_ref(), ticket, &captured).await;
+            }
+            _ => replay::give_up(ports.as_ref(), ticket).await,
+        }
+    }
+    outcome
+}
+
+fn parse(head: &Head, bytes: &[u8], front: Front) -> Result<Parsed, Failure> {
+    let kind = head.content_type.as_deref().unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let unsupported = |wanted: &str| {
+        Failure::new(Code::UnsupportedMediaType, format!("the body must be {wanted}")).about("content-type")
+    };
+    let is_json = essence.is_empty() || essence.ends_with("json") || essence == "text/plain";
+    match front {
+        Front::Generations if is_json => form::generation(bytes),
+        Front::Generations => Err(unsupported("JSON (content-type: application/json)")),
+        Front::Videos if is_json => form::video(bytes, Some(VIDEO_MODEL)),
+        Front::Videos => {
+            let boundary = multipart::boundary(kind).ok_or_else(|| unsupported("JSON or multipart/form-data"))?;
+            let parts = multipart::parse(bytes, &boundary)
+                .ok_or_else(|| Failure::new(Code::InvalidInput, "the body is not what multipart/form-data is"))?;
+            form::video_parts(parts, Some(VIDEO_MODEL))
+        }
+    }
+}
+
+/// From the parsed order to the answer.
+async fn ordered<P: Ports>(
+    ports: &Rc<P>,
+    head: &Head,
+    policy: Rc<Policy>,
+    parsed: Parsed,
+    front: Front,
+) -> Result<Reply<P>, Failure> {
+    let workspace = policy.workspace.clone();
+    let Parsed { order, common, wait_ms, dropped } = parsed;
+    let generation = planned(ports.as_ref(), head, policy, &order, common.body).await?;
+    let (tell, told) = oneshot::channel();
+    ports.in_background(begin(Rc::clone(ports), generation, order, tell));
+    let allowances: Allowances = match told.await {
+        Ok(Ok(allowances)) => allowances,
+        Ok(Err((failure, requests, tokens))) => {
+            return Ok(Reply::failure(&failure, head.id.as_str()).with_allowances(requests, tokens));
+        }
+        Err(oneshot::Canceled) => return Err(Failure::new(Code::Internal, "the request was given up")),
+    };
+    let started = look(ports.as_ref(), &head.id, &workspace, Until::Started, START_MS.max(wait_ms)).await?;
+    let waited_ms = ports.now().since(head.arrived);
+    let job = match wait_ms.saturating_sub(waited_ms) {
+        left if left > 0 && !started.status.is_end() => {
+            look(ports.as_ref(), &head.id, &workspace, Until::Ended, left).await?
+        }
+        _ => started,
+    };
+    if job.status == crate::job::state::Status::Failed && job.parts.is_empty() {
+        let failure = job.failure();
+        return Ok(Reply::failure(&failure, head.id.as_str()).with_allowances(allowances.0, allowances.1));
+    }
+    let mut reply = shown_as(&job, front, head).with_allowances(allowances.0, allowances.1);
+    if !dropped.is_empty() {
+        reply.headers.push(("x-gateway-warning", format!("dropped: {}", dropped.join(", "))));
+    }
+    Ok(reply)
+}
+
+/// Resolves and ranks.
+async fn planned<P: Ports>(
+    ports: &P,
+    head: &Head,
+    policy: Rc<Policy>,
+    order: &Order,
+    mut fields: serde_json::Map<String, Value>,
+) -> Result<Generation, Failure> {
+    // In a form an object is its text.
+    if let Some(Value::String(text)) = fields.get("provider")
+        && let Ok(object) = serde_json::from_str(text)
+    {
+        fields.insert("provider".to_owned(), object);
+    }
+    fields.retain(|name, _| ["model", "models", "provider", "user", "session_id"].contains(&name.as_str()));
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+    let (user, session) = (text("user"), text("session_id"));
+    let body = common::body(Value::Object(fields).to_string().into_bytes(), &[])?;
+    let provider = common::provider(&body)?;
+    let models = order.models.clone();
+    let request = Request { models, provider, user, session, body, ..Request::default() };
+    let work = Work::Job(Box::new(order.clone()));
+    planned_for(ports, head, policy, request, None, Some(work)).await.map_err(named)
+}
+
+/// Where every offer lacks what one field of the order asks for, that field is at fault.
+fn named(failure: Failure) -> Failure {
+    let removed = failure.details.as_ref().and_then(|details| details.get("removed")?.as_array().cloned());
+    let mut told = None;
+    for one in removed.into_iter().flatten() {
+        let detail = one.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned();
+        match one.get("rule").and_then(Value::as_str) {
+            Some("capability") => told = told.or(Some(detail)),
+            // These say nothing about the order.
+            Some("unsupported" | "no_credential" | "pinned" | "retired" | "no_price") => {}
+            _ => return failure,
+        }
+    }
+    let split = told.as_deref().and_then(|text| text.split_once(' '));
+    match split {
+        Some((field, message)) if failure.code == Code::NoEligibleProvider => {
+            let mut refusal = Failure::invalid(field, message);
+            refusal.details = failure.details;
+            refusal
+        }
+        _ => failure,
+    }
+}
+
+/// Admission, and the object that has the job from then on.
+async fn begin<P: Ports>(ports: Rc<P>, generation: Generation, order: Order, tell: oneshot::Sender<Begun>) {
+    let admitted = match admit(ports.as_ref(), &generation).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return drop(tell.send(Err(refusal))),
+    };
+    let allowances = (admitted.requests, admitted.tokens);
+    let job = job_of(ports.as_ref(), &generation, &order, &admitted);
+    let id = generation.id.clone();
+    let said = ports.job(&id, &Command::Create(Box::new(job.clone()), Box::new(order))).await;
+    match said {
+        Ok(_) => {
+            drop(tell.send(Ok(allowances)));
+            if !drive::list(ports.as_ref(), &job).await {
+                ports.log("a job is not in the list of its workspace yet");
+            }
+        }
+        Err(error) => {
+            let failure = fault(ports.as_ref(), &error);
+            drop(tell.send(Err((failure.clone(), allowances.0, allowances.1))));
+            release(ports.as_ref(), generation, admitted, &failure).await;
+        }
+    }
+}
+
+/// Ends the hold of a job that nobody has.
+async fn release<P: Ports>(ports: &P, generation: Generation, admitted: Admitted, failure: &Failure) {
+    let machine = crate::attempt::machine::Machine::new(Vec::new(), generation.patience, generation.arrived);
+    let closing = Closing {
+        status: failure.code.status(),
+        code: Some(failure.code.name().to_owned()),
+        ending: crate::ledger::ending::Ending::AttemptsFailed,
+        candidate: None,
+        usage: None,
+        is_estimated: false,
+        output_bytes: 0,
+        finish: None,
+        service_tier: None,
+        first_byte: None,
+        dispatched: None,
+    };
+    settle(ports, generation, admitted, machine, closing).await;
+}
+
+fn job_of<P: Ports>(ports: &P, generation: &Generation, order: &Order, admitted: &Admitted) -> Job {
+    let settings = ports.settings();
+    let seat = |candidate: &crate::routing::plan::Candidate| -> Option<Seat> {
+        // The hold may cover a cheaper candidate and not this one.
+        candidate.bound.affordable(admitted.held)?;
+        let (offer, provider) = (candidate.offer()?, candidate.provider()?);
+        let (family_name, family) = family_of(offer, provider)?;
+        let terms = order.terms(offer, provider)?.ok()?;
+        let own = candidate.own.and_then(|place| generation.own.get(place)).map(|own| own.id.clone());
+        let (provider, offer) = (provider.clone(), offer.clone());
+        let (model, family_name) = (candidate.model().id.clone(), family_name.to_owned());
+        let slot = candidate.pool.slot();
+        Some(Seat { provider, offer, model, family_name, family, own, slot, terms })
+    };
+    let seats: Vec<Seat> = generation.plan.candidates.iter().filter_map(seat).take(settings.attempts_max).collect();
+    let shown = if generation.explains { ASKED_CANDIDATES } else { ROW_CANDIDATES };
+    Job::new(About {
+        id: generation.id.clone(),
+        workspace: generation.policy.workspace.clone(),
+        key: generation.policy.key.clone(),
+        front: order.front,
+        arrived: generation.arrived,
+        admitted: admitted.at,
+        held: admitted.held.max(Nanos::ZERO),
+        deadline: settings.pace.deadline(generation.arrived),
+        model_asked: generation.request.models.first().cloned().unwrap_or_default(),
+        snapshot: generation.snapshot.to_string(),
+        fee_basis_points: generation.fee_basis_points,
+        quality: order.quality.clone(),
+        references: order.references.len(),
+        session: generation.request.session.clone(),
+        user: generation.request.user.clone(),
+        origin: generation.origin.clone(),
+        why: Some(explain(&generation.plan, shown)),
+        seats,
+        pace: settings.pace,
+    })
+}
+
+/// The job as its object has it, at the latest after `wait_ms`.
+pub(super) async fn look<P: Ports>(
+    ports: &P,
+    id: &RequestId,
+    workspace: &WorkspaceId,
+    until: Until,
+    wait_ms: u64,
+) -> Result<Job, Failure> {
+    ask(ports, id, &Command::Look { workspace: workspace.clone(), until, wait_ms }).await
+}
+
+async fn ask<P: Ports>(ports: &P, id: &RequestId, command: &Command) -> Result<Job, Failure> {
+    match ports.job(id, command).await.map_err(|error| fault(ports, &error))? {
+        Said::Job(job) => Ok(*job),
+        Said::Unknown => Err(unknown()),
+    }
+}
+
+fn unknown() -> Failure {
+    Failure::new(Code::NotFound, "there is no job of that id").about("id")
+}
+
+fn id_of(path: &str) -> Result<RequestId, Failure> {
+    RequestId::parse(path).ok_or_else(unknown)
+}
+
+fn shown_as<P: Ports>(job: &Job, front: Front, head: &Head) -> Reply<P> {
+    let value = match front {
+        Front::Generations => shown::generation(job, &head.origin),
+        Front::Videos => shown::video(job),
+    };
+    let mut reply = Reply::json(200, &value);
+    if let Some(seat) = job.seat().filter(|_| !job.attempts.is_empty()) {
+        reply.headers.push(("x-gateway-provider", seat.provider.id.clone()));
+        reply.headers.push(("x-gateway-model", seat.model.clone()));
+        reply.headers.push(("x-gateway-attempts", job.attempts.len().to_string()));
+        reply.headers.push(("x-gateway-paid-by", seat.paid_by().to_owned()));
+    }
+    if job.status.is_end() {
+        reply.headers.push(("x-gateway-cost", job.cost().to_dollars()));
+    }
+    reply
+}
+
+/// `GET /v1/generations/{id}` (with `wait`) and `GET /v1/videos/{id}`.
+pub async fn one<P: Ports>(
+    ports: &P,
+    head: &Head,
+    policy: &Policy,
+    path: &str,
+    front: Front,
+) -> Result<Reply<P>, Failure> {
+    let id = id_of(path)?;
+    let wait = match (front, query::value(&head.query, "wait")) {
+        (Front::Generations, Some(text)) => {
+            let message = format!("must be a whole number from 0 to {}", form::WAIT_S_MAX);
+            let seconds = text.parse::<u64>().ok().filter(|seconds| *seconds <= form::WAIT_S_MAX);
+            seconds.ok_or_else(|| Failure::invalid("wait", message))?
+        }
+        _ => 0,
+    };
+    let wait_ms = wait.saturating_mul(1000);
+    Ok(shown_as(&look(ports, &id, &policy.workspace, Until::Ended, wait_ms).await?, front, head))
+}
+
+/// `DELETE`: a job under way is cancelled; of one that has ended nothing is left. A video goes at once.
+pub async fn delete<P: Ports>(
+    ports: &P,
+    head: &Head,
+    policy: &Policy,
+    path: &str,
+    front: Front,
+) -> Result<Reply<P>, Failure> {
+    let id = id_of(path)?;
+    let before = look(ports, &id, &policy.workspace, Until::Ended, 0).await?;
+    if front == Front::Generations && !before.status.is_end() {
+        let job = ask(ports, &id, &Command::Cancel(policy.workspace.clone())).await?;
+        return Ok(shown_as(&job, front, head));
+    }
+    ask(ports, &id, &Command::Delete(policy.workspace.clone())).await?;
+    let object = if front == Front::Videos { "video.deleted" } else { "generation.deleted" };
+    Ok(Reply::json(200, &json!({"id": id, "object": object, "deleted": true})))
+}
