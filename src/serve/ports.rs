@@ -15,7 +15,7 @@ use crate::relay::{Amend, Relay, Stop};
 use crate::replay;
 use crate::routing::sticky::Affinity;
 use crate::time::Millis;
-use crate::workspace::{Command, JournalEntry, Reply, Settlement};
+use crate::workspace::{Command, Entry, JournalEntry, Reply, Settlement};
 
 /// Something outside failed. The words are for the log and hold nothing private.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,10 @@ pub struct Settings {
     pub byok_fee_basis_points: u64,
     /// How long a hold lasts.
     pub hold_ms: u64,
+    /// How many requests a minute of a workspace may go to free offers.
+    pub free_per_minute: u64,
+    /// How long what is in D1 too stays in a workspace's own journal.
+    pub journal_keep_ms: u64,
     /// Age at which the isolate looks for a new catalog snapshot.
     pub catalog_refresh_ms: u64,
     /// Age at which the isolate reads a key's policy again.
@@ -142,6 +146,9 @@ impl From<&str> for Sql {
     }
 }
 
+/// Entries of a journal, newest first; the number to go on from, and the oldest number that it holds.
+pub type LedgerPage = (Vec<Entry>, Option<u64>, Option<u64>);
+
 /// Counts of what the isolate did, for the bench and the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Counters {
@@ -216,13 +223,14 @@ pub trait Ports: 'static {
     fn settled(&self, workspace: &WorkspaceId) -> impl Future<Output = ()>;
     /// Activity rows that are not in D1 yet.
     fn outbox(&self, workspace: &WorkspaceId) -> impl Future<Output = Result<Vec<JournalEntry>, PortError>>;
-    /// Ledger entries before a journal number, newest first, with the number to go on from.
+    /// Ledger entries of the journal before one of its numbers, newest first, with the number to go on from and the
+    /// oldest number that the journal holds.
     fn ledger(
         &self,
         workspace: &WorkspaceId,
         before: Option<u64>,
         limit: u64,
-    ) -> impl Future<Output = Result<(Vec<JournalEntry>, Option<u64>), PortError>>;
+    ) -> impl Future<Output = Result<LedgerPage, PortError>>;
     /// Calls a provider; resolves with its headers. Dropping the future closes the connection.
     fn send(&self, call: Call) -> impl Future<Output = Result<Self::Answer, Breakage>>;
     /// Waits.

@@ -27,11 +27,11 @@ const run = promisify(execFile);
 // ── Catalog ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The catalog command, built where it is missing or older than the sources. */
-async function catalogCommand() {
+export async function catalogCommand() {
   if (process.env.GATEWAY_CATALOG_BIN) return process.env.GATEWAY_CATALOG_BIN;
   const built = path.join(process.env.CARGO_TARGET_DIR || at('target'), 'debug/catalog');
   const time = (file) => fs.statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const newest = Math.max(...filesBelow(['src/bin', 'src/catalog', 'src/catalog.rs', 'src/money.rs', 'src/usage.rs', 'Cargo.lock']).map(time));
+  const newest = Math.max(...filesBelow(['src/bin', 'src/catalog', 'src/catalog.rs', 'src/activity', 'src/ledger', 'src/money.rs', 'src/usage.rs', 'Cargo.lock']).map(time));
   if (time(built) < newest) {
     try {
       await run('cargo', ['build', '--quiet', '--bin', 'catalog'], { cwd: at('.'), env: environment(), maxBuffer: 1 << 26 });
