@@ -12,6 +12,8 @@ const HOLD_MS = 4000;
 /** What was answered this long before a crash must be in the books after it. */
 const SETTLED_MS = 500;
 const seed = Number(process.env.CRASH_SEED ?? Math.floor(Math.random() * 2 ** 31));
+/** How long the random part goes on at least, in seconds; a few rounds where nothing else is said. */
+const seconds = Number(process.env.CRASH_SECONDS ?? 0);
 const random = mulberry32(seed);
 let folder;
 let gateway;
@@ -79,7 +81,7 @@ async function booksAddUp(t, granted, mustHave = []) {
   return { balance, rows };
 }
 
-describe(`Crashes (CRASH_SEED=${seed})`, { timeout: 150_000 }, () => {
+describe(`Crashes (CRASH_SEED=${seed}${seconds ? ` CRASH_SECONDS=${seconds}` : ''})`, { timeout: 150_000 + seconds * 2000 }, () => {
   before(async () => {
     folder = fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-crash-'));
     gateway = await startGateway({ persist: folder, vars: { HOLD_MS, TOTAL_TIMEOUT_MS: 3000 } });
@@ -151,7 +153,14 @@ describe(`Crashes (CRASH_SEED=${seed})`, { timeout: 150_000 }, () => {
       return up.answer({ usage: up.usage(1 + Math.floor(random() * 20), 1 + Math.floor(random() * 40)) })(exchange);
     });
     const mustHave = [];
-    for (let round = 0; round < 6; round++) {
+    let granted = 0.5e9;
+    const until = performance.now() + seconds * 1000;
+    for (let round = 0; round < 6 || performance.now() < until; round++) {
+      // A long run must not end for want of credits.
+      if (round > 0 && round % 6 === 0) {
+        await gateway.grant(t.workspace, '0.5');
+        granted += 0.5e9;
+      }
       const load = traffic(t, 6);
       await sleep(700 + random() * 1500);
       await gateway.crash();
@@ -163,7 +172,7 @@ describe(`Crashes (CRASH_SEED=${seed})`, { timeout: 150_000 }, () => {
     }
     assert.ok(mustHave.length > 50, `only ${mustHave.length} requests were answered`);
     await sleep(SETTLED_MS);
-    await booksAddUp(t, 0.5e9, mustHave);
+    await booksAddUp(t, granted, mustHave);
   });
 
   test('against a small balance: crashes create no credits', async () => {
