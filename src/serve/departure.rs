@@ -35,6 +35,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("keys", "id"),
     ("management_keys", "id"),
     ("audit", "id"),
+    ("ledger", "first"),
 ];
 /// What the keys of a workspace's read copies begin with, before its id.
 const COPIES: &[&str] = &["workspace/", "byok/", "preset/"];

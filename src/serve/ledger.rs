@@ -47,13 +47,15 @@ const COLUMNS: &[(&str, &str)] = &[
 ];
 
 /// Entries, newest first, and the number to go on from.
-struct Page {
-    entries: Vec<Entry>,
-    next: Option<u64>,
+pub struct Page {
+    /// Whole journal rows: a page may be a little longer than asked for.
+    pub entries: Vec<Entry>,
+    /// Where there are more.
+    pub next: Option<u64>,
 }
 
-/// Entries before a number.
-async fn page<P: Ports>(ports: &P, id: &WorkspaceId, before: Option<u64>, limit: u64) -> Result<Page, Failure> {
+/// Entries before a number, from the journal and from the pages in D1.
+pub async fn page<P: Ports>(ports: &P, id: &WorkspaceId, before: Option<u64>, limit: u64) -> Result<Page, Failure> {
     let (mut entries, next, floor) = ports.ledger(id, before, limit).await.map_err(|error| fault(ports, &error))?;
     if next.is_some() {
         return Ok(Page { entries, next });

@@ -33,7 +33,7 @@ const REQUESTS = {
   'POST /v1/tts/synthesize': () => ({ model_id: 'test/voice', voice_id: 'alloy', text: 'hello' }),
   'POST /v1/audio/transcriptions': () => form({ model: 'test/ear', file: sound }),
   'POST /v1/audio/translations': () => form({ model: 'test/ear', file: sound }),
-  'POST /v1/stt/transcribe': () => form({ model: 'test/ear', file: sound }),
+  'POST /v1/stt/transcribe': () => form({ model_id: 'test/ear', audio: sound }),
 };
 const EVENTS = ['{"role":"assistant","content":""}', '{"content":"Hello."}'].map((delta) => `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":${delta},"finish_reason":null}]}\n\n`);
 const ENDING = 'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: {"id":"c","object":"chat.completion.chunk","created":1,"model":"up","choices":[],"usage":{"prompt_tokens":11,"completion_tokens":150,"total_tokens":161}}\n\ndata: [DONE]\n\n';
