@@ -140,9 +140,7 @@ mod tests {
 
     #[test]
     fn entry_json_format_is_unchanged() {
-        let json = concat!(
-            r#"{"id":"le_1","kind":"adjustment","nanos":5,"balance":6,"at":7,"reason":"r","request":"gen_1"}"#,
-        );
+        let json = r#"{"id":"le_1","kind":"adjustment","nanos":5,"balance":6,"at":7,"reason":"r","request":"gen_1"}"#;
         let entry: Entry = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&entry).unwrap(), json);
         let before: Entry =

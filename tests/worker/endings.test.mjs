@@ -51,7 +51,8 @@ const ENDINGS = {
       await sleep(50);
       call.reset();
     },
-    holds: (row) => row.ending === 'client_left' && row.cost_nanos > 0 && row.cost_nanos <= row.held_nanos && row.is_estimated,
+    // Gemini says with every piece what it used so far: then that is charged, and nothing is estimated.
+    holds: (row, stream, family) => row.ending === 'client_left' && row.cost_nanos > 0 && row.cost_nanos <= row.held_nanos && row.is_estimated === !(stream && family.includes('gemini')),
   },
 };
 
@@ -90,7 +91,7 @@ describe('Endings', { timeout: 180_000 }, () => {
             const [row] = (await get('/v1/activity?limit=1')).data;
             return row && row.id !== before && row;
           }, `the row of ${ending}`);
-          assert.ok(holds(listed, stream), `${ending}: ${JSON.stringify(listed)}`);
+          assert.ok(holds(listed, stream, family), `${ending}: ${JSON.stringify(listed)}`);
           assert.deepEqual(await get(`/v1/generation?id=${listed.id}`), listed, 'lookup and list are one');
           const { entries, balance } = await gateway.ledger(workspace);
           const own = entries.filter(({ id }) => id === listed.id);
