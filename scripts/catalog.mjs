@@ -2,6 +2,7 @@
 //
 //   node scripts/catalog.mjs check   [--add FOLDER]...
 //   node scripts/catalog.mjs publish [--add FOLDER]... [--remote] [--persist-to DIR]
+//   node scripts/catalog.mjs receipt [--remote] [--persist-to DIR] ROW
 //
 // A snapshot's keys hold its id, so writing one never changes what is in use. Order of writing: its values, its manifest (which
 // says that all values are there), the list of snapshots, and last the pointer `catalog/current`.
@@ -126,15 +127,36 @@ export async function publish({ add = [], remote = false, persistTo } = {}) {
   }
 }
 
+/**
+ * Recomputes a generation's cost from the published catalog: `row` is a file with the answer of `GET /v1/generation?id=`. Returns the
+ * receipt; a difference is a `Stop` that says which.
+ */
+export async function receipt({ row, remote = false, persistTo } = {}) {
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'receipt-'));
+  try {
+    const { snapshot, model } = parseJson(fs.readFileSync(row, 'utf8')) ?? {};
+    const key = `catalog/${snapshot}/model/${model}`;
+    const value = snapshot && model ? await store({ remote, persistTo, scratch }).read(key) : undefined;
+    const file = path.join(scratch, 'snapshot.json');
+    fs.writeFileSync(file, JSON.stringify({ snapshot: { id: snapshot ?? '' }, pairs: value ? [{ key, value: JSON.stringify(value) }] : [] }));
+    return await runCommand(['receipt', '--snapshot', file, path.resolve(row)]);
+  } finally {
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
 const USAGE = `usage: node scripts/catalog.mjs check [--add FOLDER]...
-       node scripts/catalog.mjs publish [--add FOLDER]... [--remote] [--persist-to DIR]`;
+       node scripts/catalog.mjs publish [--add FOLDER]... [--remote] [--persist-to DIR]
+       node scripts/catalog.mjs receipt [--remote] [--persist-to DIR] ROW`;
 
 function parse(args) {
   const options = { add: { type: 'string', multiple: true }, remote: { type: 'boolean' }, 'persist-to': { type: 'string' } };
   try {
     const { values, positionals } = parseArgs({ args, options, allowPositionals: true });
     const persistTo = values['persist-to'];
-    return { command: positionals.length === 1 ? positionals[0] : undefined, add: values.add, remote: values.remote, persistTo };
+    const [command, row, ...more] = positionals;
+    const fits = more.length === 0 && (row !== undefined) === (command === 'receipt');
+    return { command: fits ? command : undefined, row, add: values.add, remote: values.remote, persistTo };
   } catch (error) {
     throw new Stop(`${error.message}\n${USAGE}`);
   }
@@ -144,9 +166,10 @@ if (isMain(import.meta)) {
   await main(async () => {
     const { command, ...options } = parse(process.argv.slice(2));
     if (command === 'check') return say(await check(options));
-    if (command !== 'publish') throw new Stop(USAGE);
+    if (command !== 'publish' && command !== 'receipt') throw new Stop(USAGE);
     await setup({ wasm: false });
     if (options.persistTo) options.persistTo = path.resolve(options.persistTo);
+    if (command === 'receipt') return say(await receipt(options));
     await publish(options);
   });
 }

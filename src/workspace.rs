@@ -15,8 +15,9 @@ use crate::activity::row::Row;
 use crate::error::Code;
 use crate::id::{EntryId, KeyId, RequestId, WorkspaceId};
 use crate::ledger::account::{Account, Admission, SETTLED_MEMORY_MS, Settled};
+pub use crate::ledger::entry::{Entry, EntryKind, Totals};
 use crate::limits::budget::{self, Budgets, Period, Spend};
-use crate::limits::gate::{Allowance, Gate, Limit, tighter};
+use crate::limits::gate::{Allowance, Gate, Limit, Refusal, tighter};
 use crate::money::Nanos;
 use crate::time::Millis;
 use crate::webhook::alert::{Alerts, Told};
@@ -57,6 +58,9 @@ pub struct Admit {
     /// The hold outlives a crash: what it is for does too.
     #[serde(default)]
     pub is_durable: bool,
+    /// How many requests a minute may go to free offers, where this one is to.
+    #[serde(default)]
+    pub free_per_minute: Option<u64>,
 }
 
 /// One request's end.
@@ -74,6 +78,9 @@ pub struct Settlement {
     pub cost: Nanos,
     /// Tokens it used.
     pub tokens: u64,
+    /// Whether the cost is the fee of a request that an own credential paid.
+    #[serde(default)]
+    pub is_fee: bool,
     /// Its activity row.
     pub row: Box<RawValue>,
     /// Its hold was durable: where there is none any more, it was settled before.
@@ -81,9 +88,12 @@ pub struct Settlement {
     pub is_durable: bool,
 }
 
-/// Prepaid money to add; below zero, to take back.
+/// Prepaid money to add, or (with `adjusts`) a mistake to put right; below zero, to take back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
+    /// Whether it is an adjustment, and of which request.
+    #[serde(default)]
+    pub adjusts: Option<Adjusts>,
     /// The entry to write.
     pub entry: EntryId,
     /// How much.
@@ -92,6 +102,16 @@ pub struct Grant {
     pub reason: String,
     /// A second grant with the same key changes nothing and gets the first one's answer.
     pub idempotency_key: String,
+}
+
+/// What an adjustment is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Adjusts {
+    /// The account as a whole.
+    Account,
+    /// One request.
+    Request(RequestId),
 }
 
 /// What a workspace is told.
@@ -212,43 +232,9 @@ pub struct Credits {
     pub held: Nanos,
     /// Not set aside.
     pub available: Nanos,
-}
-
-/// A kind of ledger entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EntryKind {
-    /// Credits added or taken back.
-    Grant,
-    /// A request's charge.
-    Charge,
-    /// A charge that came after the hold had expired, or that the balance did not cover: borne by the gateway.
-    Loss,
-}
-
-/// One ledger entry. Append-only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The request's id, or the entry's own.
-    pub id: String,
-    /// What it is.
-    pub kind: EntryKind,
-    /// Change of the balance.
-    pub nanos: Nanos,
-    /// The balance after it.
-    pub balance: Nanos,
-    /// When.
-    pub at: Millis,
-    /// What the gateway bears.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub lost: Nanos,
-    /// Why, for a grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-fn is_zero(nanos: &Nanos) -> bool {
-    *nanos == Nanos::ZERO
+    /// Sums of all entries there ever were.
+    #[serde(default)]
+    pub totals: Totals,
 }
 
 /// A ledger entry and, where a request made it, the activity row that goes with it.
@@ -273,6 +259,9 @@ pub struct JournalRow {
     /// What it adds.
     #[serde(default)]
     pub entries: Vec<JournalEntry>,
+    /// The sums of all entries up to this row; older rows may be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
 }
 
 /// What must be stored before the reply leaves.
@@ -312,6 +301,8 @@ pub struct Stored {
     pub last: Option<(u64, JournalRow)>,
     /// Journal rows of the last [`SETTLED_MEMORY_MS`], oldest first.
     pub recent: Vec<JournalRow>,
+    /// The sums of all entries, where the newest row is of a time before they were kept.
+    pub totals: Totals,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -323,6 +314,8 @@ struct Flight {
     entered: Millis,
     /// When its hold expires, where that is stored.
     expires: Option<Millis>,
+    #[serde(default)]
+    is_free: bool,
 }
 
 /// The name under which a durable hold is stored.
@@ -347,6 +340,7 @@ pub struct Workspace {
     keys: HashMap<KeyId, Policy>,
     gates: HashMap<KeyId, Gate>,
     gate: Gate,
+    free: Gate,
     flights: HashMap<RequestId, Flight>,
     spends: HashMap<KeyId, Spending>,
     spend: Spending,
@@ -354,6 +348,7 @@ pub struct Workspace {
     alerts: Alerts,
     told: HashMap<KeyId, Told>,
     told_own: Told,
+    totals: Totals,
     seq: u64,
     /// Journal rows up to this number are in D1.
     flushed: u64,
@@ -385,6 +380,7 @@ impl Workspace {
             keys: HashMap::new(),
             gates: HashMap::new(),
             gate: Gate::default(),
+            free: Gate::default(),
             flights: HashMap::new(),
             spends: HashMap::new(),
             spend: Spending::default(),
@@ -392,6 +388,7 @@ impl Workspace {
             alerts: Alerts::default(),
             told: HashMap::new(),
             told_own: Told::default(),
+            totals: last.totals.unwrap_or(stored.totals),
             seq,
             flushed: 0,
             has_unflushed_rows: true,
@@ -508,7 +505,12 @@ impl Workspace {
 
     /// The state of the account.
     pub fn credits(&self) -> Credits {
-        Credits { balance: self.account.balance(), held: self.account.held(), available: self.account.available() }
+        Credits {
+            balance: self.account.balance(),
+            held: self.account.held(),
+            available: self.account.available(),
+            totals: self.totals,
+        }
     }
 
     /// An alarm: ends what expired, and lowers the ceiling when nobody came for a while. The object flushes the outbox besides.
@@ -566,7 +568,10 @@ impl Workspace {
     fn admit(&mut self, admit: Admit, now: Millis, effects: &mut Vec<Effect>) -> Reply {
         let (own, shared) = self.limits_of(&admit);
         let gate = self.gates.entry(admit.key.clone()).or_default();
-        let checked = gate.check(&own, admit.tokens, now).and_then(|()| self.gate.check(&shared, admit.tokens, now));
+        let checked = gate
+            .check(&own, admit.tokens, now)
+            .and_then(|()| self.gate.check(&shared, admit.tokens, now))
+            .and_then(|()| self.free_room(&admit, now));
         let refusal = if self.standing(&admit.key, admit.secret, now) != KeyState::Active {
             Some((Code::Unauthenticated, "the key is not valid".to_owned(), None))
         } else if self.settings.as_ref().is_some_and(|settings| settings.suspended) {
@@ -576,6 +581,7 @@ impl Workspace {
                 Limit::Requests => "requests per minute",
                 Limit::Tokens => "tokens per minute",
                 Limit::Parallel => "parallel requests",
+                Limit::Free => "requests to free offers per minute",
             };
             Some((Code::RateLimited, format!("the limit of {what} is reached"), Some(refusal.wait_ms)))
         } else {
@@ -613,6 +619,12 @@ impl Workspace {
         Reply::Refused(Refused { limit, code: code.name().to_owned(), message, wait_ms, available, requests, tokens })
     }
 
+    /// Free offers have a limit of their own, for all keys together.
+    fn free_room(&mut self, admit: &Admit, now: Millis) -> Result<(), Refusal> {
+        let limits = Limits { requests_per_minute: admit.free_per_minute, ..Limits::default() };
+        self.free.check(&limits, 0, now).map_err(|refusal| Refusal { limit: Limit::Free, ..refusal })
+    }
+
     fn enter(
         &mut self,
         admit: Admit,
@@ -624,6 +636,9 @@ impl Workspace {
     ) -> Admitted {
         self.gates.entry(admit.key.clone()).or_default().enter(admit.tokens, now);
         self.gate.enter(admit.tokens, now);
+        if admit.free_per_minute.is_some() {
+            self.free.enter(0, now);
+        }
         self.admitted = now;
         if raised {
             self.journal(Vec::new(), now, effects);
@@ -634,7 +649,9 @@ impl Workspace {
             spending.held = Nanos(spending.held.0.saturating_add(held.0));
         }
         let expires = admit.is_durable.then(|| now.plus(admit.hold_ms));
-        let flight = Flight { key: admit.key, model: admit.model, held, tokens: admit.tokens, entered: now, expires };
+        let is_free = admit.free_per_minute.is_some();
+        let flight =
+            Flight { key: admit.key, model: admit.model, held, tokens: admit.tokens, entered: now, expires, is_free };
         if admit.is_durable {
             effects.push(put(&hold_name(&admit.id), &flight));
             // Whether it is settled in time or not, somebody must look.
@@ -662,6 +679,9 @@ impl Workspace {
             gate.leave(flight.tokens, used, flight.entered, now);
         }
         self.gate.leave(flight.tokens, used, flight.entered, now);
+        if flight.is_free {
+            self.free.leave(0, 0, flight.entered, now);
+        }
         for spending in [self.spends.entry(flight.key.clone()).or_default(), &mut self.spend] {
             spending.held = Nanos(spending.held.0.saturating_sub(flight.held.0).max(0));
         }
@@ -691,14 +711,21 @@ impl Workspace {
                         spending.spend.add(charged, now);
                         spending.is_unstored = true;
                     }
-                    (EntryKind::Charge, Nanos(charged.0.saturating_neg()), lost, Some(settlement.row))
+                    let kind = if settlement.is_fee { EntryKind::Fee } else { EntryKind::Charge };
+                    (kind, Nanos(charged.0.saturating_neg()), lost, Some(settlement.row))
                 }
                 // The request expired and its row says so; late news must not write a second one.
                 Settled::Late { lost } => (EntryKind::Loss, Nanos::ZERO, lost, None),
             };
-            let id = settlement.id.as_str().to_owned();
-            let entry = Entry { id, kind, nanos, balance: self.account.balance(), at: now, lost, reason: None };
-            entries.push(JournalEntry { entry, row });
+            let id = settlement.id.as_str();
+            if kind != EntryKind::Loss {
+                let entry = self.entry(id, kind, nanos, now);
+                entries.push(JournalEntry { entry, row });
+            }
+            if lost > Nanos::ZERO || kind == EntryKind::Loss {
+                let entry = Entry { lost, ..self.entry(id, EntryKind::Loss, Nanos::ZERO, now) };
+                entries.push(JournalEntry { entry, row: None });
+            }
         }
         if !entries.is_empty() {
             self.account.set_ceiling();
@@ -735,33 +762,48 @@ impl Workspace {
         left.iter().filter_map(|(budgets, one)| budgets.left(&one.spend, one.held, now)).min_by_key(|(left, _)| *left)
     }
 
+    /// An entry at the balance that is.
+    fn entry(&self, id: &str, kind: EntryKind, nanos: Nanos, now: Millis) -> Entry {
+        let (balance, id) = (self.account.balance(), id.to_owned());
+        Entry { id, kind, nanos, balance, at: now, lost: Nanos::ZERO, reason: None, request: None }
+    }
+
+    fn refused(&self, code: Code, message: &str) -> Reply {
+        Reply::Refused(Refused {
+            code: code.name().to_owned(),
+            message: message.to_owned(),
+            limit: None,
+            wait_ms: None,
+            available: self.account.available(),
+            requests: None,
+            tokens: None,
+        })
+    }
+
     fn grant(&mut self, grant: Grant, now: Millis, effects: &mut Vec<Effect>) -> Reply {
-        if let Some(entry) = self.grants.get(&grant.idempotency_key) {
-            return Reply::Granted(entry.clone());
+        let (kind, request) = match &grant.adjusts {
+            None => (EntryKind::Grant, None),
+            Some(Adjusts::Account) => (EntryKind::Adjustment, None),
+            Some(Adjusts::Request(id)) => (EntryKind::Adjustment, Some(id.as_str().to_owned())),
+        };
+        let name = match kind {
+            EntryKind::Adjustment => format!("adjustment {}", grant.idempotency_key),
+            _ => grant.idempotency_key,
+        };
+        if let Some(entry) = self.grants.get(&name) {
+            // What was taken back may be less than was asked for.
+            let is_same = entry.nanos == grant.nanos || (entry.nanos > grant.nanos && grant.nanos < Nanos::ZERO);
+            return match is_same && entry.request == request {
+                true => Reply::Granted(entry.clone()),
+                false => self.refused(Code::IdempotencyConflict, "the idempotency key was used for something else"),
+            };
         }
         let Some(nanos) = self.account.grant(grant.nanos) else {
-            let credits = self.credits();
-            return Reply::Refused(Refused {
-                code: Code::InvalidInput.name().to_owned(),
-                message: "the balance would be too large".to_owned(),
-                limit: None,
-                wait_ms: None,
-                available: credits.available,
-                requests: None,
-                tokens: None,
-            });
+            return self.refused(Code::InvalidInput, "the balance would be too large");
         };
-        let entry = Entry {
-            id: grant.entry.as_str().to_owned(),
-            kind: EntryKind::Grant,
-            nanos,
-            balance: self.account.balance(),
-            at: now,
-            lost: Nanos::ZERO,
-            reason: Some(grant.reason),
-        };
-        effects.push(put(&format!("grant/{}", grant.idempotency_key), &entry));
-        self.grants.insert(grant.idempotency_key, entry.clone());
+        let entry = Entry { reason: Some(grant.reason), request, ..self.entry(grant.entry.as_str(), kind, nanos, now) };
+        effects.push(put(&format!("grant/{name}"), &entry));
+        self.grants.insert(name, entry.clone());
         self.journal(vec![JournalEntry { entry: entry.clone(), row: None }], now, effects);
         self.watch_balance(now, effects);
         Reply::Granted(entry)
@@ -776,15 +818,7 @@ impl Workspace {
                 effects.push(Effect::Drop { name: hold_name(&id) });
             }
             let row = Row::expired(id.as_str(), flight.key.as_str(), &flight.model, id.created().0, flight.held.0);
-            let entry = Entry {
-                id: id.as_str().to_owned(),
-                kind: EntryKind::Charge,
-                nanos: Nanos::ZERO,
-                balance: self.account.balance(),
-                at: now,
-                lost: Nanos::ZERO,
-                reason: None,
-            };
+            let entry = self.entry(id.as_str(), EntryKind::Charge, Nanos::ZERO, now);
             entries.push(JournalEntry { entry, row: serde_json::value::to_raw_value(&row).ok() });
         }
         if !entries.is_empty() {
@@ -795,7 +829,9 @@ impl Workspace {
     fn journal(&mut self, entries: Vec<JournalEntry>, now: Millis, effects: &mut Vec<Effect>) {
         self.seq = self.seq.saturating_add(1);
         let has_rows = entries.iter().any(|entry| entry.row.is_some());
-        let row = JournalRow { at: now, balance: self.account.balance(), ceiling: self.account.ceiling(), entries };
+        self.totals = entries.iter().fold(self.totals, |sums, entry| sums.with(&entry.entry));
+        let (balance, ceiling) = (self.account.balance(), self.account.ceiling());
+        let row = JournalRow { at: now, balance, ceiling, entries, totals: Some(self.totals) };
         effects.push(Effect::Journal { seq: self.seq, body: serde_json::to_string(&row).unwrap_or_default() });
         if has_rows {
             self.has_unflushed_rows = true;

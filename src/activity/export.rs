@@ -73,31 +73,43 @@ impl Format {
         }
     }
 
-    /// What comes before the rows.
+    /// What comes before the rows of activity.
     pub fn head(self) -> String {
+        self.head_of(COLUMNS)
+    }
+
+    /// One row of activity.
+    pub fn line(self, row: &Value, out: &mut String) {
+        self.line_of(COLUMNS, row, out);
+    }
+
+    /// What comes before rows of such columns: each a name, and where in a row it stands.
+    pub fn head_of(self, columns: &[(&str, &str)]) -> String {
         match self {
             Format::Csv => {
-                let names: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
+                let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
                 format!("{}\r\n", names.join(","))
             }
             Format::Lines => String::new(),
         }
     }
 
-    /// One row.
-    pub fn line(self, row: &Value, out: &mut String) {
+    /// One row of such columns.
+    pub fn line_of(self, columns: &[(&str, &str)], row: &Value, out: &mut String) {
         if self == Format::Lines {
             out.push_str(&row.to_string());
             out.push('\n');
             return;
         }
-        for (at, (_, pointer)) in COLUMNS.iter().enumerate() {
+        for (at, (_, pointer)) in columns.iter().enumerate() {
             if at > 0 {
                 out.push(',');
             }
             match row.pointer(pointer) {
                 None | Some(Value::Null) => {}
                 Some(Value::String(text)) => field(text, out),
+                // No spreadsheet takes a number for a formula, also where it is below zero.
+                Some(Value::Number(number)) => out.push_str(&number.to_string()),
                 Some(other) => field(&other.to_string(), out),
             }
         }

@@ -3,4 +3,5 @@
 pub mod export;
 pub mod origin;
 pub mod question;
+pub mod receipt;
 pub mod row;

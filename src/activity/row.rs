@@ -40,6 +40,22 @@ pub struct AttemptRow {
     pub retry_after_ms: Option<u64>,
 }
 
+/// What its prices hung on, besides its usage and its moment: with these a receipt can be made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// The place of the offer among those of the model in the snapshot.
+    pub offer: usize,
+    /// The service tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
+    /// The quality of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<String>,
+    /// The size of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+}
+
 /// One request, whatever its ending. Its JSON form is stored, so it is a contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
@@ -91,7 +107,10 @@ pub struct Row {
     /// The catalog snapshot that priced it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
-    /// `credits`.
+    /// What the prices hung on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+    /// `credits` or `byok`.
     pub paid_by: String,
     /// What was set aside, in nano-dollars.
     #[serde(default)]
@@ -144,6 +163,7 @@ impl Row {
             lines: Vec::new(),
             rules: Vec::new(),
             snapshot: None,
+            basis: None,
             paid_by: "credits".to_owned(),
             held_nanos,
             attempts: Vec::new(),

@@ -3,6 +3,8 @@
 //! ```text
 //! catalog check FOLDER...                 problems and doubts as file:line: message, or one line of counts
 //! catalog compile --out FILE FOLDER...    {"snapshot": {id, models, offers, providers}, "pairs": [{key, value}…]}
+//! catalog receipt --snapshot FILE [ROW]   a row of `GET /v1/generation` (a file, else standard input) recomputed from such a
+//!                                         file; fails where it was charged anything else
 //! ```
 //!
 //! A command for people and scripts, never part of the Worker: on wasm32 it does nothing.
@@ -28,12 +30,17 @@ fn main() -> std::process::ExitCode {
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
     use std::fs;
+    use std::io::Read;
     use std::path::{Path, PathBuf};
 
-    use ai_stats_gateway::catalog::{Counts, Problem, Snapshot, Source, compile, doubts};
-    use serde::Serialize;
+    use ai_stats_gateway::activity::receipt::prove;
+    use ai_stats_gateway::activity::row::Row;
+    use ai_stats_gateway::catalog::{Counts, ModelEntry, Problem, Snapshot, Source, compile, doubts, model_key};
+    use ai_stats_gateway::money::Nanos;
+    use serde::{Deserialize, Serialize};
 
-    const USAGE: &str = "usage: catalog check FOLDER...\n       catalog compile --out FILE FOLDER...";
+    const USAGE: &str = "usage: catalog check FOLDER...\n       catalog compile --out FILE FOLDER...\n       \
+        catalog receipt --snapshot FILE [ROW]";
 
     #[derive(Serialize)]
     struct Output {
@@ -48,7 +55,7 @@ mod native {
         counts: Counts,
     }
 
-    #[derive(Serialize)]
+    #[derive(Serialize, Deserialize)]
     struct Pair {
         key: String,
         value: String,
@@ -68,8 +75,56 @@ mod native {
                 write(&snapshot, Path::new(file)).map_err(|error| format!("{file}: {error}"))?;
                 Ok(summary(&snapshot))
             }
+            ["receipt", "--snapshot", snapshot] => receipt(Path::new(snapshot), None),
+            ["receipt", "--snapshot", snapshot, row] => receipt(Path::new(snapshot), Some(Path::new(row))),
             _ => Err(USAGE.into()),
         }
+    }
+
+    #[derive(Deserialize)]
+    struct Published {
+        snapshot: Named,
+        pairs: Vec<Pair>,
+    }
+
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+    }
+
+    /// A row as the API shows it: what the ledger charged stands beside it.
+    #[derive(Deserialize)]
+    struct Charged {
+        cost_nanos: i64,
+    }
+
+    fn receipt(snapshot: &Path, row: Option<&Path>) -> Result<String, String> {
+        let read = |path: &Path| fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+        let text = match row {
+            Some(path) => read(path)?,
+            None => {
+                let mut text = String::new();
+                std::io::stdin().read_to_string(&mut text).map_err(|error| error.to_string())?;
+                text
+            }
+        };
+        let wrong = |error: serde_json::Error| format!("the row is none: {error}");
+        let row: Row = serde_json::from_str(&text).map_err(wrong)?;
+        let Charged { cost_nanos } = serde_json::from_str(&text).map_err(wrong)?;
+        let published: Published =
+            serde_json::from_str(&read(snapshot)?).map_err(|error| format!("{}: {error}", snapshot.display()))?;
+        if row.snapshot.as_deref().is_some_and(|id| id != published.snapshot.id) {
+            return Err(format!(
+                "the row was priced by snapshot {}, this is {}",
+                row.snapshot.as_deref().unwrap_or_default(),
+                published.snapshot.id
+            ));
+        }
+        let key = row.model.as_deref().map(|model| model_key(&published.snapshot.id, model));
+        let pair = published.pairs.iter().find(|pair| Some(&pair.key) == key.as_ref());
+        let entry = pair.map(|pair| ModelEntry::parse(pair.value.as_bytes()).map_err(|error| error.to_string()));
+        let entry = entry.transpose()?;
+        prove(&row, entry.as_ref(), Nanos(cost_nanos)).map(|proof| proof.text)
     }
 
     fn summary(snapshot: &Snapshot) -> String {

@@ -17,6 +17,7 @@ pub fn read(env: &JsValue) -> Settings {
         text.and_then(|text| text.trim().parse().ok()).unwrap_or(default)
     };
     let total_timeout_ms = number("TOTAL_TIMEOUT_MS", 600_000);
+    let hold_ms = number("HOLD_MS", total_timeout_ms.saturating_add(60_000));
     Settings {
         connect_timeout_ms: number("CONNECT_TIMEOUT_MS", 30_000),
         first_byte_timeout_ms: number("FIRST_BYTE_TIMEOUT_MS", 30_000),
@@ -33,7 +34,9 @@ pub fn read(env: &JsValue) -> Settings {
             parallel_requests: Some(number("DEFAULT_PARALLEL_REQUESTS", 2_000)),
         },
         byok_fee_basis_points: number("BYOK_FEE_BASIS_POINTS", 0).min(10_000),
-        hold_ms: number("HOLD_MS", total_timeout_ms.saturating_add(60_000)),
+        hold_ms,
+        free_per_minute: number("FREE_REQUESTS_PER_MINUTE", 60),
+        journal_keep_ms: number("JOURNAL_KEEP_MS", 25 * 3600 * 1000).max(hold_ms),
         pace: Pace {
             first_ms: number("JOB_POLL_MS", 2_000),
             most_ms: number("JOB_POLL_MAX_MS", 10_000),

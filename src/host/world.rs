@@ -27,7 +27,7 @@ use crate::replay;
 use crate::routing::sticky::Affinity;
 use crate::serve::keys::{POLICY_OF, policy_in, policy_key};
 use crate::serve::ports::{
-    BodyError, CATALOG_NOT_WHOLE, Call, Counters, PortError, Ports, Resolved, Settings, Sql, Waits,
+    BodyError, CATALOG_NOT_WHOLE, Call, Counters, LedgerPage, PortError, Ports, Resolved, Settings, Sql, Waits,
 };
 use crate::time::Millis;
 use crate::webhook::event::Event;
@@ -448,12 +448,7 @@ impl Ports for World {
         text.parse().map_err(|_| PortError("the depth of an outbox is malformed".to_owned()))
     }
 
-    async fn ledger(
-        &self,
-        workspace: &WorkspaceId,
-        before: Option<u64>,
-        limit: u64,
-    ) -> Result<(Vec<JournalEntry>, Option<u64>), PortError> {
+    async fn ledger(&self, workspace: &WorkspaceId, before: Option<u64>, limit: u64) -> Result<LedgerPage, PortError> {
         let body = serde_json::json!({"before": before, "limit": limit}).to_string();
         let text = self.command(workspace, "ledger", &body).await?;
         serde_json::from_str(&text).map_err(|_| PortError("the ledger is malformed".to_owned()))

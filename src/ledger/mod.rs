@@ -2,6 +2,9 @@
 //! that holds and settles.
 
 pub mod account;
+pub mod archive;
 pub mod bound;
 pub mod charge;
 pub mod ending;
+pub mod entry;
+pub mod reconcile;

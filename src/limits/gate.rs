@@ -31,6 +31,8 @@ pub enum Limit {
     Tokens,
     /// Requests in flight.
     Parallel,
+    /// Requests per minute that go to a free offer.
+    Free,
 }
 
 /// A refusal and its wait.

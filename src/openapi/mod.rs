@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::Code;
 use crate::openapi::notation::{Interface, Operation, Unclear};
-use crate::serve::{Caller, Cost, ENDPOINTS, Endpoint};
+use crate::serve::{Caller, Cost, Does, ENDPOINTS, Endpoint};
 
 const API: &str = include_str!("api.txt");
 
@@ -143,6 +143,7 @@ fn responses(operation: &Operation, row: &Endpoint) -> Value {
             || row.cost == Cost::Paid && status != 405
             || operation.body.is_some() && status == 413
             || operation.answer.iter().any(|form| form == "media") && status == 502
+            || matches!(row.does, Does::Grant | Does::Adjust | Does::ChangeCredential) && status == 409
             || operation.path.contains('{') && status == 404
             || matches!(code, Code::NotFound | Code::ModelNotFound)
             || match row.caller {

@@ -71,6 +71,11 @@ impl Candidate {
         self.entry.offers.get(self.offer)
     }
 
+    /// The place of the offer among those of the model.
+    pub fn offer_place(&self) -> usize {
+        self.offer
+    }
+
     /// Its provider.
     pub fn provider(&self) -> Option<&Provider> {
         self.entry.provider_of(self.offer()?)

@@ -65,7 +65,9 @@ pub fn credits_json(credits: &Credits) -> Value {
         "object": "credits", "currency": "USD",
         "balance": credits.balance.to_dollars(), "held": credits.held.to_dollars(),
         "available": credits.available.to_dollars(),
+        "settled": credits.totals.settled().to_dollars(),
         "balance_nanos": credits.balance, "held_nanos": credits.held, "available_nanos": credits.available,
+        "settled_nanos": credits.totals.settled(),
     })
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::access::policy::Limits;
 use crate::catalog::{CURRENT_KEY, SNAPSHOTS_KEY, manifest_key};
 use crate::error::{Code, Failure};
-use crate::id::{EntryId, WorkspaceId};
+use crate::id::WorkspaceId;
 use crate::json::{JsonError, parse_body};
 use crate::limits::budget::{Budgets, Period};
 use crate::money::Nanos;
@@ -14,9 +14,9 @@ use crate::serve::account::{credits_json, state};
 use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::ports::{BodyError, Ports, Sql};
 use crate::serve::reply::Reply;
-use crate::serve::{etag, fault, query};
+use crate::serve::{etag, fault, ledger, query};
 use crate::time::Millis;
-use crate::workspace::{self, Command, Grant, Settings};
+use crate::workspace::{self, Command, Settings};
 
 /// Largest body of an admin request, in bytes.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -286,43 +286,10 @@ struct NewGrant {
 pub async fn grant<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
     let known = known(ports, path).await?;
     let new: NewGrant = body(ports).await?;
-    let nanos = Nanos::from_dollars(&new.amount).map_err(|error| Failure::invalid("amount", error.to_string()))?;
-    if nanos == Nanos::ZERO {
-        return Err(Failure::invalid("amount", "is zero"));
-    }
-    let grant = Grant {
-        entry: EntryId::new(ports.now(), chance(ports)),
-        nanos,
-        reason: label("reason", &new.reason)?,
-        idempotency_key: label("idempotency_key", &new.idempotency_key)?,
-    };
-    match ports.ask(&known.settings.id, &Command::Grant(grant)).await {
-        Ok(workspace::Reply::Granted(entry)) => {
-            let credits = state(ports, &known.settings.id).await?;
-            Ok(Reply::json(201, &json!({"object": "grant", "entry": entry, "credits": credits_json(&credits)})))
-        }
-        Ok(workspace::Reply::Refused(refused)) => Err(Failure::invalid("amount", refused.message)),
-        Ok(_) => Err(Failure::new(Code::Internal, "the workspace gave no answer")),
-        Err(error) => Err(fault(ports, &error)),
-    }
-}
-
-/// `GET /v1/admin/workspaces/{id}/credits`: the account and its ledger, newest first.
-pub async fn ledger<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<P>, Failure> {
-    let known = known(ports, path).await?;
-    let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
-    let before = match query::value(query, "cursor") {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| Failure::invalid("cursor", "is not a cursor of this list"))?),
-    };
-    let credits = state(ports, &known.settings.id).await?;
-    let page = ports.ledger(&known.settings.id, before, limit).await.map_err(|error| fault(ports, &error))?;
-    let entries: Vec<Value> = page.0.iter().map(|entry| json!(entry.entry)).collect();
-    let next = page.1.map(|seq| seq.to_string());
-    Ok(Reply::json(
-        200,
-        &json!({"credits": credits_json(&credits), "object": "list", "data": entries, "next_cursor": next}),
-    ))
+    let id = &known.settings.id;
+    let entry = ledger::booked(ports, id, None, &new.amount, &new.reason, &new.idempotency_key).await?;
+    let credits = state(ports, id).await?;
+    Ok(Reply::json(201, &json!({"object": "grant", "entry": entry, "credits": credits_json(&credits)})))
 }
 
 /// `GET /v1/admin/catalog`: published snapshots, and the one in use.

@@ -40,6 +40,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("management_keys", "id"),
     ("audit", "id"),
     ("jobs", "id"),
+    ("ledger", "first"),
 ];
 /// What the keys of a workspace's read copies begin with, before its id.
 const COPIES: &[&str] = &["workspace/", "byok/", "preset/"];

@@ -24,7 +24,7 @@ use crate::media::Work;
 use crate::money::Nanos;
 use crate::preset::Preset;
 use crate::routing::filter::Conditions;
-use crate::routing::plan::{Outlook, Plan, Target, nobody, plan, unknown_model};
+use crate::routing::plan::{Candidate, Outlook, Plan, Target, nobody, plan, unknown_model};
 use crate::routing::sticky::Conversation;
 use crate::serve::ports::{BodyError, Ports};
 use crate::serve::replay::{self, Begun, Captured, Ticket};
@@ -288,8 +288,8 @@ async fn resolve<P: Ports>(ports: &P, request: &Request) -> Result<(Vec<Target>,
 }
 
 /// Admission, attempts, delivery, settlement.
-async fn run<P: Ports>(ports: Rc<P>, generation: Generation, tell: oneshot::Sender<Outcome<P>>) {
-    match admit(ports.as_ref(), &generation).await {
+async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::Sender<Outcome<P>>) {
+    match admit(ports.as_ref(), &mut generation).await {
         Ok(admitted) => deliver::deliver(ports, generation, admitted, tell).await,
         Err(outcome) => {
             if let Some(ticket) = &generation.replay {
@@ -300,9 +300,32 @@ async fn run<P: Ports>(ports: Rc<P>, generation: Generation, tell: oneshot::Send
     }
 }
 
+/// Lets a request in. Where the limit of free offers is reached and others can serve, it goes to those.
 pub(super) async fn admit<P: Ports>(
     ports: &P,
+    generation: &mut Generation,
+) -> Result<Admitted, (Failure, Option<Allowance>, Option<Allowance>)> {
+    let is_free =
+        |candidate: &Candidate| candidate.own.is_none() && candidate.offer().is_some_and(|offer| offer.is_free);
+    let starts_free = generation.plan.candidates.first().is_some_and(is_free);
+    let admitted = admit_as(ports, generation, starts_free).await;
+    let is_limit = matches!(&admitted, Err((failure, ..)) if failure.details.as_deref() == Some(&free_limit()));
+    if !is_limit || generation.plan.candidates.iter().all(is_free) {
+        return admitted;
+    }
+    generation.plan.candidates.retain(|candidate| !is_free(candidate));
+    admit_as(ports, generation, false).await
+}
+
+/// What a refusal by the limit of free offers names.
+fn free_limit() -> serde_json::Value {
+    serde_json::json!({ "limit": "FREE_REQUESTS_PER_MINUTE" })
+}
+
+async fn admit_as<P: Ports>(
+    ports: &P,
     generation: &Generation,
+    is_free: bool,
 ) -> Result<Admitted, (Failure, Option<Allowance>, Option<Allowance>)> {
     let bounds = || generation.plan.candidates.iter().map(|candidate| &candidate.bound);
     let most = bounds().filter_map(|bound| bound.most().ok()).max();
@@ -324,6 +347,7 @@ pub(super) async fn admit<P: Ports>(
         limits: generation.policy.limits,
         hold_ms: if is_job { ports.settings().pace.hold_ms() } else { ports.settings().hold_ms },
         is_durable: is_job,
+        free_per_minute: is_free.then_some(ports.settings().free_per_minute),
     };
     let workspace = &generation.policy.workspace;
     let command = Command::Admit(admit);
@@ -340,6 +364,9 @@ pub(super) async fn admit<P: Ports>(
         Ok(workspace::Reply::Refused(refused)) => {
             let code = Code::from_name(&refused.code).unwrap_or(Code::Internal);
             let mut failure = Failure::new(code, refused.message).retry_after(refused.wait_ms);
+            if refused.limit == Some(Limit::Free) {
+                failure = failure.with_details(free_limit());
+            }
             if code == Code::InsufficientCredits {
                 failure = short_of_credits(generation, least, refused.available);
             }

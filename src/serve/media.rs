@@ -130,7 +130,7 @@ async fn planned<P: Ports>(ports: &P, head: &Head, policy: Rc<Policy>, work: Wor
 }
 
 async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::Sender<Outcome<P>>) {
-    let admitted = match admit(ports.as_ref(), &generation).await {
+    let admitted = match admit(ports.as_ref(), &mut generation).await {
         Ok(admitted) => admitted,
         Err(outcome) => {
             if let Some(ticket) = &generation.replay {

@@ -20,6 +20,7 @@ pub mod infer;
 pub mod jobs;
 pub mod keys;
 pub mod leaked;
+pub mod ledger;
 pub mod management;
 pub mod media;
 pub mod metrics;
@@ -187,6 +188,8 @@ pub enum Does {
     RevokeManagementKey,
     Grant,
     Ledger,
+    Adjust,
+    Reconcile,
     OwnCredentials,
     CredentialsOf,
     CreateCredential,
@@ -329,6 +332,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint("POST", "/v1/admin/workspaces/{id}/credits", Caller::Operator, Cost::Free, Does::Grant),
     scoped("GET", "/v1/admin/workspaces/{id}/credits", Of::Credits, Read, Does::Ledger),
+    endpoint("POST", "/v1/admin/workspaces/{id}/credits/adjustments", Caller::Operator, Cost::Free, Does::Adjust),
+    endpoint("POST", "/v1/admin/workspaces/{id}/reconcile", Caller::Operator, Cost::Free, Does::Reconcile),
     scoped("GET", "/v1/admin/workspaces/{id}/byok", Of::Byok, Read, Does::OwnCredentials),
     scoped("GET", "/v1/admin/workspaces/{id}/byok/{provider}", Of::Byok, Read, Does::CredentialsOf),
     scoped("POST", "/v1/admin/workspaces/{id}/byok/{provider}", Of::Byok, Write, Does::CreateCredential),
@@ -503,7 +508,9 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::ManagementKey => management::one(ports_ref, value(0), value(1)).await,
         Does::RevokeManagementKey => management::revoke(&act, value(0), value(1)).await,
         Does::Grant => admin::grant(ports_ref, value(0)).await,
-        Does::Ledger => admin::ledger(ports_ref, value(0), &head.query).await,
+        Does::Ledger => ledger::list(ports, value(0), head).await,
+        Does::Adjust => ledger::adjust(ports_ref, value(0)).await,
+        Does::Reconcile => ledger::reconcile(ports_ref, value(0)).await,
         Does::OwnCredentials => byok::list(ports_ref, value(0), None, &head.query).await,
         Does::CredentialsOf => byok::list(ports_ref, value(0), Some(value(1)), &head.query).await,
         Does::CreateCredential => byok::create(&act, value(0), value(1)).await,

@@ -18,7 +18,7 @@ use crate::replay;
 use crate::routing::sticky::Affinity;
 use crate::time::Millis;
 use crate::webhook::event::Event;
-use crate::workspace::{Command, JournalEntry, Reply, Settlement};
+use crate::workspace::{Command, Entry, JournalEntry, Reply, Settlement};
 
 /// Something outside failed. The words are for the log and hold nothing private.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,10 @@ pub struct Settings {
     pub hold_ms: u64,
     /// Times of jobs.
     pub pace: Pace,
+    /// How many requests a minute of a workspace may go to free offers.
+    pub free_per_minute: u64,
+    /// How long what is in D1 too stays in a workspace's own journal.
+    pub journal_keep_ms: u64,
     /// Age at which the isolate looks for a new catalog snapshot.
     pub catalog_refresh_ms: u64,
     /// Age at which the isolate reads a key's policy again.
@@ -155,6 +159,9 @@ impl From<&str> for Sql {
     }
 }
 
+/// Entries of a journal, newest first; the number to go on from, and the oldest number that it holds.
+pub type LedgerPage = (Vec<Entry>, Option<u64>, Option<u64>);
+
 /// Counts of what the isolate did, for the bench and the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Counters {
@@ -233,13 +240,14 @@ pub trait Ports: 'static {
     fn outbox(&self, workspace: &WorkspaceId) -> impl Future<Output = Result<Vec<JournalEntry>, PortError>>;
     /// How many activity rows are not in D1 yet.
     fn depth(&self, workspace: &WorkspaceId) -> impl Future<Output = Result<u64, PortError>>;
-    /// Ledger entries before a journal number, newest first, with the number to go on from.
+    /// Ledger entries of the journal before one of its numbers, newest first, with the number to go on from and the
+    /// oldest number that the journal holds.
     fn ledger(
         &self,
         workspace: &WorkspaceId,
         before: Option<u64>,
         limit: u64,
-    ) -> impl Future<Output = Result<(Vec<JournalEntry>, Option<u64>), PortError>>;
+    ) -> impl Future<Output = Result<LedgerPage, PortError>>;
     /// The rest of an answer as the body of a reply: the runtime moves it, and the client's leaving closes it.
     fn body_of(&self, answer: Self::Answer) -> Self::Readable;
     /// Calls a provider; resolves with its headers. Dropping the future closes the connection.

@@ -2,7 +2,7 @@
 
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::activity::row::Row;
+use crate::activity::row::{Basis, Row};
 use crate::attempt::machine::Machine;
 use crate::catalog::Situation;
 use crate::family::openai_chat;
@@ -154,6 +154,12 @@ pub async fn settle<P: Ports>(
         _ => Charge { usage: None, is_estimated: false, receipt: Receipt::default() },
     };
     let provider = candidate.and_then(|candidate| candidate.provider());
+    let basis = candidate.filter(|_| closing.ending.rule() != Rule::Nothing).map(|candidate| Basis {
+        offer: candidate.offer_place(),
+        service_tier: closing.service_tier.clone().or_else(|| generation.request.service_tier.clone()),
+        quality: generation.request.quality.clone(),
+        size: generation.request.size.clone(),
+    });
     let tokens =
         charge.usage.as_ref().map_or(0, |usage| usage.prompt_tokens().saturating_add(usage.completion_tokens()));
     let row = Row {
@@ -175,6 +181,7 @@ pub async fn settle<P: Ports>(
         lines: charge.receipt.lines,
         rules: charge.receipt.rules,
         snapshot: Some(generation.snapshot.to_string()),
+        basis,
         paid_by: paid_by(candidate.and_then(|candidate| candidate.own)).to_owned(),
         held_nanos: admitted.held.0,
         attempts,
@@ -194,6 +201,7 @@ pub async fn settle<P: Ports>(
         held: admitted.held,
         cost: charge.receipt.total.max(Nanos::ZERO),
         tokens,
+        is_fee: charge.receipt.fee.is_some(),
         row,
         is_durable: false,
     };

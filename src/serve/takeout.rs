@@ -17,7 +17,7 @@ use crate::serve::act::Actor;
 use crate::serve::admin::known;
 use crate::serve::ports::{Client, Ports, Sql};
 use crate::serve::reply::{Body, Reply};
-use crate::serve::{activity, analytics, audit, byok, fault, management, settings};
+use crate::serve::{activity, analytics, audit, byok, fault, ledger, management, settings};
 
 /// Rows read at once; no more are held in memory.
 const ROWS: u64 = 200;
@@ -182,17 +182,16 @@ impl<P: Ports> Takeout<P> {
     async fn ledger(&mut self) -> Result<(), Stopped> {
         let mut before = None;
         loop {
-            let page = self.ports.ledger(&self.workspace, before, ROWS).await;
-            let (entries, next) = page.map_err(|error| fault(self.ports.as_ref(), &error))?;
-            let lines = entries.iter().map(|one| {
-                let mut line = json!(one.entry);
+            let page = ledger::page(self.ports.as_ref(), &self.workspace, before, ROWS).await?;
+            let lines = page.entries.iter().map(|one| {
+                let mut line = json!(one);
                 if let Some(line) = line.as_object_mut() {
                     line.insert("object".to_owned(), json!("entry"));
                 }
                 line
             });
             self.write_all(lines.collect()).await?;
-            match next {
+            match page.next {
                 Some(seq) => before = Some(seq),
                 None => return Ok(()),
             }

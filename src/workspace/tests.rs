@@ -75,6 +75,7 @@ impl Bench {
 
     fn grant(&mut self, dollars: &str, idempotency_key: &str) -> Reply {
         let grant = Grant {
+            adjusts: None,
             entry: EntryId::new(Millis(0), [u8::try_from(self.journal.len()).unwrap(); 10]),
             nanos: Nanos::from_dollars(dollars).unwrap(),
             reason: "test".to_owned(),
@@ -97,6 +98,7 @@ impl Bench {
                 limits,
                 hold_ms: HOLD_MS,
                 is_durable: false,
+                free_per_minute: None,
             }),
             now,
         )
@@ -112,6 +114,7 @@ impl Bench {
             held: Nanos(cost),
             cost: Nanos(cost),
             tokens: 12,
+            is_fee: false,
             row,
             is_durable: false,
         };
@@ -123,7 +126,12 @@ impl Bench {
         let last = self.journal.last().map(|(seq, body)| (*seq, serde_json::from_str(body).unwrap()));
         let recent = self.journal.iter().map(|(_, body)| serde_json::from_str(body).unwrap()).collect();
         let values = self.values.clone().into_iter().collect();
-        self.workspace = Workspace::open(Stored { values, last, recent }, Limits::default(), HOLD_MS, Millis(now));
+        self.workspace = Workspace::open(
+            Stored { values, last, recent, ..Stored::default() },
+            Limits::default(),
+            HOLD_MS,
+            Millis(now),
+        );
     }
 
     fn balance(&self) -> i64 {
@@ -177,6 +185,7 @@ fn an_idle_workspace_that_loses_its_memory_keeps_its_credits_in_reach() {
         held: Nanos(700),
         cost: Nanos(100),
         tokens: 1,
+        is_fee: false,
         row,
         is_durable: false,
     };
@@ -280,7 +289,8 @@ fn an_expired_hold_leaves_a_row_and_no_charge() {
 #[test]
 fn a_grant_is_booked_once() {
     let mut b = Bench::new("1");
-    let again = b.grant("7", "first");
+    assert_eq!(refused(b.grant("7", "first")), "idempotency_conflict", "another amount is another grant");
+    let again = b.grant("1", "first");
     assert!(matches!(again, Reply::Granted(Entry { nanos: Nanos(1_000_000_000), .. })));
     b.crash(5);
     b.grant("7", "first");
@@ -325,6 +335,7 @@ fn nothing_enters_a_workspace_that_was_never_set_up_or_is_suspended() {
         limits: Limits::default(),
         hold_ms: 1,
         is_durable: false,
+        free_per_minute: None,
     };
     assert_eq!(refused(fresh.apply(Command::Admit(admit), Millis(1)).0), "unauthenticated");
     let mut b = Bench::new("1");
@@ -430,4 +441,78 @@ fn what_is_told_is_told_once_and_survives_a_crash() {
     bench.run(Command::SetKey(Box::new(Policy { revoked: true, ..policy(Limits::default()) })), 40);
     bench.run(Command::SetKey(Box::new(Policy { revoked: true, ..policy(Limits::default()) })), 50);
     assert_eq!(bench.told.iter().map(|event| event.kind.name()).collect::<Vec<_>>(), ["key.revoked"]);
+}
+
+#[test]
+fn free_offers_have_a_limit_of_their_own() {
+    let mut b = Bench::new("0.000000001");
+    let mut admit = |n: u8, free_per_minute: Option<u64>, now: u64| {
+        b.run(
+            Command::Admit(Admit {
+                id: id(n),
+                key: key(),
+                model: "a/b".to_owned(),
+                secret: 0,
+                most: Nanos(0),
+                least: Nanos(0),
+                tokens: 1,
+                limits: Limits::default(),
+                hold_ms: HOLD_MS,
+                free_per_minute,
+            }),
+            now,
+        )
+    };
+    assert!(matches!(admit(1, Some(2), 1), Reply::Admitted(_)));
+    assert!(matches!(admit(2, Some(2), 2), Reply::Admitted(_)));
+    let Reply::Refused(refusal) = admit(3, Some(2), 3) else { panic!() };
+    assert_eq!(
+        (refusal.code.as_str(), refusal.limit, refusal.wait_ms),
+        ("rate_limited", Some(Limit::Free), Some(59_997))
+    );
+    assert!(matches!(admit(4, None, 4), Reply::Admitted(_)), "what is paid has other limits");
+    assert!(matches!(admit(5, Some(2), 120_000), Reply::Admitted(_)));
+}
+
+#[test]
+fn what_the_gateway_bears_is_an_entry_of_its_own_and_sums_are_kept() {
+    let mut b = Bench::new("0.000001");
+    b.admit(1, 500, 10);
+    b.settle(1, 2_000, 20);
+    let row: JournalRow = serde_json::from_str(&b.journal.last().unwrap().1).unwrap();
+    let told: Vec<_> = row.entries.iter().map(|one| (one.entry.kind, one.entry.nanos, one.entry.lost)).collect();
+    assert_eq!(
+        told,
+        [(EntryKind::Charge, Nanos(-1_000), Nanos::ZERO), (EntryKind::Loss, Nanos::ZERO, Nanos(1_000))],
+        "what the balance did not cover"
+    );
+    b.crash(30);
+    let totals = b.workspace.credits().totals;
+    assert_eq!((totals.granted, totals.charged, totals.lost), (Nanos(1_000), Nanos(1_000), Nanos(1_000)));
+    assert_eq!((totals.balance(), totals.entries), (Nanos::ZERO, 3));
+}
+
+#[test]
+fn an_adjustment_is_booked_once_and_names_its_request() {
+    let mut b = Bench::new("1");
+    let adjust = |b: &mut Bench, nanos: i64, request: u8| {
+        let grant = Grant {
+            adjusts: Some(Adjusts::Request(id(request))),
+            entry: EntryId::new(Millis(0), [9; 10]),
+            nanos: Nanos(nanos),
+            reason: "charged twice".to_owned(),
+            idempotency_key: "first".to_owned(),
+        };
+        b.run(Command::Grant(grant), 5)
+    };
+    for _ in 0..2 {
+        let Reply::Granted(entry) = adjust(&mut b, 7, 1) else { panic!("the key of a grant is another one") };
+        assert_eq!(
+            (entry.kind, entry.nanos, entry.request.as_deref()),
+            (EntryKind::Adjustment, Nanos(7), Some(id(1).as_str()))
+        );
+        b.crash(6);
+    }
+    assert_eq!(refused(adjust(&mut b, 7, 2)), "idempotency_conflict");
+    assert_eq!((b.balance(), b.workspace.credits().totals.adjusted), (1_000_000_007, Nanos(7)));
 }

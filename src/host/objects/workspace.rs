@@ -14,12 +14,15 @@ use super::super::world::{d1_batch, log, now};
 use super::super::{courier, glue, settings};
 use crate::activity::row::Row;
 use crate::analytics::{rollup, totals};
+use crate::ledger::archive;
 use crate::money::Nanos;
 use crate::otel::export::Export;
 use crate::otel::span;
 use crate::serve::ports::Sql;
 use crate::webhook::event::Event;
-use crate::workspace::{Command, Effect, JournalEntry, JournalRow, RECENT_MS, Stored, Workspace as Machine};
+use crate::workspace::{
+    Command, Effect, Entry, JournalEntry, JournalRow, RECENT_MS, Stored, Totals, Workspace as Machine,
+};
 
 /// Most journal rows in one flush.
 const FLUSH_ROWS: u64 = 500;
@@ -70,6 +73,16 @@ struct StoredEvent {
 }
 
 #[derive(Deserialize)]
+struct Seq {
+    seq: Option<f64>,
+}
+
+/// A journal row; one that cannot be read must not look like an empty one.
+fn parsed(row: &StoredRow) -> Result<JournalRow> {
+    serde_json::from_str(&row.body).map_err(|_| worker::Error::RustError("the journal is malformed".to_owned()))
+}
+
+#[derive(Deserialize)]
 struct Page {
     before: Option<u64>,
     limit: u64,
@@ -103,7 +116,11 @@ impl DurableObject for Workspace {
         let effects = self.with(|machine| machine.wake(now()))?;
         self.store(effects).await?;
         self.is_flushing.set(true);
-        let flushed = self.flush_all().await;
+        let flushed = async {
+            self.flush_all().await?;
+            self.compact().await
+        };
+        let flushed = flushed.await;
         self.is_flushing.set(false);
         flushed?;
         self.tell().await?;
@@ -161,23 +178,39 @@ impl Workspace {
         let settings = settings::read(self.env.as_ref());
         let last: Vec<StoredRow> =
             sql.exec("SELECT seq, body FROM journal ORDER BY seq DESC LIMIT 1", None)?.to_array()?;
-        let parse = |row: &StoredRow| serde_json::from_str::<JournalRow>(&row.body).ok();
-        let last = match last.first() {
-            None => None,
-            // A journal that cannot be read must not become an empty one: the object refuses to open.
-            Some(row) => Some((
-                number(row.seq),
-                parse(row).ok_or_else(|| worker::Error::RustError("the journal is malformed".to_owned()))?,
-            )),
+        // A journal that cannot be read must not become an empty one: the object refuses to open.
+        let last = last.first().map(|row| parsed(row).map(|last| (number(row.seq), last))).transpose()?;
+        let totals = match last.as_ref().is_some_and(|(_, row)| row.totals.is_none()) {
+            true => self.totals()?,
+            false => Totals::default(),
         };
         let since = now().0.saturating_sub(RECENT_MS);
         #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
         let rows: Vec<StoredRow> = sql
             .exec("SELECT seq, body FROM journal WHERE seq > (SELECT coalesce(max(seq), 0) FROM journal) - 100000 AND at >= ? ORDER BY seq", vec![(since as f64).into()])?
             .to_array()?;
-        let recent = rows.iter().filter_map(parse).collect();
+        let recent = rows.iter().filter_map(|row| parsed(row).ok()).collect();
         let values = values.into_iter().map(|row| (row.name, row.value)).collect();
-        Ok(Machine::open(Stored { values, last, recent }, settings.default_limits, settings.hold_ms, now()))
+        Ok(Machine::open(Stored { values, last, recent, totals }, settings.default_limits, settings.hold_ms, now()))
+    }
+
+    /// The sums of all entries, for a journal of a time before it kept them: nothing was taken out of that.
+    fn totals(&self) -> Result<Totals> {
+        let mut totals = Totals::default();
+        let mut after = -1.0;
+        loop {
+            #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
+            let values = vec![after.into(), (LEDGER_ROWS as f64).into()];
+            let statement = "SELECT seq, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?";
+            let rows: Vec<StoredRow> = self.sql().exec(statement, values)?.to_array()?;
+            for row in &rows {
+                totals = parsed(row)?.entries.iter().fold(totals, |sums, entry| sums.with(&entry.entry));
+            }
+            match rows.last() {
+                Some(last) => after = last.seq,
+                None => return Ok(totals),
+            }
+        }
     }
 
     /// Forgets everything. Not while rows are on their way to D1: they would arrive after the others were deleted there.
@@ -274,7 +307,7 @@ impl Workspace {
             .to_array()?;
         let wanted = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let looked_at_all = u64::try_from(rows.len()).unwrap_or(0) < LEDGER_ROWS;
-        let mut entries: Vec<JournalEntry> = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
         let mut next = None;
         for row in &rows {
             // Whole journal rows: a page may be a little longer than asked for, and a cursor is a row number.
@@ -282,11 +315,49 @@ impl Workspace {
                 break;
             }
             next = Some(number(row.seq));
-            let Ok(parsed) = serde_json::from_str::<JournalRow>(&row.body) else { continue };
-            entries.extend(parsed.entries.into_iter().rev().map(|entry| JournalEntry { row: None, ..entry }));
+            entries.extend(parsed(row)?.entries.into_iter().rev().map(|entry| entry.entry));
         }
         let is_last = looked_at_all && next == rows.last().map(|row| number(row.seq));
-        Ok(serde_json::to_string(&(entries, next.filter(|_| !is_last)))?)
+        let floor: Vec<Seq> = self.sql().exec("SELECT min(seq) AS seq FROM journal", None)?.to_array()?;
+        let floor = floor.first().and_then(|row| row.seq).map(number);
+        Ok(serde_json::to_string(&(entries, next.filter(|_| !is_last), floor))?)
+    }
+
+    /// Moves the entries of old journal rows to a page in D1, and takes the rows out. Their activity rows are there
+    /// already, and the newest row keeps the sums. D1 is written first: a crash in between leaves a page that the next
+    /// one replaces.
+    async fn compact(&self) -> Result<()> {
+        let flushed = self.with(|machine| machine.flushed().min(machine.seq().saturating_sub(1)))?;
+        let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(()) };
+        let until = now().0.saturating_sub(settings::read(self.env.as_ref()).journal_keep_ms);
+        #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
+        let values = vec![(flushed as f64).into(), (until as f64).into(), (LEDGER_ROWS as f64).into()];
+        let statement = "SELECT seq, body FROM journal WHERE seq <= ? AND at < ? ORDER BY seq LIMIT ?";
+        let rows: Vec<StoredRow> = self.sql().exec(statement, values)?.to_array()?;
+        let rows: Result<Vec<(u64, Vec<Entry>)>> = rows
+            .iter()
+            .map(|row| Ok((number(row.seq), parsed(row)?.entries.into_iter().map(|entry| entry.entry).collect())))
+            .collect();
+        let Some(page) = archive::page(rows?.into_iter()) else { return Ok(()) };
+        let int = |value: u64| Sql::Int(i64::try_from(value).unwrap_or(i64::MAX));
+        let values = vec![
+            Sql::from(workspace.as_str()),
+            int(page.first),
+            int(page.last),
+            Sql::Text(serde_json::to_string(&page.entries)?),
+        ];
+        let statement = "INSERT OR REPLACE INTO ledger (workspace, first, last, entries) VALUES (?1, ?2, ?3, ?4)";
+        let database = js_sys::Reflect::get(self.env.as_ref(), &"DB".into()).unwrap_or_default();
+        if let Err(error) = d1_batch(&database, &[(statement.to_owned(), values)]).await {
+            log(&format!("a page of the ledger not taken by D1, will be sent again: {}", error.0));
+            return Ok(());
+        }
+        #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
+        let through = vec![(page.last as f64).into()];
+        let gone = self.sql().exec("DELETE FROM journal WHERE seq <= ?", through)?;
+        let written = u64::try_from(gone.rows_written()).unwrap_or(0);
+        count(|c| c.sql_rows_written = c.sql_rows_written.saturating_add(written));
+        Ok(())
     }
 
     /// Hands events over to the courier. What it did not take stays, and the next alarm tries again.

@@ -254,6 +254,14 @@ export async function startFamilies() {
     const said = say({ tools: text.includes('use tools'), reasons: text.includes('think first'), stream });
     const streamed = auth === 'aws' ? 'application/vnd.amazon.eventstream' : 'text/event-stream';
     response.writeHead(200, { 'content-type': stream ? streamed : 'application/json' });
+    if (/(cut|hang) in the middle/.test(text)) {
+      const bytes = Buffer.isBuffer(said) ? said : Buffer.from(typeof said === 'string' ? said : JSON.stringify(said));
+      // Past the first words, before the end.
+      const words = Buffer.isBuffer(said) ? Math.floor(said.length * 0.6) : Math.max(bytes.indexOf(TEXT[0].trim()) + 40, Math.floor(bytes.length / 2));
+      response.write(bytes.subarray(0, words));
+      if (text.includes('cut in the middle')) setTimeout(() => request.socket.destroy(), 50);
+      return;
+    }
     if (!Buffer.isBuffer(said)) return response.end(typeof said === 'string' ? said : JSON.stringify(said));
     // In pieces that have nothing to do with its frames.
     for (let at = 0; at < said.length; at += 37) response.write(said.subarray(at, at + 37));
