@@ -146,6 +146,7 @@ fn a_million_settlements_add_up() {
                     tokens: 1,
                     is_fee,
                     row: row.clone(),
+                    is_durable: false,
                 }
             })
             .collect();

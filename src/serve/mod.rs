@@ -649,7 +649,13 @@ mod tests {
     }
 
     /// What of a workspace stays with the operator: money, and its being there at all.
-    const OPERATORS: &[(&str, &str)] = &[("POST", "/credits"), ("DELETE", ""), ("POST", "/restore")];
+    const OPERATORS: &[(&str, &str)] = &[
+        ("POST", "/credits"),
+        ("POST", "/credits/adjustments"),
+        ("POST", "/reconcile"),
+        ("DELETE", ""),
+        ("POST", "/restore"),
+    ];
 
     #[test]
     fn every_route_of_a_workspace_has_the_scope_of_its_resource() {

@@ -221,17 +221,29 @@ fn a_crash_between_admission_and_settlement_loses_no_credit() {
 fn admit_job(b: &mut Bench, n: u8, most: i64, now: u64) -> Reply {
     let (key, limits, model) = (key(), Limits::default(), "a/b".to_owned());
     let (most, hold_ms) = (Nanos(most), 3_600_000);
-    let admit =
-        Admit { id: id(n), key, model, most, least: most, tokens: 0, limits, hold_ms, is_durable: true, secret: 0 };
+    let (least, is_durable, free_per_minute) = (most, true, None);
+    let admit = Admit {
+        id: id(n),
+        key,
+        model,
+        most,
+        least,
+        tokens: 0,
+        limits,
+        hold_ms,
+        is_durable,
+        secret: 0,
+        free_per_minute,
+    };
     b.run(Command::Admit(admit), now)
 }
 
 fn settle_job(b: &mut Bench, n: u8, cost: i64, now: u64) {
     let row = Row::expired(id(n).as_str(), key().as_str(), "a/b", 1000, 0);
     let row = RawValue::from_string(serde_json::to_string(&row).unwrap()).unwrap();
-    let (cost, held) = (Nanos(cost), Nanos(500));
-    let settlement =
-        Settlement { id: id(n), key: key(), admitted: Millis(10), held, cost, tokens: 0, row, is_durable: true };
+    let (id, key, admitted) = (id(n), key(), Millis(10));
+    let (cost, held, is_fee, is_durable) = (Nanos(cost), Nanos(500), false, true);
+    let settlement = Settlement { id, key, admitted, held, cost, tokens: 0, is_fee, row, is_durable };
     b.run(Command::Settle(vec![settlement]), now);
 }
 
@@ -458,6 +470,7 @@ fn free_offers_have_a_limit_of_their_own() {
                 tokens: 1,
                 limits: Limits::default(),
                 hold_ms: HOLD_MS,
+                is_durable: false,
                 free_per_minute,
             }),
             now,

@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import OpenAI, { toFile } from 'openai';
 import { startGateway } from './support/harness.mjs';
 import { FAMILIES, FILM, SECRETS, provider, startHosts } from './support/jobs.mjs';
+import { Receiver } from './support/receiver.mjs';
 import { eventually, sleep } from './support/wait.mjs';
 
 const QUICK = { JOB_POLL_MS: 60, JOB_POLL_MAX_MS: 300, JOB_WATCHED_POLL_MS: 40, ALLOW_LOOPBACK: 1 };
@@ -80,6 +81,30 @@ describe('Each family', () => {
   }
 
   test('no credential went where films lie', () => assert.deepEqual(hosts.leaks, []));
+});
+
+test('webhooks are told of the end, once, without what was made of what', async () => {
+  const receiver = await Receiver.start(() => 204);
+  try {
+    const hook = (await gateway.admin('POST', `/workspaces/${t.workspace}/webhooks`, { url: `${receiver.url}/ends`, events: ['generation.finished'] })).is(201).json;
+    const made = (await order('film-luma', {}, { session_id: 'told', wait: 30 })).is(200).json;
+    const failed = (await order('film-luma', { prompt: 'fail' })).is(200).json;
+    const stopped = (await order('film-runway', { prompt: 'hang' })).is(200).json;
+    (await call('DELETE', `generations/${stopped.id}`)).is(200);
+    await eventually(() => receiver.of('/ends').length >= 3, () => JSON.stringify(receiver.of('/ends')), { ms: 20_000 });
+    await sleep(1_000);
+    const told = Object.fromEntries(receiver.of('/ends').map(({ body }) => [JSON.parse(body).data.generation, JSON.parse(body)]));
+    assert.equal(receiver.of('/ends').length, 3);
+    for (const [{ id }, status, code, cost] of [[made, 'completed', null, '0.5'], [failed, 'failed', 'provider_error', '0'], [stopped, 'cancelled', 'cancelled', '0']]) {
+      const { type, data } = told[id];
+      assert.deepEqual([type, data.workspace, data.key, data.status, data.code, data.cost], ['generation.finished', t.workspace, t.keyId, status, code, cost]);
+    }
+    assert.equal(told[made.id].data.session, 'told');
+    assert.ok(!receiver.of('/ends').some(({ body }) => body.includes('a cat')), 'no prompt');
+    (await gateway.admin('DELETE', `/workspaces/${t.workspace}/webhooks/${hook.id}`)).is(200);
+  } finally {
+    await receiver.close();
+  }
 });
 
 describe('Before a host has it', () => {

@@ -1,6 +1,7 @@
 //! The steps of a job, carried out one after the other until there is nothing to do now. The record decides; this asks the
 //! host and brings the answer back.
 
+use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::call::{asked, broke, prepared};
@@ -15,6 +16,7 @@ use crate::job::state::{Job, Refused, Seat, Step};
 use crate::serve::byok;
 use crate::serve::ports::{Answer, Call as Sent, Ports, Sql};
 use crate::time::Millis;
+use crate::webhook::event::{Event, Kind};
 use crate::workspace::{Command, Settlement};
 
 /// Most steps of one turn.
@@ -54,7 +56,7 @@ pub async fn drive<P: Ports, S: Shelf>(ports: &P, shelf: &S) -> Option<Millis> {
             step => {
                 let done = match step {
                     Step::Settle => settle(ports, &job).await,
-                    _ => list(ports, &job).await,
+                    _ => list(ports, &job).await && tell(ports, &job).await,
                 };
                 shelf.change(|now| match (&step, done) {
                     (_, false) => now.on_trouble(&step, ports.now()),
@@ -222,6 +224,7 @@ async fn settle<P: Ports>(ports: &P, job: &Job) -> bool {
         held: about.held,
         cost: job.cost(),
         tokens: 0,
+        is_fee: job.receipt.as_ref().is_some_and(|receipt| receipt.fee.is_some()),
         row: to_raw_value(&job.row(ports.now())).unwrap_or_else(|_| RawValue::NULL.to_owned()),
         is_durable: true,
     };
@@ -252,6 +255,19 @@ pub async fn list<P: Ports>(ports: &P, job: &Job) -> bool {
         Sql::Text(shown::video(job).to_string()),
     ];
     ports.sql(LIST, &values).await.is_ok()
+}
+
+/// Tells the workspace's webhooks of the end; told again, it is the same event.
+async fn tell<P: Ports>(ports: &P, job: &Job) -> bool {
+    let (Some(at), about) = (job.ended.filter(|_| !job.is_deleted), &job.about) else { return true };
+    let cost = job.cost();
+    let data = json!({
+        "workspace": about.workspace, "key": about.key, "generation": about.id, "status": job.status.name(),
+        "code": job.code, "model": about.model_asked, "session": about.session, "user": about.user,
+        "cost": cost.to_dollars(), "cost_nanos": cost,
+    });
+    let event = Event::new(Kind::GenerationFinished, &[about.id.as_str()], at, data);
+    ports.tell(&about.workspace, &event).await.is_ok()
 }
 
 async fn unlist<P: Ports>(ports: &P, job: &Job) -> bool {

@@ -196,8 +196,8 @@ fn named(failure: Failure) -> Failure {
 }
 
 /// Admission, and the object that has the job from then on.
-async fn begin<P: Ports>(ports: Rc<P>, generation: Generation, order: Order, tell: oneshot::Sender<Begun>) {
-    let admitted = match admit(ports.as_ref(), &generation).await {
+async fn begin<P: Ports>(ports: Rc<P>, mut generation: Generation, order: Order, tell: oneshot::Sender<Begun>) {
+    let admitted = match admit(ports.as_ref(), &mut generation).await {
         Ok(admitted) => admitted,
         Err(refusal) => return drop(tell.send(Err(refusal))),
     };
