@@ -37,6 +37,12 @@ pub struct Offer {
     /// The precision it runs in (`fp8`, `bf16`, …), where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
+    /// The most inputs of one call, where the provider limits them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_max: Option<u64>,
+    /// The voices there are, where they are known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voices: Vec<String>,
     /// Its prices.
     pub card: PriceCard,
     /// Whether it costs nothing, by the provider's word. A trial is not free.

@@ -20,7 +20,8 @@ const MODALITIES: &[&str] = &["text", "image", "audio", "video", "pdf", "embeddi
 /// The shapes in which providers are asked, spoken by this build or not.
 const FAMILIES: &str = "openai-chat openai-responses openai-embeddings anthropic-messages vertex-anthropic gemini \
     vertex-gemini vertex-mistral cohere-v2 mistral azure-openai bedrock-converse bedrock-invoke watsonx \
-    cloudflare-ai-run bfl fal-queue replicate runway luma kling stability recraft ideogram elevenlabs \
+    cloudflare-ai-run bfl fal-queue fal-run fireworks-audio fireworks-images groq-speech minimax-speech \
+    together-images xai-images replicate runway luma kling stability recraft ideogram elevenlabs \
     deepgram cartesia hume aws-polly assemblyai soniox gladia voyage jina nomic minimax";
 
 /// What a provider has endpoints for.

@@ -6,7 +6,7 @@
 //!    variables?: {name: {env, default?, optional?, allowed?: [pattern]}}, families?, verify?: "/path",
 //!    auth?: {scheme?, header?, prefix?, extra_headers?, service?, family_services?, token_url?, alternative?: {key_env, header, prefix?}}, key_env?, regions?, data_policy?: {trains_on_api_data, retention_days, zero_retention, policy_page?, checked?},
 //!    reasoning?: {style?, request?, response?}, endpoints?, quirks?, as_of?, offers: [
-//!      {model, upstream, also?, kind?, family?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?, quantization?,
+//!      {model, upstream, also?, kind?, family?, variant?, regions?, snapshot?, context?, max_output?, limits?: {rpm?, tpm?}, can?, quantization?, batch_max?, voices?,
 //!       prices: {meter: "dollars"}, rules?: [{when, prices} | {when, multiplier: "1.1"}],
 //!       changes?: [{from: "2026-12-01" | "2026-12-01T16:00:00Z", prices, rules?}], free?: true | "trial", status?, availability?, support?, channel?, routing?, retires?, odd?, sources?, as_of?, disputed?}]}
 //! models/{organisation}.json
@@ -278,6 +278,9 @@ struct OfferFields {
     #[serde(default)]
     can: BTreeSet<String>,
     quantization: Option<String>,
+    batch_max: Option<u64>,
+    #[serde(default)]
+    voices: Vec<String>,
     #[serde(default)]
     prices: PriceFields,
     #[serde(default)]
@@ -341,6 +344,8 @@ impl OfferFields {
             max_output: self.max_output,
             can: self.can,
             quantization: self.quantization,
+            batch_max: self.batch_max,
+            voices: self.voices,
             card: PriceCard {
                 as_of: self.as_of.as_deref().or(as_of).unwrap_or_default().to_owned(),
                 disputed: self.disputed,

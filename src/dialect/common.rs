@@ -198,6 +198,10 @@ struct WirePrice {
     completion: Option<Box<RawValue>>,
     #[serde(default)]
     request: Option<Box<RawValue>>,
+    #[serde(default)]
+    image: Option<Box<RawValue>>,
+    #[serde(default)]
+    audio: Option<Box<RawValue>>,
 }
 
 /// A wish in whole units (seconds, tokens a second) as thousandths of them.
@@ -233,6 +237,8 @@ pub fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
             prompt: price(wire.prompt.as_deref(), "prompt", 1_000_000)?,
             completion: price(wire.completion.as_deref(), "completion", 1_000_000)?,
             request: price(wire.request.as_deref(), "request", 1)?,
+            image: price(wire.image.as_deref(), "image", 1)?,
+            audio: price(wire.audio.as_deref(), "audio", 1)?,
         },
     };
     Ok(ProviderPreferences {

@@ -126,6 +126,19 @@ export async function deliver(url, headers, body, ms) {
   }
 }
 
+// A body of `size` bytes that `next` gives piece by piece, undefined at its end: no more than a piece of it is here at once.
+export function sendStream(method, url, headers, size, next, signal) {
+  const { readable, writable } = new FixedLengthStream(size);
+  const feed = async () => {
+    const writer = writable.getWriter();
+    for (let piece = next(); piece !== undefined; piece = next()) await writer.write(piece);
+    await writer.close();
+  };
+  // A host that answers early, or not at all, reads no further.
+  feed().catch(() => {});
+  return fetch(url, { method, headers: headersOf(headers), body: readable, signal, redirect: "manual" });
+}
+
 // An RS256 signature; null where the key is none.
 export async function signRs256(key, text) {
   const algorithm = { name: "RSASSA-PKCS1-v1_5", hash: "SHA-256" };
@@ -349,6 +362,11 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
   // The client must have all of it before anything is written behind it.
   await Promise.race([pipe, leaves]);
   return piped === FAILED || gone ? "left" : "eof";
+}
+
+// The same for bytes that nobody looks at and no comment may fall into.
+export function pumpBytes(body, writable, [idle, total], left, control) {
+  return pumpNative(body, writable, () => {}, () => true, new Uint8Array(0), [idle, Infinity, total], left, control);
 }
 
 async function byHand(reader, first, next, writable, observe, atBorder, comment, [idle, keepAlive], deadline, leaves) {

@@ -14,6 +14,23 @@ extern "C" {
     pub fn send(method: &str, url: &str, headers: &str, body: &Uint8Array, signal: &AbortSignal) -> Promise;
     pub fn archive(bucket: &JsValue, name: &str, text: &str) -> Promise;
     pub fn deliver(url: &str, headers: &str, body: &str, ms: f64) -> Promise;
+    #[wasm_bindgen(js_name = sendStream)]
+    pub fn send_stream(
+        method: &str,
+        url: &str,
+        headers: &str,
+        size: f64,
+        next: &Function,
+        signal: &AbortSignal,
+    ) -> Promise;
+    #[wasm_bindgen(js_name = pumpBytes)]
+    pub fn pump_bytes(
+        body: &JsValue,
+        writable: &JsValue,
+        waits: &Array,
+        left: &Promise,
+        control: &AbortController,
+    ) -> Promise;
     #[wasm_bindgen(js_name = signRs256)]
     pub fn sign_rs256(key: &[u8], text: &str) -> Promise;
     pub fn respond(status: u16, headers: &str, body: &JsValue) -> Response;

@@ -54,12 +54,20 @@ pub struct Upstream {
     response: Response,
     reader: Option<JsValue>,
     abort: AbortOnDrop,
+    /// What gives the body's pieces: as long as the call goes on, the host may still read.
+    #[expect(dead_code, reason = "it is held, not read")]
+    feed: Option<Closure<dyn FnMut() -> Option<Uint8Array>>>,
 }
 
 impl Upstream {
     /// An answer whose headers have come.
     pub fn new(response: Response, abort: AbortOnDrop) -> Upstream {
-        Upstream { response, reader: None, abort }
+        Upstream { response, reader: None, abort, feed: None }
+    }
+
+    /// The same, whose body comes from there.
+    pub fn fed_by(self, feed: Closure<dyn FnMut() -> Option<Uint8Array>>) -> Upstream {
+        Upstream { feed: Some(feed), ..self }
     }
 
     /// Its body, which from now on ends by itself or with its reader.
@@ -113,6 +121,47 @@ impl Answer for Upstream {
         }
         self.abort.ended = true;
         Ok(Uint8Array::new(&bytes).to_vec())
+    }
+}
+
+/// Bytes of a large body that cross at once.
+pub const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A body in pieces, given out in chunks.
+pub struct Feed {
+    pieces: std::vec::IntoIter<bytes::Bytes>,
+    now: bytes::Bytes,
+}
+
+impl Feed {
+    /// Of these.
+    pub fn new(pieces: Vec<bytes::Bytes>) -> Feed {
+        Feed { pieces: pieces.into_iter(), now: bytes::Bytes::new() }
+    }
+
+    /// The next chunk; none at the end.
+    pub fn next(&mut self) -> Option<Uint8Array> {
+        while self.now.is_empty() {
+            self.now = self.pieces.next()?;
+        }
+        let chunk = self.now.split_to(CHUNK_BYTES.min(self.now.len()));
+        Some(Uint8Array::from(chunk.as_ref()))
+    }
+}
+
+/// A body of a stated size, taken in chunk by chunk: it is here once, and not a second time in JavaScript.
+pub async fn large_body(request: &web_sys::Request, size: usize) -> Option<Vec<u8>> {
+    let reader = call(request.body()?.as_ref(), "getReader").ok()?;
+    let mut whole = Vec::with_capacity(size);
+    loop {
+        let result = JsFuture::from(Promise::from(call(&reader, "read").ok()?)).await.ok()?;
+        if Reflect::get(&result, &JsValue::from_str("done")).is_ok_and(|done| done.is_truthy()) {
+            return (whole.len() == size).then_some(whole);
+        }
+        let chunk = Uint8Array::new(&Reflect::get(&result, &JsValue::from_str("value")).ok()?);
+        let at = whole.len();
+        whole.resize(at.checked_add(usize::try_from(chunk.length()).ok()?)?, 0);
+        chunk.copy_to(whole.get_mut(at..)?);
     }
 }
 
@@ -229,6 +278,20 @@ async fn natively(
         left,
         answer.abort.control(),
     );
+    let stop = stop_of(JsFuture::from(pumped).await);
+    answer.abort.ended = stop == Stop::Eof;
+    stop
+}
+
+/// Moves the rest of an answer to the client as it is.
+pub async fn pipe(mut answer: Upstream, client: &mut Downstream, waits: Waits, left: &Promise) -> Stop {
+    if let Some(reader) = answer.reader.take() {
+        let _ = call(&reader, "releaseLock");
+    }
+    client.release();
+    let Some(body) = answer.response.body() else { return Stop::Eof };
+    let waits = glue::numbers(&[waits.idle_ms, waits.total_ms]);
+    let pumped = glue::pump_bytes(body.as_ref(), &client.writable, &waits, left, answer.abort.control());
     let stop = stop_of(JsFuture::from(pumped).await);
     answer.abort.ended = stop == Stop::Eof;
     stop

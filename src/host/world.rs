@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use js_sys::{Array, Promise, Reflect, Uint8Array};
 use serde_json::Value;
+use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::Response;
@@ -309,6 +310,12 @@ impl Ports for World {
     }
 
     async fn body(&self, max: u64) -> Result<Vec<u8>, BodyError> {
+        if let Some(size) = self.length.as_deref().and_then(|text| text.parse::<usize>().ok())
+            && size > stream::CHUNK_BYTES
+            && u64::try_from(size).is_ok_and(|size| size <= max)
+        {
+            return stream::large_body(&self.request, size).await.ok_or(BodyError::Broken);
+        }
         let length = self.length.as_deref().map_or(JsValue::NULL, JsValue::from_str);
         let whole = glue::whole_body(self.request.as_ref(), &length, glue::js_ms(max));
         let bytes = JsFuture::from(whole).await.map_err(|_| BodyError::Broken)?;
@@ -467,6 +474,25 @@ impl Ports for World {
 
     fn body_of(&self, answer: Upstream) -> JsValue {
         answer.into_body()
+    }
+
+    async fn send_pieces(&self, call: Call, pieces: Vec<bytes::Bytes>) -> Result<Upstream, Breakage> {
+        let abort = AbortOnDrop::new().map_err(|_| Breakage::Connect)?;
+        let headers = glue::flat(call.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let size = pieces.iter().map(bytes::Bytes::len).sum::<usize>();
+        let size = glue::js_ms(u64::try_from(size).unwrap_or(u64::MAX));
+        let mut feed = stream::Feed::new(pieces);
+        let next = Closure::<dyn FnMut() -> Option<Uint8Array>>::new(move || feed.next());
+        let signal = abort.control().signal();
+        let next_chunk = next.as_ref().unchecked_ref();
+        let sent = glue::send_stream(call.method, &call.url, &headers, size, next_chunk, &signal);
+        let response = JsFuture::from(sent).await.map_err(|_| Breakage::Connect)?;
+        let response = response.dyn_into::<Response>().map_err(|_| Breakage::Connect)?;
+        Ok(Upstream::new(response, abort).fed_by(next))
+    }
+
+    async fn pipe(&self, answer: Upstream, client: &mut Downstream, waits: Waits) -> Stop {
+        stream::pipe(answer, client, waits, &self.left).await
     }
 
     async fn sleep(&self, ms: u64) {

@@ -140,7 +140,7 @@ pub fn video_parts(parts: Vec<Part>, fallback: Option<&str>) -> Result<Parsed, F
             references.push(Reference { url, role: Role::FirstFrame });
             continue;
         }
-        let value = String::from_utf8(part.bytes).map_err(|_| Failure::invalid(&*part.name, "is no text"))?;
+        let value = String::from_utf8(part.bytes.to_vec()).map_err(|_| Failure::invalid(&*part.name, "is no text"))?;
         // An object of a form is one field for each of its members.
         match part.name.strip_prefix("input_reference[").and_then(|rest| rest.strip_suffix(']')) {
             Some(member) => drop(nested.insert(member.to_owned(), value.into())),
@@ -341,7 +341,7 @@ mod tests {
             name: name.into(),
             filename: None,
             content_type: None,
-            bytes: text.as_bytes().to_vec(),
+            bytes: text.as_bytes().to_vec().into(),
         };
         let form = vec![part("prompt", "p"), part("model", "m"), part("seconds", "8"), part("size", "1280x720")];
         let json = br#"{"prompt": "p", "model": "m", "seconds": "8", "size": "1280x720"}"#;
@@ -352,7 +352,7 @@ mod tests {
             name: "input_reference".into(),
             filename: Some("a.png".into()),
             content_type: Some("image/png".into()),
-            bytes: b"PNG".to_vec(),
+            bytes: b"PNG".to_vec().into(),
         };
         let with = video_parts(vec![part("prompt", "p"), part("model", "m"), file], None).unwrap();
         assert_eq!(with.order.references[0].inline(), Some(("image/png", "UE5H")));

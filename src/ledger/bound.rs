@@ -159,6 +159,8 @@ mod tests {
             card: PriceCard { as_of: String::new(), disputed: false, prices, rules: Vec::new(), changes: Vec::new() },
             is_free: false,
             quantization: None,
+            batch_max: None,
+            voices: Vec::new(),
             standing: crate::catalog::Standing::default(),
             retires: None,
         }

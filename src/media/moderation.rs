@@ -1,11 +1,15 @@
 //! `POST /v1/moderations`, in OpenAI's shape.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use super::{Answered, Common, Measures, Written, json_of};
+use super::common::Common;
+use super::meter::{Basis, Told};
+use super::shape::Fate::{Kept, Refused};
+use super::shape::{Answered, Raw, Reading, Shape, Written, at_once, json_of, malformed};
 use crate::error::Failure;
 use crate::family::fault::Fault;
-use crate::usage::{Meter, Usage};
+use crate::family::target::cannot;
+use crate::usage::Meter;
 
 /// The model where the request names none, as OpenAI has it.
 const DEFAULT_MODEL: &str = "openai/omni-moderation-latest";
@@ -48,29 +52,105 @@ impl Moderation {
         Ok(Moderation { common, tokens_max })
     }
 
-    pub(super) fn measures(&self) -> Measures {
+    /// Ways to count it.
+    pub fn bases(&self) -> Vec<Basis> {
         vec![vec![(Meter::InputTokens, self.tokens_max.max(1))], vec![(Meter::Requests, 1)]]
     }
 
-    pub(super) fn write(&self, upstream: &str) -> Result<Written, Failure> {
-        Ok(Written::json("/moderations", Value::Object(self.common.passed(upstream, &[])).to_string()))
+    /// What the request counts by itself.
+    pub fn counted(&self) -> Told {
+        Told::default().with(Meter::Requests, 1)
     }
 
-    pub(super) fn read(&self, bytes: Vec<u8>) -> Result<Answered, Fault> {
-        let value = json_of(&bytes)?;
-        if !value.get("results").is_some_and(Value::is_array) {
-            return Err(Fault { message: "malformed".to_owned(), ..Fault::default() });
+    /// The texts alone, for hosts that see no pictures.
+    fn texts(&self) -> Result<Vec<&str>, Failure> {
+        match self.common.body.get("input") {
+            Some(Value::String(one)) => Ok(vec![one]),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|one| {
+                    one.as_str().or_else(|| one.get("text")?.as_str()).ok_or_else(|| cannot("input", "a picture"))
+                })
+                .collect(),
+            _ => Err(Failure::invalid("input", "is missing")),
         }
-        let tokens = value.pointer("/usage/prompt_tokens").or_else(|| value.pointer("/usage/total_tokens"));
-        let usage = Usage::default().with(Meter::InputTokens, tokens.and_then(Value::as_u64).unwrap_or(0));
-        Ok(Answered { content_type: "application/json".to_owned(), body: bytes, usage })
     }
+}
+
+/// What the writers take from the typed form.
+pub const CORE: &[&str] = &["input"];
+
+/// The hosts.
+pub const TABLE: &[&Shape<Moderation>] = &[
+    &Shape {
+        families: &["openai-chat", "openai-responses", "azure-openai"],
+        fates: &[("input (text)", Kept), ("input (pictures)", Kept)],
+        passes: true,
+        write: |work, asked| {
+            Ok(vec![Written::json("/moderations", Value::Object(work.common.passed(asked.upstream, &[])))])
+        },
+        follow: at_once,
+        read: read_openai,
+    },
+    &Shape {
+        families: &["mistral"],
+        fates: &[("input (text)", Kept), ("input (pictures)", Refused)],
+        passes: false,
+        write: |work, asked| {
+            let body = json!({"model": asked.upstream, "input": work.texts()?});
+            Ok(vec![Written::json("/moderations", body)])
+        },
+        follow: at_once,
+        read: read_mistral,
+    },
+];
+
+fn counted(value: &Value) -> Told {
+    let tokens = value.pointer("/usage/prompt_tokens").or_else(|| value.pointer("/usage/total_tokens"));
+    Told::default().with(Meter::InputTokens, tokens.and_then(Value::as_u64))
+}
+
+fn read_openai(_: &Moderation, raws: Vec<Raw>, _: &Reading<'_>) -> Result<Answered, Fault> {
+    let raw = raws.into_iter().next().ok_or_else(malformed)?;
+    let value = json_of(&raw.bytes)?;
+    if !value.get("results").is_some_and(Value::is_array) {
+        return Err(malformed());
+    }
+    let content_type = "application/json".to_owned();
+    Ok(Answered { content_type, body: raw.bytes, told: counted(&value), ..Answered::default() })
+}
+
+/// Mistral's categories that are one of OpenAI's; the others keep their name.
+const CATEGORIES: &[(&str, &str)] = &[
+    ("hate_and_discrimination", "hate"),
+    ("violence_and_threats", "violence"),
+    ("dangerous_and_criminal_content", "illicit"),
+    ("selfharm", "self-harm"),
+];
+
+fn read_mistral(_: &Moderation, raws: Vec<Raw>, reading: &Reading<'_>) -> Result<Answered, Fault> {
+    let value = json_of(&raws.first().ok_or_else(malformed)?.bytes)?;
+    let list = value.get("results").and_then(Value::as_array).ok_or_else(malformed)?;
+    let renamed = |object: Option<&Value>| -> Option<Map<String, Value>> {
+        let name = |name: &String| {
+            CATEGORIES.iter().find(|(theirs, _)| theirs == name).map_or(name.clone(), |(_, ours)| (*ours).to_owned())
+        };
+        Some(object?.as_object()?.iter().map(|(key, value)| (name(key), value.clone())).collect())
+    };
+    let one = |one: &Value| {
+        let categories = renamed(one.get("categories"))?;
+        let is_flagged = categories.values().any(|value| value.as_bool() == Some(true));
+        Some(
+            json!({"flagged": is_flagged, "categories": categories, "category_scores": renamed(one.get("category_scores"))}),
+        )
+    };
+    let results = list.iter().map(one).collect::<Option<Vec<Value>>>().ok_or_else(malformed)?;
+    let body = json!({"id": reading.id, "model": reading.model, "results": results}).to_string().into_bytes();
+    Ok(Answered { content_type: "application/json".to_owned(), body, told: counted(&value), ..Answered::default() })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -89,5 +169,25 @@ mod tests {
         ] {
             assert_eq!(of(input).unwrap_err().param.as_deref(), Some(param));
         }
+    }
+    #[test]
+    fn other_hosts_words_become_openais() {
+        let work = Moderation::parse(br#"{"model":"m","input":["a",{"type":"text","text":"b"}]}"#).unwrap();
+        assert_eq!(work.texts().unwrap(), ["a", "b"]);
+        let answer = json!({"results": [{"categories": {"selfharm": true, "pii": false}, "category_scores": {"selfharm": 0.9, "pii": 0.1}}], "usage": {"prompt_tokens": 4}});
+        let reading = Reading { upstream: "u", model: "org/m", id: "i", created: 0 };
+        let raw = Raw { bytes: answer.to_string().into_bytes(), ..Raw::default() };
+        let answered = read_mistral(&work, vec![raw], &reading).unwrap();
+        let body: Value = serde_json::from_slice(&answered.body).unwrap();
+        assert_eq!(
+            body["results"][0],
+            json!({"flagged": true, "categories": {"self-harm": true, "pii": false}, "category_scores": {"self-harm": 0.9, "pii": 0.1}})
+        );
+        assert_eq!(answered.told.get(Meter::InputTokens), Some(4));
+        let picture = Moderation::parse(
+            br#"{"model":"m","input":[{"type":"image_url","image_url":{"url":"https://x.example/a.png"}}]}"#,
+        )
+        .unwrap();
+        assert!(picture.texts().is_err());
     }
 }

@@ -1,4 +1,7 @@
-//! `multipart/form-data` (RFC 7578), taken apart and put together.
+//! `multipart/form-data` (RFC 7578), taken apart and put together. A part's content is a slice of the body it came in, and
+//! goes out as that slice: a file of many megabytes is held once, however often it is sent.
+
+use bytes::Bytes;
 
 /// One part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,7 +13,21 @@ pub struct Part {
     /// Its content type.
     pub content_type: Option<String>,
     /// Its content.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
+}
+
+impl Part {
+    /// A field.
+    pub fn text(name: &str, value: &str) -> Part {
+        let bytes = Bytes::copy_from_slice(value.as_bytes());
+        Part { name: name.to_owned(), filename: None, content_type: None, bytes }
+    }
+
+    /// The same file under another name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Part {
+        Part { name: name.to_owned(), ..self.clone() }
+    }
 }
 
 /// The boundary of a content type.
@@ -26,7 +43,7 @@ pub fn boundary(content_type: &str) -> Option<String> {
 }
 
 /// The parts of a body; `None` where it breaks the format.
-pub fn parse(body: &[u8], boundary: &str) -> Option<Vec<Part>> {
+pub fn parse(body: &Bytes, boundary: &str) -> Option<Vec<Part>> {
     let mark = format!("--{boundary}").into_bytes();
     let finder = memchr::memmem::Finder::new(&mark);
     let mut rest = body.get(finder.find(body)?.checked_add(mark.len())?..)?;
@@ -49,13 +66,13 @@ pub fn parse(body: &[u8], boundary: &str) -> Option<Vec<Part>> {
             }
             from = at.checked_add(1)?;
         };
-        let bytes = content.get(..end.checked_sub(2)?)?.to_vec();
+        let bytes = body.slice_ref(content.get(..end.checked_sub(2)?)?);
         parts.push(part(std::str::from_utf8(head).ok()?, bytes)?);
         rest = content.get(end.checked_add(mark.len())?..)?;
     }
 }
 
-fn part(head: &str, bytes: Vec<u8>) -> Option<Part> {
+fn part(head: &str, bytes: Bytes) -> Option<Part> {
     let (mut name, mut filename, mut content_type) = (None, None, None);
     for line in head.split("\r\n") {
         let (header, value) = line.split_once(':')?;
@@ -99,30 +116,29 @@ fn parameter(value: &str, wanted: &str) -> Option<String> {
     None
 }
 
-/// A body of parts: its content type and its bytes.
-pub fn write(parts: &[Part], boundary: &str) -> (String, Vec<u8>) {
-    let size = parts.iter().map(|part| part.bytes.len().saturating_add(300)).fold(100, usize::saturating_add);
-    let mut out = Vec::with_capacity(size);
+/// A body of parts: its content type and its pieces.
+pub fn write(parts: &[Part], boundary: &str) -> (String, Vec<Bytes>) {
     let safe = |text: &str| text.replace(['"', '\r', '\n', '\\'], "_");
+    let (mut out, mut pieces) = (String::new(), Vec::new());
     for part in parts {
-        out.extend_from_slice(
-            format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{}\"", safe(&part.name)).as_bytes(),
-        );
+        out.push_str(&format!("--{boundary}\r\ncontent-disposition: form-data; name=\"{}\"", safe(&part.name)));
         if let Some(filename) = &part.filename {
-            out.extend_from_slice(format!("; filename=\"{}\"", safe(filename)).as_bytes());
+            out.push_str(&format!("; filename=\"{}\"", safe(filename)));
         }
         if let Some(content_type) = &part.content_type {
-            out.extend_from_slice(format!("\r\ncontent-type: {}", content_type.replace(['\r', '\n'], " ")).as_bytes());
+            out.push_str(&format!("\r\ncontent-type: {}", content_type.replace(['\r', '\n'], " ")));
         }
-        out.extend_from_slice(b"\r\n\r\n");
-        out.extend_from_slice(&part.bytes);
-        out.extend_from_slice(b"\r\n");
+        out.push_str("\r\n\r\n");
+        pieces.push(Bytes::from(std::mem::take(&mut out).into_bytes()));
+        pieces.push(part.bytes.clone());
+        out.push_str("\r\n");
     }
-    out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
-    (format!("multipart/form-data; boundary={boundary}"), out)
+    out.push_str(&format!("--{boundary}--\r\n"));
+    pieces.push(Bytes::from(out.into_bytes()));
+    (format!("multipart/form-data; boundary={boundary}"), pieces)
 }
 
-/// A boundary that is in none of the parts: made of a request's id.
+/// A boundary that is in none of the parts: made of a request's id, which nobody knows who writes a file.
 pub fn own_boundary(id: &str) -> String {
     format!("gateway-{id}")
 }
@@ -136,19 +152,21 @@ mod tests {
     #[test]
     fn parts_come_out_as_they_went_in() {
         let parts = [
-            Part { name: "model".into(), filename: None, content_type: None, bytes: b"m".to_vec() },
+            Part::text("model", "m"),
             Part {
                 name: "file".into(),
                 filename: Some("a b.mp3".into()),
                 content_type: Some("audio/mpeg".into()),
-                bytes: b"\r\n--gateway-x in the middle --gateway-1\r\n".to_vec(),
+                bytes: Bytes::from_static(b"\r\n--gateway-x in the middle --gateway-1\r\n"),
             },
         ];
-        let (kind, body) = write(&parts, "gateway-1");
+        let (kind, pieces) = write(&parts, "gateway-1");
+        assert_eq!(pieces[3].as_ptr(), parts[1].bytes.as_ptr(), "the file is not copied");
+        let body = Bytes::from(pieces.concat());
         assert_eq!(boundary(&kind).as_deref(), Some("gateway-1"));
         assert_eq!(parse(&body, "gateway-1").unwrap(), parts);
         for cut in [0, 10, body.len() / 2, body.len() - 5] {
-            assert_eq!(parse(&body[..cut], "gateway-1"), None, "{cut}");
+            assert_eq!(parse(&body.slice(..cut), "gateway-1"), None, "{cut}");
         }
     }
 
@@ -163,8 +181,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes, "b");
-            let _ = parse(&[b"--b\r\n", bytes.as_slice()].concat(), "b");
+            let _ = parse(&Bytes::from(bytes.clone()), "b");
+            let _ = parse(&Bytes::from([b"--b\r\n", bytes.as_slice()].concat()), "b");
         }
     }
 }

@@ -1,11 +1,14 @@
 //! `POST /v1/rerank`, in the shape that Cohere and Jina share.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{Answered, Common, Measures, Reading, Shape, Written, json_of};
+use super::common::Common;
+use super::meter::{Basis, Told};
+use super::shape::Fate::{Dropped, Kept, Mapped};
+use super::shape::{Answered, Raw, Reading, Shape, Written, at_once, json_of, malformed};
 use crate::error::Failure;
 use crate::family::fault::Fault;
-use crate::usage::{Meter, Usage};
+use crate::usage::Meter;
 
 const DOCUMENTS_MAX: usize = 10_000;
 /// Documents of one search unit.
@@ -50,11 +53,12 @@ impl Rerank {
     }
 
     /// One for each hundred documents.
-    pub(super) fn search_units(&self) -> u64 {
+    fn search_units(&self) -> u64 {
         u64::try_from(self.documents.len()).unwrap_or(u64::MAX).div_ceil(UNIT)
     }
 
-    pub(super) fn measures(&self) -> Measures {
+    /// Ways to count it.
+    pub fn bases(&self) -> Vec<Basis> {
         let count = u64::try_from(self.documents.len()).unwrap_or(u64::MAX);
         let bytes = self.documents.iter().map(String::len).fold(0, usize::saturating_add);
         // The query is read once with each document.
@@ -67,40 +71,150 @@ impl Rerank {
         ]
     }
 
-    pub(super) fn write(&self, shape: Shape, upstream: &str) -> Result<Written, Failure> {
-        let mut body = json!({"model": upstream, "query": self.query, "documents": self.documents});
-        if let (Some(top), Some(body)) = (self.top_n, body.as_object_mut()) {
-            body.insert(if shape == Shape::Voyage { "top_k" } else { "top_n" }.to_owned(), top.into());
-        }
-        Ok(Written::json("/rerank", body.to_string()))
+    /// What the request counts by itself.
+    pub fn counted(&self) -> Told {
+        Told::default().with(Meter::SearchUnits, self.search_units()).with(Meter::Requests, 1)
     }
 
-    pub(super) fn read(&self, bytes: &[u8], reading: &Reading<'_>) -> Result<Answered, Fault> {
-        let malformed = || Fault { message: "malformed".to_owned(), ..Fault::default() };
-        let value = json_of(bytes)?;
-        let list = value.get("results").or_else(|| value.get("data")).and_then(Value::as_array);
-        let mut results = Vec::new();
-        for one in list.ok_or_else(malformed)? {
-            let index = one.get("index").and_then(Value::as_u64).ok_or_else(malformed)?;
-            let score = one.get("relevance_score").or_else(|| one.get("score")).cloned().ok_or_else(malformed)?;
-            let text = usize::try_from(index).ok().and_then(|index| self.documents.get(index)).ok_or_else(malformed)?;
-            results.push(match self.returns_documents {
-                true => json!({"index": index, "relevance_score": score, "document": {"text": text}}),
-                false => json!({"index": index, "relevance_score": score}),
-            });
+    fn body(&self, upstream: &str, top: &str) -> Map<String, Value> {
+        let mut body = Map::new();
+        body.insert("model".to_owned(), upstream.into());
+        body.insert("query".to_owned(), self.query.clone().into());
+        body.insert("documents".to_owned(), json!(self.documents));
+        if let Some(most) = self.top_n {
+            body.insert(top.to_owned(), most.into());
         }
-        let of = |pointer: &str| value.pointer(pointer).and_then(Value::as_u64);
-        let units = of("/meta/billed_units/search_units");
-        let tokens = of("/usage/total_tokens").or_else(|| of("/meta/tokens/input_tokens"));
-        let usage =
-            Usage::default().with(Meter::SearchUnits, units.unwrap_or(0)).with(Meter::InputTokens, tokens.unwrap_or(0));
-        let body = json!({
-            "id": reading.id, "object": "list", "model": reading.model, "results": results,
-            "meta": {"billed_units": {"search_units": units.unwrap_or(self.search_units())}},
-            "usage": {"total_tokens": tokens.unwrap_or(0)},
-        });
-        Ok(Answered { content_type: "application/json".to_owned(), body: body.to_string().into_bytes(), usage })
+        body
     }
+
+    fn kept(&self, mut body: Map<String, Value>, names: &[&str]) -> Map<String, Value> {
+        for name in names {
+            if let Some(value) = self.common.body.get(*name).filter(|value| !value.is_null()) {
+                body.insert((*name).to_owned(), value.clone());
+            }
+        }
+        body
+    }
+}
+
+/// What the writers take from the typed form.
+pub const CORE: &[&str] = &["query", "documents"];
+
+/// The hosts.
+pub const TABLE: &[&Shape<Rerank>] = &[
+    &Shape {
+        families: &["openai-chat", "openai-responses", "azure-openai"],
+        fates: &[
+            ("top_n", Kept),
+            ("return_documents", Mapped("made here")),
+            ("max_tokens_per_doc", Kept),
+            ("rank_fields", Kept),
+        ],
+        passes: true,
+        write: |work, asked| {
+            let mut body = work.common.passed(asked.upstream, &["return_documents"]);
+            body.insert("documents".to_owned(), json!(work.documents));
+            Ok(vec![Written::json("/rerank", Value::Object(body))])
+        },
+        follow: at_once,
+        read,
+    },
+    &Shape {
+        families: &["cohere-v2"],
+        fates: &[
+            ("top_n", Kept),
+            ("return_documents", Mapped("made here")),
+            ("max_tokens_per_doc", Kept),
+            ("rank_fields", Dropped),
+        ],
+        passes: false,
+        write: |work, asked| {
+            let body = work.kept(work.body(asked.upstream, "top_n"), &["max_tokens_per_doc"]);
+            Ok(vec![Written::json("/rerank", Value::Object(body))])
+        },
+        follow: at_once,
+        read,
+    },
+    &Shape {
+        families: &["jina"],
+        fates: &[
+            ("top_n", Kept),
+            ("return_documents", Mapped("made here")),
+            ("max_tokens_per_doc", Dropped),
+            ("rank_fields", Dropped),
+        ],
+        passes: false,
+        write: |work, asked| Ok(vec![Written::json("/rerank", Value::Object(work.body(asked.upstream, "top_n")))]),
+        follow: at_once,
+        read,
+    },
+    &Shape {
+        families: &["voyage"],
+        fates: &[
+            ("top_n", Mapped("top_k")),
+            ("return_documents", Mapped("made here")),
+            ("max_tokens_per_doc", Dropped),
+            ("rank_fields", Dropped),
+            ("truncation", Kept),
+        ],
+        passes: false,
+        write: |work, asked| {
+            let body = work.kept(work.body(asked.upstream, "top_k"), &["truncation"]);
+            Ok(vec![Written::json("/rerank", Value::Object(body))])
+        },
+        follow: at_once,
+        read,
+    },
+    &Shape {
+        families: &["bedrock-invoke"],
+        fates: &[
+            ("top_n", Kept),
+            ("return_documents", Mapped("made here")),
+            ("max_tokens_per_doc", Dropped),
+            ("rank_fields", Dropped),
+        ],
+        passes: false,
+        write: |work, asked| {
+            let mut body = work.body(asked.upstream, "top_n");
+            body.remove("model");
+            if asked.upstream.contains("cohere.") {
+                body.insert("api_version".to_owned(), 2.into());
+            }
+            let model = percent_encoding::utf8_percent_encode(asked.upstream, percent_encoding::NON_ALPHANUMERIC);
+            Ok(vec![Written::json(format!("/model/{model}/invoke"), Value::Object(body))])
+        },
+        follow: at_once,
+        read,
+    },
+];
+
+fn read(work: &Rerank, raws: Vec<Raw>, reading: &Reading<'_>) -> Result<Answered, Fault> {
+    let value = json_of(&raws.first().ok_or_else(malformed)?.bytes)?;
+    let list = value.get("results").or_else(|| value.get("data")).and_then(Value::as_array);
+    let mut results = Vec::new();
+    for one in list.ok_or_else(malformed)? {
+        let index = one.get("index").and_then(Value::as_u64).ok_or_else(malformed)?;
+        let score = one.get("relevance_score").or_else(|| one.get("score")).cloned().ok_or_else(malformed)?;
+        let text = usize::try_from(index).ok().and_then(|index| work.documents.get(index)).ok_or_else(malformed)?;
+        results.push(match work.returns_documents {
+            true => json!({"index": index, "relevance_score": score, "document": {"text": text}}),
+            false => json!({"index": index, "relevance_score": score}),
+        });
+    }
+    let of = |pointer: &str| value.pointer(pointer).and_then(Value::as_u64);
+    let units = of("/meta/billed_units/search_units");
+    let tokens = of("/usage/total_tokens")
+        .or_else(|| of("/usage/prompt_tokens"))
+        .or_else(|| of("/meta/billed_units/input_tokens"))
+        .or_else(|| of("/meta/tokens/input_tokens"));
+    let told = Told::default().with(Meter::SearchUnits, units).with(Meter::InputTokens, tokens);
+    let body = json!({
+        "id": reading.id, "object": "list", "model": reading.model, "results": results,
+        "meta": {"billed_units": {"search_units": units.unwrap_or(work.search_units())}},
+        "usage": {"total_tokens": tokens.unwrap_or(0)},
+    });
+    let body = body.to_string().into_bytes();
+    Ok(Answered { content_type: "application/json".to_owned(), body, told, ..Answered::default() })
 }
 
 #[cfg(test)]
@@ -123,29 +237,21 @@ mod tests {
     fn hosts_answer_in_their_own_words_and_the_front_in_one() {
         let body = json!({"model": "m", "query": "q", "documents": ["a", "b"], "return_documents": true});
         let work = Rerank::parse(body.to_string().as_bytes()).unwrap();
-        let read = |shape: Shape, answer: Value| {
-            let reading = Reading { shape, content_type: "application/json", model: "org/m", id: "gen_1", created: 0 };
-            work.read(answer.to_string().as_bytes(), &reading)
+        let read = |answer: Value| {
+            let reading = Reading { upstream: "u", model: "org/m", id: "gen_1", created: 0 };
+            read(&work, vec![Raw { bytes: answer.to_string().into_bytes(), ..Raw::default() }], &reading)
         };
         let cohere = read(
-            Shape::Cohere,
             json!({"results": [{"index": 1, "relevance_score": 0.5}], "meta": {"billed_units": {"search_units": 1}}}),
         )
         .unwrap();
         let voyage =
-            read(Shape::Voyage, json!({"data": [{"index": 1, "relevance_score": 0.5}], "usage": {"total_tokens": 9}}))
-                .unwrap();
-        for (answer, units, tokens) in [(&cohere, 1, 0), (&voyage, 0, 9)] {
+            read(json!({"data": [{"index": 1, "relevance_score": 0.5}], "usage": {"total_tokens": 9}})).unwrap();
+        for (answer, units, tokens) in [(&cohere, Some(1), None), (&voyage, None, Some(9))] {
             let value: Value = serde_json::from_slice(&answer.body).unwrap();
             assert_eq!(value["results"], json!([{"index": 1, "relevance_score": 0.5, "document": {"text": "b"}}]));
-            assert_eq!(
-                (answer.usage.quantity(Meter::SearchUnits), answer.usage.quantity(Meter::InputTokens)),
-                (units, tokens)
-            );
+            assert_eq!((answer.told.get(Meter::SearchUnits), answer.told.get(Meter::InputTokens)), (units, tokens));
         }
-        assert!(
-            read(Shape::Jina, json!({"results": [{"index": 7, "relevance_score": 1}]})).is_err(),
-            "there is no such document"
-        );
+        assert!(read(json!({"results": [{"index": 7, "relevance_score": 1}]})).is_err(), "there is no such document");
     }
 }

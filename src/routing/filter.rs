@@ -287,7 +287,7 @@ pub fn family_of(dialect: Dialect, offer: &Offer, provider: &Provider) -> Option
 
 fn has_prices(offer: &Offer, work: Option<&Work>) -> bool {
     if let Some(work) = work {
-        return work.priced_by(&offer.card).is_some();
+        return !work.priced_by(&offer.card).is_empty();
     }
     [Meter::InputTokens, Meter::OutputTokens].iter().all(|meter| offer.card.prices.contains_key(meter))
 }
@@ -342,6 +342,11 @@ fn exceeds(request: &Request, offer: &Offer) -> Option<Meter> {
     over(Meter::InputTokens, ceilings.prompt)
         .or_else(|| over(Meter::OutputTokens, ceilings.completion))
         .or_else(|| over(Meter::Requests, ceilings.request))
+        .or_else(|| over(Meter::OutputImages, ceilings.image))
+        .or_else(|| over(Meter::OutputMegapixels, ceilings.image))
+        .or_else(|| over(Meter::InputAudioSeconds, ceilings.audio))
+        .or_else(|| over(Meter::OutputAudioSeconds, ceilings.audio))
+        .or_else(|| over(Meter::InputCharacters, ceilings.prompt))
 }
 
 #[cfg(test)]

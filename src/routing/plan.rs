@@ -14,6 +14,7 @@ use crate::health::board::Board;
 use crate::health::sample::Place;
 use crate::health::score::{Score, Standing, prompt_factor};
 use crate::ledger::bound::{Bound, bound};
+use crate::media::Work;
 use crate::routing::change::{is_out_of_reach, smallest};
 use crate::routing::expect::{Expected, OUTPUT_TOKENS_LIKELY, has_cache, price_nanos};
 use crate::routing::filter::{Cause, Conditions, Removed, Rule, check, rules};
@@ -153,8 +154,13 @@ fn name_all_rules(removed: &mut [Removed], targets: &[Target], conditions: &Cond
 fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_>) -> Plan {
     let request = conditions.request;
     let prompt_tokens = request.demand.prompt_tokens_likely();
-    let situation =
-        Situation { service_tier: request.service_tier.as_deref(), now: conditions.now, ..Situation::default() };
+    let situation = Situation {
+        service_tier: request.service_tier.as_deref(),
+        quality: request.quality.as_deref(),
+        size: request.size.as_deref(),
+        now: conditions.now,
+        ..Situation::default()
+    };
     let warm = outlook.conversation.and_then(|(_, warm)| warm);
     // A conversation keeps its credential too: a warm prompt is one account's.
     let seed = outlook.conversation.map_or(outlook.seed, |(conversation, _)| conversation.0);
@@ -205,7 +211,8 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
                 key: offered.credential_key(),
                 price_nanos: match conditions.work {
                     None => price_nanos(&expected, offer, &situation),
-                    Some(_) => bound.prompt_nanos.0,
+                    Some(Work::Job(_)) => bound.prompt_nanos.0,
+                    Some(work) => work.likely_nanos(&offer.card, &situation),
                 },
                 prompt_tokens,
                 cached_tokens,

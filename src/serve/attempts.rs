@@ -253,7 +253,7 @@ pub(super) async fn refused<P: Ports>(
 const REMOVED_TOLD: usize = 16;
 
 /// The failure of all attempts, with who could not be asked at all and by which rule.
-fn with_removed(mut failure: Failure, removed: &[Removed]) -> Failure {
+pub(super) fn with_removed(mut failure: Failure, removed: &[Removed]) -> Failure {
     if let Some(details) =
         failure.details.as_mut().and_then(|details| details.as_object_mut()).filter(|_| !removed.is_empty())
     {

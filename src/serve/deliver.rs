@@ -316,7 +316,7 @@ fn served_headers<P: Ports>(
 }
 
 /// The explanation as a header, with the attempts so far: JSON in ASCII.
-fn explanation(generation: &Generation, machine: &RefCell<Machine>) -> String {
+pub(super) fn explanation(generation: &Generation, machine: &RefCell<Machine>) -> String {
     let mut why = explain(&generation.plan, ASKED_CANDIDATES);
     if let Some(members) = why.as_object_mut() {
         members.insert("attempts".into(), json!(machine.borrow().rows()));

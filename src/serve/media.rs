@@ -1,8 +1,13 @@
 //! Work that is not text, along the same way: candidates, admission, attempts, answer, settlement.
 
+mod deliver;
+mod exchange;
+mod fetch;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::{Either, pending, select};
 use futures::pin_mut;
@@ -13,40 +18,32 @@ use crate::attempt::machine::{Failed, Machine, Step};
 use crate::dialect::common;
 use crate::error::{Code, Failure};
 use crate::health::sample::Sample;
-use crate::ledger::ending::Ending;
+use crate::media::Work;
 use crate::media::embeddings::Embeddings;
 use crate::media::images::Images;
 use crate::media::moderation::Moderation;
 use crate::media::multipart::{self, Part};
 use crate::media::rerank::Rerank;
+use crate::media::shape::Links;
 use crate::media::speech::Speech;
 use crate::media::transcription::{Front, Transcription};
-use crate::media::{Answered, Reading, Work};
-use crate::relay::with_members;
-use crate::routing::plan::Candidate;
-use crate::serve::attempts::{Trouble, Waiting, place_of, refusal, refused, sample};
-use crate::serve::call::{SecretsOf, authorized, url};
+use crate::serve::attempts::{Trouble, Waiting, place_of, refused, sample, with_removed};
 use crate::serve::infer::{Generation, Outcome, admit, planned_for, read_body, timeouts};
-use crate::serve::ports::{Answer, Call, Ports};
-use crate::serve::replay::{self, Begun, Captured};
-use crate::serve::reply::{Body, Reply};
-use crate::serve::settlement::{Closing, charge, paid_by, price_members, settle};
+use crate::serve::ports::Ports;
+use crate::serve::replay::{self, Begun};
+use crate::serve::reply::Reply;
+use crate::serve::settlement::settle;
 use crate::serve::{Does, Head};
 use crate::text::request::Request;
 use crate::time::Millis;
-use crate::usage::Usage;
 use crate::workspace::Admitted;
-
-/// Longest answer that is taken in, in bytes.
-const ANSWER_BYTES_MAX: usize = 40 * 1024 * 1024;
-/// The status of a client that left before its answer, in activity rows.
-const STATUS_LEFT: u16 = 499;
+use exchange::{Exchange, Got, Prepared, asked, prepare};
 
 /// Answers a request for work of that kind.
 pub async fn answer<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>, does: Does) -> Result<Reply<P>, Failure> {
     ports.count_request();
     timeouts(ports.as_ref(), head.timeout_ms.as_deref(), false)?;
-    let bytes = read_body(ports.as_ref()).await?;
+    let bytes = Bytes::from(read_body(ports.as_ref()).await?);
     let work = parse(head, &bytes, does)?;
     let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
         Begun::Answered(reply) => return Ok(reply),
@@ -73,7 +70,7 @@ pub async fn answer<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>, do
     }
 }
 
-fn parse(head: &Head, bytes: &[u8], does: Does) -> Result<Work, Failure> {
+fn parse(head: &Head, bytes: &Bytes, does: Does) -> Result<Work, Failure> {
     let kind = head.content_type.as_deref().unwrap_or_default();
     let is_form = kind.trim_start().to_ascii_lowercase().starts_with("multipart/");
     let unsupported = |wanted: &str| {
@@ -91,8 +88,9 @@ fn parse(head: &Head, bytes: &[u8], does: Does) -> Result<Work, Failure> {
         Does::Embeddings => Work::Embeddings(Embeddings::parse(bytes)?),
         Does::Moderations => Work::Moderation(Moderation::parse(bytes)?),
         Does::Rerank => Work::Rerank(Rerank::parse(bytes)?),
-        Does::ImageGenerations => Work::Images(Images::parse(bytes)?),
-        Does::ImageEdits => Work::Images(Images::parse_parts(parts()?)?),
+        Does::ImageGenerations => Work::Images(Images::parse(bytes, false)?),
+        Does::ImageEdits if is_form => Work::Images(Images::parse_parts(parts()?)?),
+        Does::ImageEdits => Work::Images(Images::parse(bytes, true)?),
         Does::Speech => Work::Speech(Speech::parse(bytes)?),
         Does::Synthesize => Work::Speech(Speech::parse_synthesis(bytes)?),
         Does::Transcriptions => Work::Transcription(Transcription::parse(Front::Transcriptions, parts()?)?),
@@ -102,8 +100,9 @@ fn parse(head: &Head, bytes: &[u8], does: Does) -> Result<Work, Failure> {
     })
 }
 
-/// Resolves and ranks.
+/// Resolves and ranks; a request that no candidate could be sent ends here, with the reason of the first.
 async fn planned<P: Ports>(ports: &P, head: &Head, policy: Rc<Policy>, work: Work) -> Result<Generation, Failure> {
+    let is_synthesis = head.path.ends_with("/synthesize");
     let mut fields = work.common().body.clone();
     // In a form an object is its text.
     if let Some(serde_json::Value::String(text)) = fields.get("provider")
@@ -126,7 +125,32 @@ async fn planned<P: Ports>(ports: &P, head: &Head, policy: Rc<Policy>, work: Wor
     }
     let request =
         Request { models: work.models().to_vec(), provider, user, session, quality, size, body, ..Request::default() };
-    planned_for(ports, head, policy, request, None, Some(work)).await
+    let generation = planned_for(ports, head, policy, request, None, Some(work)).await?;
+    match unwritable(&generation) {
+        Some(mut failure) => {
+            // In the words of the front that was used.
+            let own = [("voice", "voice_id"), ("response_format", "format"), ("input", "text")];
+            let named = own.iter().find(|(ours, _)| is_synthesis && failure.param.as_deref() == Some(ours));
+            failure.param = named.map(|(_, theirs)| (*theirs).to_owned()).or(failure.param);
+            Err(failure)
+        }
+        None => Ok(generation),
+    }
+}
+
+/// Why no candidate can be asked at all, where that is so.
+fn unwritable(generation: &Generation) -> Option<Failure> {
+    let work = generation.work.as_ref()?;
+    let mut first = None;
+    for candidate in &generation.plan.candidates {
+        let (offer, provider) = candidate.offer().zip(candidate.provider())?;
+        let links = Links::default();
+        match work.write(work.family(offer, provider)?, &asked(generation, work, offer, &links)) {
+            Err(failure) if !links.missed.get() => first = first.or(Some(failure)),
+            _ => return None,
+        }
+    }
+    first
 }
 
 async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::Sender<Outcome<P>>) {
@@ -144,7 +168,15 @@ async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::
     let machine = RefCell::new(Machine::new(generation.plan.seats(), generation.patience, generation.arrived));
     let dispatched = Cell::new(None);
     let outcome = {
-        let asked = attempts(ports.as_ref(), &generation, &work, &admitted, &machine, &dispatched);
+        let asking = Asking {
+            ports: ports.as_ref(),
+            generation: &generation,
+            work: &work,
+            admitted: &admitted,
+            machine: &machine,
+            dispatched: &dispatched,
+        };
+        let asked = asking.attempts();
         let left = async {
             match generation.replay {
                 Some(_) => pending().await,
@@ -157,36 +189,15 @@ async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::
             Either::Right(_) => None,
         }
     };
-    generation.work = Some(work);
-    let closing = match outcome {
-        None => Closing { status: STATUS_LEFT, ending: Ending::ClientLeft, ..closing(&dispatched) },
-        Some(Err(failure)) => {
-            let reply =
-                Reply::failure(&failure, generation.id.as_str()).with_allowances(admitted.requests, admitted.tokens);
-            drop(tell.send(Ok(reply)));
-            let code = Some(failure.code.name().to_owned());
-            Closing { status: failure.code.status(), code, ending: Ending::AttemptsFailed, ..closing(&dispatched) }
-        }
-        Some(Ok(served)) => {
-            let closing = Closing {
-                status: 200,
-                ending: Ending::Finished,
-                candidate: Some(served.candidate),
-                usage: Some(served.usage.clone()),
-                is_estimated: served.is_estimated,
-                finish: Some("stop".to_owned()),
-                first_byte: Some(served.first_byte),
-                ..closing(&dispatched)
-            };
-            let reply = reply_of(&generation, &admitted, &closing, served, machine.borrow().attempts());
-            if let (Some(_), Body::Bytes(body)) = (&generation.replay, &reply.body) {
-                let captured = Captured { headers: reply.headers.clone(), body: body.clone() };
-                generation.captured.replace(Some(captured));
-            }
-            drop(tell.send(Ok(reply)));
-            closing
-        }
+    let told = deliver::Told {
+        generation: &generation,
+        work: &work,
+        admitted: &admitted,
+        dispatched: &dispatched,
+        machine: &machine,
     };
+    let closing = deliver::deliver(&ports, told, outcome, tell).await;
+    generation.work = Some(work);
     let (ticket, captured) = (generation.replay.clone(), generation.captured.take());
     settle(ports.as_ref(), generation, admitted, machine.into_inner(), closing).await;
     match (ticket, captured) {
@@ -196,134 +207,84 @@ async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::
     }
 }
 
-fn closing(dispatched: &Cell<Option<Millis>>) -> Closing {
-    Closing {
-        status: 0,
-        code: None,
-        ending: Ending::AttemptsFailed,
-        candidate: None,
-        usage: None,
-        is_estimated: false,
-        output_bytes: 0,
-        finish: None,
-        service_tier: None,
-        first_byte: None,
-        dispatched: dispatched.get(),
-    }
-}
-
 /// An answer, and who gave it.
-struct Served {
+struct Served<P: Ports> {
     candidate: usize,
-    answered: Answered,
-    usage: Usage,
-    is_estimated: bool,
+    slot: u8,
+    got: Got<P>,
+    dropped: Vec<String>,
     began: Millis,
     first_byte: Millis,
 }
 
-fn reply_of<P: Ports>(
-    generation: &Generation,
-    admitted: &Admitted,
-    closing: &Closing,
-    served: Served,
-    attempts: usize,
-) -> Reply<P> {
-    let Answered { content_type, mut body, .. } = served.answered;
-    let mut headers = vec![("content-type", content_type.clone())];
-    if let Some(candidate) = generation.plan.candidates.get(served.candidate) {
-        let receipt = charge(generation, candidate, closing, admitted).receipt;
-        if content_type.contains("json") {
-            body = priced(body, &price_members(&receipt, &generation.snapshot));
-        }
-        headers.push(("x-gateway-provider", candidate.provider().map(|one| one.id.clone()).unwrap_or_default()));
-        headers.push(("x-gateway-model", candidate.model().id.clone()));
-        headers.push(("x-gateway-cost", receipt.total.to_dollars()));
-    }
-    headers.push(("x-gateway-attempts", attempts.to_string()));
-    let own = generation.plan.candidates.get(served.candidate).and_then(|candidate| candidate.own);
-    headers.push(("x-gateway-paid-by", paid_by(own).to_owned()));
-    let began = closing.dispatched.unwrap_or(served.began);
-    let (gateway, provider) = (began.since(generation.arrived), served.first_byte.since(began));
-    headers.push(("server-timing", format!("gateway;dur={gateway}, provider;dur={provider}")));
-    Reply { status: 200, headers, body: Body::Bytes(body) }.with_allowances(admitted.requests, admitted.tokens)
+/// What all attempts of a request share.
+struct Asking<'a, P: Ports> {
+    ports: &'a P,
+    generation: &'a Generation,
+    work: &'a Work,
+    admitted: &'a Admitted,
+    machine: &'a RefCell<Machine>,
+    dispatched: &'a Cell<Option<Millis>>,
 }
 
-/// A body of JSON whose `usage` has the price in it.
-fn priced(body: Vec<u8>, members: &str) -> Vec<u8> {
-    let found = crate::json::members(&body).unwrap_or_default();
-    let is_object = |range: &std::ops::Range<usize>| body.get(range.start) == Some(&b'{');
-    let usage = found.into_iter().find(|member| member.key == "usage").map(|member| member.value).filter(is_object);
-    match (usage, std::str::from_utf8(&body)) {
-        (Some(range), Ok(text)) => with_members(text, range, members).into_bytes(),
-        _ => body,
-    }
-}
-
-/// The attempts, one after the other, until one answers or nobody is left.
-async fn attempts<P: Ports>(
-    ports: &P,
-    generation: &Generation,
-    work: &Work,
-    admitted: &Admitted,
-    machine: &RefCell<Machine>,
-    dispatched: &Cell<Option<Millis>>,
-) -> Result<Served, Failure> {
-    loop {
-        let step = machine.borrow_mut().next(ports.now());
-        let (place, wait_ms) = match step {
-            Step::Send { candidate, wait_ms } => (candidate, wait_ms),
-            Step::Wait { ms } => {
-                ports.sleep(ms).await;
-                continue;
+impl<P: Ports> Asking<'_, P> {
+    /// The attempts, one after the other, until one answers or nobody is left. What is paid by the piece is not made
+    /// twice: hedging is for text.
+    async fn attempts(&self) -> Result<Served<P>, Failure> {
+        loop {
+            let step = self.machine.borrow_mut().next(self.ports.now());
+            match step {
+                Step::Send { candidate, wait_ms } => {
+                    if let Some(served) = self.attempt(candidate, wait_ms).await {
+                        return Ok(served);
+                    }
+                }
+                Step::Wait { ms } => self.ports.sleep(ms).await,
+                Step::GiveUp => {
+                    return Err(with_removed(self.machine.borrow().failure(), &self.generation.plan.removed));
+                }
             }
-            Step::GiveUp => return Err(machine.borrow().failure()),
-        };
-        let Some(candidate) = generation.plan.candidates.get(place) else { continue };
-        let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { continue };
-        // The hold may cover a cheaper candidate and not this one.
-        if candidate.bound.affordable(admitted.held).is_none() {
-            continue;
         }
+    }
+
+    /// One attempt. `None` where it failed, or where the candidate cannot be asked; the machine has been told.
+    async fn attempt(&self, place: usize, wait_ms: u64) -> Option<Served<P>> {
+        let Asking { ports, generation, work, admitted, machine, dispatched } = *self;
+        let candidate = generation.plan.candidates.get(place)?;
+        let (offer, provider) = candidate.offer().zip(candidate.provider())?;
+        // The hold may cover a cheaper candidate and not this one.
+        candidate.bound.affordable(admitted.held)?;
         let slot = machine.borrow().slot(place);
-        let prepared = match prepare(ports, generation, work, candidate, slot).await {
+        let mut prepared = match prepare(ports, generation, work, candidate).await {
             Ok(prepared) => prepared,
             Err(unwritable) => {
                 machine.borrow_mut().on_unwritable(unwritable.verdict, unwritable.param);
-                continue;
+                return None;
             }
         };
+        let dropped = std::mem::take(&mut prepared.dropped);
         let began = ports.now();
         if dispatched.get().is_none() {
             dispatched.set(Some(began));
         }
-        let Some(health) = place_of(generation, candidate, slot) else { continue };
+        let health = place_of(generation, candidate, slot)?;
         let answered = Cell::new(None);
+        let late_ms = machine.borrow().late_ms(place);
         let result = {
-            let _waiting = Waiting::new(ports, health, None, began);
-            let asked = one(ports, generation, work, candidate, prepared, &answered);
-            let deadline = ports.sleep(wait_ms);
-            pin_mut!(asked, deadline);
-            match select(asked, deadline).await {
-                Either::Left((result, _)) => result,
-                Either::Right(_) => Err(Trouble::broke(Breakage::Timeout)),
-            }
+            let _waiting = Waiting::new(ports, health, late_ms, began);
+            let exchange = Exchange { ports, generation, work, candidate, slot, answered: &answered };
+            one(ports, &exchange, prepared, wait_ms).await
         };
         let now = ports.now();
         match result {
-            Ok((status, told)) => {
+            Ok((status, got)) => {
                 let served = Sample::Served { first_byte_ms: None, prompt_tokens: 0 };
                 ports.board().borrow_mut().on_sample(&health, served, now);
-                machine.borrow_mut().on_served(&provider.id, &offer.upstream, status, began, now);
-                let measure = work.priced_by(&offer.card).unwrap_or_default();
-                let (usage, is_estimated) = work.charged(&measure, &told.usage);
-                return Ok(Served { candidate: place, answered: told, usage, is_estimated, began, first_byte: now });
+                machine.borrow_mut().on_served_at(place, (&provider.id, &offer.upstream), status, began, now);
+                Some(Served { candidate: place, slot, got, dropped, began, first_byte: now })
             }
             Err(trouble) => {
                 sample(ports, generation, candidate, slot, &trouble.verdict, trouble.retry_after_ms, now);
-                if trouble.verdict.class == Class::Credential {
-                    refused(ports, generation, candidate, slot, trouble.status).await;
-                }
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),
@@ -334,60 +295,27 @@ async fn attempts<P: Ports>(
                     retry_after_ms: trouble.retry_after_ms,
                     began,
                 };
-                machine.borrow_mut().on_failed(failed, now);
+                if failed.verdict.class == Class::Credential {
+                    refused(ports, generation, candidate, slot, failed.status).await;
+                }
+                machine.borrow_mut().on_failed_at(place, failed, now);
+                None
             }
         }
     }
 }
 
-async fn prepare<P: Ports>(
-    ports: &P,
-    generation: &Generation,
-    work: &Work,
-    candidate: &Candidate,
-    slot: u8,
-) -> Result<Call, crate::serve::call::Unwritable> {
-    let unusable = || Failure::new(Code::ProviderUnavailable, "the offer cannot be asked");
-    let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else {
-        return Err(unusable().into());
-    };
-    let (family, shape) = work.shape(offer, provider).ok_or_else(unusable)?;
-    let by: Vec<_> = work.priced_by(&offer.card).unwrap_or_default().into_iter().map(|(meter, _)| meter).collect();
-    let written = work.write(shape, &offer.upstream, &by)?;
-    let secrets = SecretsOf::new(ports, generation, candidate)?.in_slot(generation, candidate, slot);
-    let url = url(&secrets, provider, family, &written.path).ok_or_else(unusable)?;
-    authorized(ports, &secrets, family, url, &written.content_type, Vec::new(), written.body).await
-}
-
 async fn one<P: Ports>(
     ports: &P,
-    generation: &Generation,
-    work: &Work,
-    candidate: &Candidate,
-    call: Call,
-    answered: &Cell<Option<u16>>,
-) -> Result<(u16, Answered), Trouble> {
-    let shape = candidate.offer().zip(candidate.provider()).and_then(|(offer, provider)| work.shape(offer, provider));
-    let Some((_, shape)) = shape else { return Err(Trouble::broke(Breakage::Malformed)) };
-    let mut answer = ports.send(call).await.map_err(Trouble::broke)?;
-    let status = answer.status();
-    answered.set(Some(status));
-    if !(200..300).contains(&status) {
-        return Err(refusal(ports, &mut answer, generation).await);
+    exchange: &Exchange<'_, P>,
+    prepared: Prepared,
+    wait_ms: u64,
+) -> Result<(u16, Got<P>), Trouble> {
+    let asked = exchange.run(prepared);
+    let deadline = ports.sleep(wait_ms);
+    pin_mut!(asked, deadline);
+    match select(asked, deadline).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => Err(Trouble::broke(Breakage::Timeout)),
     }
-    let content_type = answer.header("content-type").unwrap_or_default();
-    let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
-    let reading = Reading {
-        shape,
-        content_type: &content_type,
-        model: &candidate.model().id,
-        id: generation.id.as_str(),
-        created: generation.arrived.seconds(),
-    };
-    work.read(bytes, &reading).map(|told| (status, told)).map_err(|fault| {
-        match fault.message.starts_with("malformed") {
-            true => Trouble::broke(Breakage::Malformed),
-            false => Trouble::told(status, &fault, generation),
-        }
-    })
 }

@@ -252,6 +252,14 @@ pub trait Ports: 'static {
     fn body_of(&self, answer: Self::Answer) -> Self::Readable;
     /// Calls a provider; resolves with its headers. Dropping the future closes the connection.
     fn send(&self, call: Call) -> impl Future<Output = Result<Self::Answer, Breakage>>;
+    /// The same with a body in pieces in place of the call's own: a large one is not copied together.
+    fn send_pieces(
+        &self,
+        call: Call,
+        pieces: Vec<bytes::Bytes>,
+    ) -> impl Future<Output = Result<Self::Answer, Breakage>>;
+    /// Moves the rest of an answer to the client as it is, past everything; says how it stopped.
+    fn pipe(&self, answer: Self::Answer, client: &mut Self::Client, waits: Waits) -> impl Future<Output = Stop>;
     /// Waits.
     fn sleep(&self, ms: u64) -> impl Future<Output = ()>;
     /// Resolves when the client has left.

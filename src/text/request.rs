@@ -73,6 +73,10 @@ pub struct MaxPrice {
     pub completion: Option<crate::money::Price>,
     /// Per request.
     pub request: Option<crate::money::Price>,
+    /// Per picture, or megapixel of one.
+    pub image: Option<crate::money::Price>,
+    /// Per second of sound.
+    pub audio: Option<crate::money::Price>,
 }
 
 /// The request's `provider` object. Lists are hard: when they leave nobody, the answer says so.

@@ -36,17 +36,18 @@ pub(super) fn submit(ask: &Ask<'_>) -> Call {
         name: name.to_owned(),
         filename: None,
         content_type: None,
-        bytes: value.into_bytes(),
+        bytes: value.into_bytes().into(),
     };
     let extension = kind.rsplit('/').next().unwrap_or("png");
     let file = Part {
         name: "input_reference".to_owned(),
         filename: Some(format!("reference.{extension}")),
         content_type: Some(kind.clone()),
-        bytes,
+        bytes: bytes.into(),
     };
     let parts: Vec<Part> = fields.into_iter().map(field).chain([file]).collect();
     let (content_type, body) = multipart::write(&parts, &multipart::own_boundary(ask.id));
+    let body = body.concat();
     Call { content_type, body, ..Call::bare("POST", To::Path(PATH.to_owned())) }
 }
 

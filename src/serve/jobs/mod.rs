@@ -100,7 +100,7 @@ fn parse(head: &Head, bytes: &[u8], front: Front) -> Result<Parsed, Failure> {
         Front::Videos if is_json => form::video(bytes, Some(VIDEO_MODEL)),
         Front::Videos => {
             let boundary = multipart::boundary(kind).ok_or_else(|| unsupported("JSON or multipart/form-data"))?;
-            let parts = multipart::parse(bytes, &boundary)
+            let parts = multipart::parse(&bytes::Bytes::copy_from_slice(bytes), &boundary)
                 .ok_or_else(|| Failure::new(Code::InvalidInput, "the body is not what multipart/form-data is"))?;
             form::video_parts(parts, Some(VIDEO_MODEL))
         }

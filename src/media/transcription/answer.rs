@@ -1,0 +1,171 @@
+//! What a host heard, and the forms in which a client wants it.
+
+use serde_json::{Value, json};
+
+use super::subtitles::{cues, srt, vtt};
+use super::{Front, Transcription};
+use crate::media::meter::Told;
+use crate::media::shape::{Answered, Reading};
+use crate::media::stream::event;
+use crate::usage::Meter;
+
+/// What a host heard, in OpenAI's words.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Heard {
+    /// The text.
+    pub text: String,
+    /// How long the sound is, in seconds.
+    pub duration: Option<f64>,
+    /// The language.
+    pub language: Option<String>,
+    /// How sure the host is.
+    pub confidence: Option<f64>,
+    /// `{id, start, end, text}`.
+    pub segments: Vec<Value>,
+    /// `{word, start, end}`.
+    pub words: Vec<Value>,
+    /// The usage object as the host wrote it.
+    pub usage: Option<Value>,
+    /// The whole answer of a host that speaks OpenAI's own words.
+    pub whole: Option<Value>,
+    /// What the host counted.
+    pub told: Told,
+}
+
+impl Heard {
+    /// Of an answer in OpenAI's words; none where it is not one.
+    pub fn of_openai(value: Value) -> Option<Heard> {
+        let text = value.get("text")?.as_str()?.to_owned();
+        let number = |pointer: &str| value.pointer(pointer).and_then(Value::as_f64);
+        let count = |pointer: &str| value.pointer(pointer).and_then(Value::as_u64);
+        let duration = number("/duration").or_else(|| value.get("duration")?.as_str()?.parse().ok());
+        let seconds = number("/usage/seconds").or_else(|| number("/usage/prompt_audio_seconds")).or(duration);
+        let is_tokens = value.pointer("/usage/type").and_then(Value::as_str) == Some("tokens");
+        let audio = count("/usage/input_token_details/audio_tokens");
+        let text_in = count("/usage/input_token_details/text_tokens");
+        let all_in = count("/usage/input_tokens");
+        let told = Told::default()
+            .with(Meter::InputAudioSeconds, seconds.filter(|_| !is_tokens).map(whole_seconds))
+            .with(Meter::InputAudioTokens, audio)
+            .with(Meter::InputTokens, text_in.or_else(|| Some(all_in?.saturating_sub(audio.unwrap_or(0)))))
+            .with(Meter::OutputTokens, count("/usage/output_tokens"));
+        let list = |name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+        let language = value.get("language").and_then(Value::as_str).map(str::to_owned);
+        let (segments, words, usage) = (list("segments"), list("words"), value.get("usage").cloned());
+        Some(Heard { text, duration, language, segments, words, usage, told, whole: Some(value), ..Heard::default() })
+    }
+
+    /// The same with its length, by which it is also charged.
+    #[must_use]
+    pub fn lasting(mut self, duration: Option<f64>) -> Heard {
+        self.duration = duration;
+        self.told = std::mem::take(&mut self.told).with(Meter::InputAudioSeconds, duration.map(whole_seconds));
+        self
+    }
+}
+
+/// Seconds, rounded up.
+pub fn whole_seconds(seconds: f64) -> u64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a span of sound, rounded up")]
+    let whole = seconds.max(0.0).ceil() as u64;
+    whole
+}
+
+/// The answer in the form that the client wants.
+pub fn answer(work: &Transcription, heard: Heard, reading: &Reading<'_>) -> Answered {
+    let duration = heard.duration.unwrap_or(0.0);
+    let usage = || match &heard.usage {
+        Some(usage) if usage.get("type").is_some() => usage.clone(),
+        _ => json!({"type": "duration", "seconds": heard.told.get(Meter::InputAudioSeconds)}),
+    };
+    let cues = || cues(&heard.segments, &heard.words, &heard.text, duration);
+    let plain = |body: String| ("text/plain; charset=utf-8", body);
+    let json = |value: Value| ("application/json", value.to_string());
+    let (content_type, body) = match (work.front, work.format.as_str()) {
+        (Front::Transcribe, _) => json(json!({
+            "text": heard.text, "duration": heard.duration, "language": heard.language.as_deref().or(work.field("language")),
+            "confidence": heard.confidence, "words": heard.words, "model": reading.model,
+        })),
+        _ if work.is_stream => {
+            let mut out = Vec::new();
+            event(&json!({"type": "transcript.text.delta", "delta": heard.text}), &mut out);
+            event(&json!({"type": "transcript.text.done", "text": heard.text, "usage": usage()}), &mut out);
+            ("text/event-stream; charset=utf-8", String::from_utf8(out).unwrap_or_default())
+        }
+        (_, "text") => plain(format!("{}\n", heard.text)),
+        (_, "srt") => plain(srt(&cues())),
+        (_, "vtt") => plain(vtt(&cues())),
+        (_, "verbose_json" | "diarized_json") => {
+            let task = if work.is_translation() { "translate" } else { "transcribe" };
+            json(heard.whole.clone().filter(|whole| whole.get("duration").is_some()).unwrap_or_else(|| {
+                json!({"task": task, "text": heard.text, "duration": heard.duration, "language": heard.language,
+                    "segments": heard.segments, "words": heard.words, "usage": usage()})
+            }))
+        }
+        _ => json(json!({"text": heard.text, "usage": usage()})),
+    };
+    let body = body.into_bytes();
+    Answered { content_type: content_type.to_owned(), body, told: heard.told, ..Answered::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::media::multipart::Part;
+
+    fn work(front: Front, fields: &[(&str, &str)]) -> Transcription {
+        let (file, model) = if front == Front::Transcribe { ("audio", "model_id") } else { ("file", "model") };
+        let sound =
+            Part { filename: Some("a.mp3".into()), bytes: Bytes::from_static(b"SOUND"), ..Part::text(file, "") };
+        let fields = fields.iter().map(|(name, value)| Part::text(name, value));
+        Transcription::parse(front, [Part::text(model, "m"), sound].into_iter().chain(fields).collect()).unwrap()
+    }
+
+    #[test]
+    fn every_format_is_made_of_the_long_one() {
+        let told = json!({"task": "transcribe", "duration": 2.5, "language": "english", "text": "Hi there.",
+            "segments": [{"id": 0, "start": 0.0, "end": 2.5, "text": " Hi there."}], "words": [{"word": "Hi", "start": 0, "end": 1}]});
+        let read = |front: Front, fields: &[(&str, &str)]| {
+            let reading = Reading { upstream: "u", model: "org/m", id: "g", created: 0 };
+            let answered = answer(&work(front, fields), Heard::of_openai(told.clone()).unwrap(), &reading);
+            assert_eq!(answered.told.get(Meter::InputAudioSeconds), Some(3), "seconds are rounded up");
+            String::from_utf8(answered.body).unwrap()
+        };
+        let of = |format: &str| read(Front::Transcriptions, &[("response_format", format)]);
+        assert_eq!(of("text"), "Hi there.\n");
+        assert_eq!(of("srt"), "1\n00:00:00,000 --> 00:00:02,500\nHi there.\n\n");
+        assert_eq!(of("vtt"), "WEBVTT\n\n00:00:00.000 --> 00:00:02.500\nHi there.\n\n");
+        assert_eq!(serde_json::from_str::<Value>(&of("verbose_json")).unwrap(), told);
+        let short: Value = serde_json::from_str(&of("json")).unwrap();
+        assert_eq!(short, json!({"text": "Hi there.", "usage": {"type": "duration", "seconds": 3}}));
+        let own: Value = serde_json::from_str(&read(Front::Transcribe, &[])).unwrap();
+        assert_eq!(
+            (own["text"].as_str(), own["duration"].as_f64(), own["model"].as_str()),
+            (Some("Hi there."), Some(2.5), Some("org/m"))
+        );
+        let events = read(Front::Transcriptions, &[("stream", "true")]);
+        assert!(
+            events.starts_with("event: transcript.text.delta\n") && events.contains("transcript.text.done"),
+            "{events}"
+        );
+    }
+
+    #[test]
+    fn tokens_are_told_apart() {
+        let usage = json!({"type": "tokens", "input_tokens": 40, "input_token_details": {"audio_tokens": 30, "text_tokens": 10}, "output_tokens": 5});
+        let heard = Heard::of_openai(json!({"text": "x", "usage": usage})).unwrap();
+        let of = |meter| heard.told.get(meter);
+        assert_eq!(
+            (
+                of(Meter::InputAudioTokens),
+                of(Meter::InputTokens),
+                of(Meter::OutputTokens),
+                of(Meter::InputAudioSeconds)
+            ),
+            (Some(30), Some(10), Some(5), None)
+        );
+        assert!(Heard::of_openai(json!({"words": []})).is_none());
+    }
+}

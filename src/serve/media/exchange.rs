@@ -1,0 +1,317 @@
+//! One attempt at a piece of media work: its calls, what they lead to, and the begin of its answer.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+
+use crate::attempt::classify::{Breakage, Class, Verdict};
+use crate::catalog::{Offer, Provider};
+use crate::error::{Code, Failure};
+use crate::family::fault::{self, Fault};
+use crate::media::Work;
+use crate::media::shape::{Answered, Asked, COUNTING, Delivery, Links, Raw, Reading, Written, is_same_site};
+use crate::media::stream::Events;
+use crate::routing::plan::Candidate;
+use crate::serve::attempts::{Trouble, refusal};
+use crate::serve::call::{SecretsOf, Unwritable, authorized, signed, url};
+use crate::serve::infer::Generation;
+use crate::serve::media::fetch;
+use crate::serve::ports::{Answer, Call, Ports};
+
+/// Longest answer that is taken in, in bytes.
+pub const ANSWER_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Most questions after one order.
+const QUESTIONS_MAX: u32 = 600;
+/// Longest wait between two of them, in milliseconds.
+const QUESTION_WAIT_MS_MAX: u64 = 4_000;
+/// Most calls of one attempt at the same time.
+const PARALLEL_MAX: usize = 4;
+/// From this size on a body goes out in pieces.
+const LARGE_BYTES: usize = 1024 * 1024;
+
+/// What came of an attempt.
+pub enum Got<P: Ports> {
+    /// All of it.
+    Whole(Answered),
+    /// Bytes that go on as they come; the first of them.
+    Bytes {
+        /// The rest.
+        answer: P::Answer,
+        /// The first.
+        first: Vec<u8>,
+        /// Their content type.
+        content_type: String,
+        /// What headers count.
+        told: crate::media::meter::Told,
+    },
+    /// Events.
+    Events {
+        /// The rest.
+        answer: P::Answer,
+        /// What reads them.
+        events: Box<Events>,
+        /// What the client gets of the first.
+        first: Vec<u8>,
+        /// What the client is told that it is.
+        content_type: String,
+    },
+}
+
+/// The calls of an attempt, written.
+pub struct Prepared {
+    family: String,
+    calls: Vec<Written>,
+    /// Parameters that are left out.
+    pub dropped: Vec<String>,
+    links: Links,
+}
+
+/// Whom the work is written for.
+pub fn asked<'a>(generation: &'a Generation, work: &Work, offer: &'a Offer, links: &'a Links) -> Asked<'a> {
+    Asked {
+        upstream: &offer.upstream,
+        batch_max: offer.batch_max,
+        is_by_tokens: work.is_by_tokens(&offer.card),
+        fetched: links,
+        voices: &offer.voices,
+        id: generation.id.as_str(),
+    }
+}
+
+/// Writes the calls for a candidate; fetches what links lead to where the host takes none.
+pub async fn prepare<P: Ports>(
+    ports: &P,
+    generation: &Generation,
+    work: &Work,
+    candidate: &Candidate,
+) -> Result<Prepared, Unwritable> {
+    let unusable = || Unwritable::from(Failure::new(Code::ProviderUnavailable, "the offer cannot be asked"));
+    let (offer, provider) = candidate.offer().zip(candidate.provider()).ok_or_else(unusable)?;
+    let family = work.family(offer, provider).ok_or_else(unusable)?;
+    let mut links = Links::default();
+    let mut written = work.write(family, &asked(generation, work, offer, &links));
+    if links.missed.get() {
+        for url in work.links() {
+            let Some(one) = fetch::picture(ports, &url).await else {
+                return Err(refused(Failure::invalid("image", "a link of the request could not be fetched")));
+            };
+            links.fetched.push(one);
+        }
+        written = work.write(family, &asked(generation, work, offer, &links));
+    }
+    let (calls, dropped) = written.map_err(refused)?;
+    if generation.request.provider.require_parameters && !dropped.is_empty() {
+        let param = dropped.into_iter().next();
+        let failure = Failure::new(Code::UnsupportedParameter, "the provider does not take a parameter");
+        return Err(Unwritable { param, ..failure.into() });
+    }
+    Ok(Prepared { family: family.to_owned(), calls, dropped, links })
+}
+
+/// What one host has no words for another may have.
+fn refused(failure: Failure) -> Unwritable {
+    let verdict = Verdict { class: Class::Request, code: failure.code, next: true };
+    Unwritable { verdict, param: failure.param }
+}
+
+/// A candidate that is being asked.
+pub struct Exchange<'a, P: Ports> {
+    /// The world.
+    pub ports: &'a P,
+    /// The request.
+    pub generation: &'a Generation,
+    /// The work.
+    pub work: &'a Work,
+    /// The candidate.
+    pub candidate: &'a Candidate,
+    /// Which of the gateway's credentials.
+    pub slot: u8,
+    /// The status that came last.
+    pub answered: &'a Cell<Option<u16>>,
+}
+
+impl<P: Ports> Exchange<'_, P> {
+    /// Asks, and asks again until there is an answer; of bytes and events, until their begin is there.
+    pub async fn run(&self, prepared: Prepared) -> Result<(u16, Got<P>), Trouble> {
+        let broken = || Trouble::broke(Breakage::Malformed);
+        let (offer, provider) = self.candidate.offer().zip(self.candidate.provider()).ok_or_else(broken)?;
+        let Prepared { family, mut calls, links, .. } = prepared;
+        let asked = asked(self.generation, self.work, offer, &links);
+        let here = Here { family: &family, provider, asked };
+        let is_streamed = |call: &Written| !matches!(call.delivery, Delivery::Whole);
+        let raws = if calls.first().is_some_and(is_streamed) {
+            let call = calls.swap_remove(0);
+            let (delivery, content_type) = (call.delivery, call.answers.clone());
+            let answer = self.send(&here, call).await?;
+            match self.begun(answer, delivery, content_type).await? {
+                Begun::Streamed(status, got) => return Ok((status, got)),
+                Begun::Whole(raw) => vec![raw],
+            }
+        } else {
+            let mut raws = Vec::with_capacity(calls.len());
+            let mut rest = calls.into_iter();
+            loop {
+                let group: Vec<Written> = rest.by_ref().take(PARALLEL_MAX).collect();
+                if group.is_empty() {
+                    break raws;
+                }
+                raws.extend(try_join_all(group.into_iter().map(|call| self.followed(&here, call))).await?);
+            }
+        };
+        let status = raws.first().map_or(200, |raw| raw.status);
+        let reading = Reading {
+            upstream: &offer.upstream,
+            model: &self.candidate.model().id,
+            id: self.generation.id.as_str(),
+            created: self.generation.arrived.seconds(),
+        };
+        let read = self.work.read(&family, raws, &reading).map_err(|fault| self.told(status, &fault))?;
+        let mut fetched = Vec::with_capacity(read.links.len());
+        for (at, url) in &read.links {
+            let one = fetch::picture(self.ports, url).await.ok_or_else(|| Trouble::broke(Breakage::Cut))?;
+            fetched.push((*at, one.bytes));
+        }
+        let whole = self.work.finish(read, &fetched).map_err(|fault| self.told(status, &fault))?;
+        Ok((status, Got::Whole(whole)))
+    }
+
+    /// What a fault means: of this host's answer, or told in it.
+    fn told(&self, status: u16, fault: &Fault) -> Trouble {
+        match fault.message.starts_with("malformed") {
+            true => Trouble::broke(Breakage::Malformed),
+            false => Trouble::told(fault.status.unwrap_or(status), fault, self.generation),
+        }
+    }
+
+    /// One call and what follows from it, to its last answer.
+    async fn followed(&self, here: &Here<'_>, mut call: Written) -> Result<Raw, Trouble> {
+        for round in 0..QUESTIONS_MAX {
+            let mut answer = self.send(here, call.clone()).await?;
+            let raw = raw(&mut answer).await?;
+            let status = raw.status;
+            let again = self.work.follow(here.family, &raw, &here.asked).map_err(|fault| self.told(status, &fault))?;
+            let Some(again) = again else { return Ok(raw) };
+            if again.after_ms > 0 {
+                let grown = again.after_ms.saturating_add(again.after_ms.saturating_mul(u64::from(round)) / 2);
+                self.ports.sleep(grown.min(QUESTION_WAIT_MS_MAX)).await;
+            }
+            if !again.call.method.is_empty() {
+                call = again.call;
+            }
+        }
+        Err(Trouble::broke(Breakage::Timeout))
+    }
+
+    /// Sends one call; an answer that serves.
+    async fn send(&self, here: &Here<'_>, call: Written) -> Result<P::Answer, Trouble> {
+        let unusable = |unwritable: Unwritable| Trouble {
+            status: None,
+            verdict: unwritable.verdict,
+            broke: None,
+            param: unwritable.param,
+            retry_after_ms: None,
+        };
+        let secrets = SecretsOf::new(self.ports, self.generation, self.candidate).map_err(unusable)?;
+        let secrets = secrets.in_slot(self.generation, self.candidate, self.slot);
+        let broken = || Trouble::broke(Breakage::Malformed);
+        // A host may name where to ask; its credential goes there only where that is its own.
+        let target = match call.path.contains("://") {
+            false => url(&secrets, here.provider, here.family, &call.path).ok_or_else(broken)?,
+            true => {
+                let base = url(&secrets, here.provider, here.family, "").ok_or_else(broken)?;
+                if !is_same_site(&base, &call.path) {
+                    return Err(broken());
+                }
+                call.path.clone()
+            }
+        };
+        let size: usize = call.body.iter().map(Bytes::len).sum();
+        let is_large = size > LARGE_BYTES;
+        let body = if is_large { Vec::new() } else { call.whole_body() };
+        let kind = call.content_type.as_str();
+        let plain = Call { method: call.method, url: target, headers: call.headers, body };
+        let made = match call.method {
+            "POST" => authorized(self.ports, &secrets, here.family, plain.url, kind, plain.headers, plain.body).await,
+            _ => signed(self.ports, &secrets, here.family, kind, plain).await,
+        };
+        let made = made.map_err(unusable)?;
+        let sent = if is_large { self.ports.send_pieces(made, call.body).await } else { self.ports.send(made).await };
+        let mut answer = sent.map_err(Trouble::broke)?;
+        let status = answer.status();
+        self.answered.set(Some(status));
+        if !(200..300).contains(&status) {
+            return Err(refusal(self.ports, &mut answer, self.generation).await);
+        }
+        Ok(answer)
+    }
+
+    /// The begin of a streamed answer, or the whole of one that came otherwise.
+    async fn begun(&self, mut answer: P::Answer, delivery: Delivery, wanted: String) -> Result<Begun<P>, Trouble> {
+        let status = answer.status();
+        let kind = answer.header("content-type").unwrap_or_default().to_ascii_lowercase();
+        let cut = || Trouble::broke(Breakage::Cut);
+        // A host that says what went wrong says it in JSON; sound is never that.
+        if kind.contains("json") {
+            let raw = raw(&mut answer).await?;
+            let told = fault::parse(&raw.bytes);
+            let is_fault = !told.code.is_empty() || !told.message.is_empty() || told.status.is_some();
+            return if is_fault { Err(self.told(status, &told)) } else { Ok(Begun::Whole(raw)) };
+        }
+        if let Delivery::Events(fold) = delivery
+            && (kind.starts_with("text/event-stream") || kind.is_empty())
+        {
+            let mut events = Box::new(Events::new(fold(self.work)));
+            let mut first = Vec::new();
+            while first.is_empty() && !events.is_over() {
+                let chunk = answer.chunk().await.map_err(|_| cut())?.ok_or_else(cut)?;
+                events.push(&chunk, &mut first);
+                if let Some(fault) = events.fault() {
+                    return Err(self.told(status, fault));
+                }
+            }
+            return Ok(Begun::Streamed(status, Got::Events { answer, events, first, content_type: wanted }));
+        }
+        if let Delivery::Events(_) = delivery
+            && !kind.starts_with("audio/")
+        {
+            return raw(&mut answer).await.map(Begun::Whole);
+        }
+        let counted = counts(&answer);
+        let first = loop {
+            match answer.chunk().await.map_err(|_| cut())? {
+                Some(chunk) if chunk.is_empty() => {}
+                Some(chunk) => break chunk,
+                None => return Err(cut()),
+            }
+        };
+        let count = |name: &str| counted.iter().find(|(known, _)| *known == name).map(|(_, count)| *count);
+        let characters = count("dg-char-count").or_else(|| count("x-amzn-requestcharacters"));
+        let told = crate::media::meter::Told::default().with(crate::usage::Meter::InputCharacters, characters);
+        let content_type = Some(kind).filter(|kind| kind.starts_with("audio/")).unwrap_or(wanted);
+        Ok(Begun::Streamed(status, Got::Bytes { answer, first, content_type, told }))
+    }
+}
+
+enum Begun<P: Ports> {
+    Streamed(u16, Got<P>),
+    Whole(Raw),
+}
+
+/// Where the calls go.
+struct Here<'a> {
+    family: &'a str,
+    provider: &'a Provider,
+    asked: Asked<'a>,
+}
+
+fn counts<A: Answer>(answer: &A) -> Vec<(&'static str, u64)> {
+    COUNTING.iter().filter_map(|name| Some((*name, answer.header(name)?.trim().parse().ok()?))).collect()
+}
+
+async fn raw<A: Answer>(answer: &mut A) -> Result<Raw, Trouble> {
+    let content_type = answer.header("content-type").unwrap_or_default().to_ascii_lowercase();
+    let (status, counts) = (answer.status(), counts(answer));
+    let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
+    Ok(Raw { status, content_type, counts, bytes })
+}
