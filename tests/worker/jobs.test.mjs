@@ -95,7 +95,7 @@ test('webhooks are told of the end, once, without what was made of what', async 
     await sleep(1_000);
     const told = Object.fromEntries(receiver.of('/ends').map(({ body }) => [JSON.parse(body).data.generation, JSON.parse(body)]));
     assert.equal(receiver.of('/ends').length, 3);
-    for (const [{ id }, status, code, cost] of [[made, 'completed', null, '0.5'], [failed, 'failed', 'provider_error', '0'], [stopped, 'cancelled', 'cancelled', '0']]) {
+    for (const [{ id }, status, code, cost] of [[made, 'completed', null, '0.5'], [failed, 'failed', 'provider_error', '0'], [stopped, 'cancelled', null, '0']]) {
       const { type, data } = told[id];
       assert.deepEqual([type, data.workspace, data.key, data.status, data.code, data.cost], ['generation.finished', t.workspace, t.keyId, status, code, cost]);
     }
@@ -140,6 +140,7 @@ describe('Before a host has it', () => {
     (await order('two', {}, {}, { headers: { 'content-type': 'text/html' } })).fails('unsupported_media_type');
     const odd = (await order('film-luma', { style: 'noir' })).is(200);
     assert.equal(odd.headers['x-gateway-warning'], 'dropped: input.style');
+    assert.equal((await ended(odd.json.id)).status, 'completed');
   });
 
   test('credits and limits as on every paid route', async () => {

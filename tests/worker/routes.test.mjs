@@ -18,6 +18,7 @@ const BOUNDARY = 'x-boundary-of-the-tests';
 const form = (fields) => Buffer.from(`${Object.entries(fields).map(([name, value]) => (
   `--${BOUNDARY}\r\ncontent-disposition: form-data; name="${name}"${value === sound ? '; filename="a.wav"' : ''}\r\n\r\n${value}\r\n`)).join('')}--${BOUNDARY}--\r\n`);
 const sound = 'x'.repeat(64);
+const picture = `\x89PNG\r\n\x1a\n${sound}`;
 const said = 'Say hello.';
 /** A request of each route; of the text routes some are streamed. */
 const REQUESTS = {
@@ -28,11 +29,13 @@ const REQUESTS = {
   'POST /v1/moderations': () => ({ model: 'test/moderation', input: 'hello' }),
   'POST /v1/rerank': () => ({ model: 'test/rank', query: 'a', documents: ['b', 'c'] }),
   'POST /v1/images/generations': () => ({ model: 'test/picture', prompt: 'a cat' }),
-  'POST /v1/images/edits': () => form({ model: 'test/picture', prompt: 'a cat', image: sound }),
+  'POST /v1/images/edits': () => form({ model: 'test/picture', prompt: 'a cat', image: picture }),
   'POST /v1/audio/speech': () => ({ model: 'test/voice', voice: 'alloy', input: 'hello' }),
   'POST /v1/tts/synthesize': () => ({ model_id: 'test/voice', voice_id: 'alloy', text: 'hello' }),
   'POST /v1/audio/transcriptions': () => form({ model: 'test/ear', file: sound }),
   'POST /v1/audio/translations': () => form({ model: 'test/ear', file: sound }),
+  'POST /v1/generations': (i) => ({ model: 'test/film', input: { prompt: 'a cat', duration: 4 }, wait: i % 2 }),
+  'POST /v1/videos': () => ({ model: 'test/film', prompt: 'a cat', seconds: '4' }),
   'POST /v1/stt/transcribe': () => form({ model_id: 'test/ear', audio: sound }),
 };
 const EVENTS = ['{"role":"assistant","content":""}', '{"content":"Hello."}'].map((delta) => `data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":${delta},"finish_reason":null}]}\n\n`);
@@ -45,7 +48,7 @@ async function startHost() {
   const server = http.createServer(async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
-    state.count += 1;
+    if (request.method === 'POST') state.count += 1;
     const dice = state.faults ? Math.random() : 1;
     await sleep(Math.random() * 60);
     const text = Buffer.concat(chunks).toString('latin1');
@@ -60,6 +63,8 @@ async function startHost() {
       await sleep(20);
       return dice < 0.25 ? request.socket.destroy() : response.end(ENDING);
     }
+    // A film is made while nobody looks: the first question about it already gets the end.
+    if (path.includes('/videos')) return json({ id: 'video_1', object: 'video', created_at: 1, model: 'up', status: request.method === 'POST' ? 'queued' : 'completed', progress: 0, seconds: '4', size: '720x1280' });
     if (path.endsWith('/embeddings')) return json({ object: 'list', data: [{ object: 'embedding', index: 0, embedding: [1] }], model: 'up', usage: { prompt_tokens: 3, total_tokens: 3 } });
     if (path.endsWith('/rerank')) return json({ results: [{ index: 0, relevance_score: 0.5 }], usage: { total_tokens: 9 } });
     if (path.endsWith('/moderations')) return json({ id: 'm', model: 'up', results: [{ flagged: false, categories: {}, category_scores: {} }] });
@@ -82,12 +87,14 @@ describe('Every paid route', { timeout: 240_000 }, () => {
       offer('embed', 'embedding', { input_tokens: '5000' }), offer('moderation', 'moderation', { input_tokens: '5000' }),
       offer('rank', 'rerank', { input_tokens: '3000' }), offer('picture', 'image', { output_images: '0.04' }),
       offer('voice', 'speech', { input_characters: '6000' }), offer('ear', 'transcription', { input_audio_seconds: '0.02' }),
+      offer('film', 'video', { output_video_seconds: '0.005' }),
     ];
     const kinds = Object.fromEntries(offers.map(({ model, kind }) => [model, kind]));
     gateway = await startGateway({
-      providers: ['p1'], scenes: 1,
+      providers: ['p1'], scenes: 1, vars: { JOB_POLL_MS: 60, JOB_POLL_MAX_MS: 300 },
       extra: { models: Object.entries(kinds).map(([id, kind]) => ({ id, kind })), providers: [
-        { id: 'openai-like', base_url: `${host.url}/v1`, families: ['openai-chat'], offers: offers.filter(({ kind }) => kind !== 'rerank') },
+        { id: 'openai-like', base_url: `${host.url}/v1`, families: ['openai-chat'], offers: offers.filter(({ kind }) => kind !== 'rerank' && kind !== 'video') },
+        { id: 'film-maker', base_url: `${host.url}/v1`, families: ['openai-videos'], offers: offers.filter(({ kind }) => kind === 'video') },
         { id: 'jina-like', base_url: `${host.url}/v1`, families: ['jina'], offers: offers.filter(({ kind }) => kind === 'rerank') },
       ] },
     });
