@@ -16,7 +16,7 @@ const PAID = [...fs.readFileSync(at('src/serve/mod.rs'), 'utf8').matchAll(/endpo
 
 const BOUNDARY = 'x-boundary-of-the-tests';
 const form = (fields) => Buffer.from(`${Object.entries(fields).map(([name, value]) => (
-  `--${BOUNDARY}\r\ncontent-disposition: form-data; name="${name}"${value === sound ? '; filename="a.wav"' : ''}\r\n\r\n${value}\r\n`)).join('')}--${BOUNDARY}--\r\n`);
+  `--${BOUNDARY}\r\ncontent-disposition: form-data; name="${name}"${value === sound || value === picture ? '; filename="a"' : ''}\r\n\r\n${value}\r\n`)).join('')}--${BOUNDARY}--\r\n`, 'latin1');
 const sound = 'x'.repeat(64);
 const picture = `\x89PNG\r\n\x1a\n${sound}`;
 const said = 'Say hello.';
