@@ -526,7 +526,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::RollPreset => settings::roll(&act, value(0), value(1)).await,
         Does::DeletePreset => settings::delete(&act, value(0), value(1)).await,
         Does::CreateWebhook => webhooks::create(ports_ref, value(0)).await,
-        Does::Webhooks => webhooks::list(ports_ref, value(0)).await,
+        Does::Webhooks => webhooks::list(ports_ref, value(0), &head.query).await,
         Does::Webhook => webhooks::get(ports_ref, value(0), value(1)).await,
         Does::ChangeWebhook => webhooks::change(ports_ref, value(0), value(1)).await,
         Does::DeleteWebhook => webhooks::delete(ports_ref, value(0), value(1)).await,

@@ -158,10 +158,17 @@ pub async fn create<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure
 }
 
 /// `GET …/webhooks`.
-pub async fn list<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+pub async fn list<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
-    let data: Vec<Value> = all(ports, &workspace).await?.iter().map(shown).collect();
-    Ok(Reply::json(200, &json!({"object": "list", "data": data})))
+    let limit = usize::try_from(query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?).unwrap_or(usize::MAX);
+    let cursor = query::value(query, "cursor");
+    // There are never many: the workspace's own limit is below that of a page.
+    let hooks = all(ports, &workspace).await?;
+    let mut left = hooks.iter().filter(|hook| cursor.as_deref().is_none_or(|cursor| hook.id.as_str() < cursor));
+    let page: Vec<&Hook> = left.by_ref().take(limit).collect();
+    let next = page.last().filter(|_| left.next().is_some()).map(|hook| hook.id.as_str());
+    let data: Vec<Value> = page.iter().map(|hook| shown(hook)).collect();
+    Ok(Reply::json(200, &json!({"object": "list", "data": data, "next_cursor": next})))
 }
 
 /// `GET …/webhooks/{webhook}`.

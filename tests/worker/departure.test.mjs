@@ -80,7 +80,7 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
     const objects = await gateway.mf.getDurableObjectNamespace('WORKSPACE');
     const object = objects.get(objects.idFromName(t.workspace));
     const ledger = await (await object.fetch('http://object/ledger', { method: 'POST', body: '{"limit":10}' })).json();
-    assert.deepEqual(ledger, [[], null]);
+    assert.deepEqual(ledger, [[], null, null]);
     (await t.chat()).fails('unauthenticated');
     const [row] = (await gateway.admin('GET', `/audit?subject=${t.workspace}`)).is(200).json.data;
     assert.deepEqual([row.actor, row.action, row.workspace], ['schedule', 'workspace.erase', null]);

@@ -72,7 +72,7 @@ for (const archive of [true, false, 'broken']) {
       for (const body of [{ days: -1 }, { days: 4000 }, { days: 'x' }]) (await gateway.admin('PUT', route(own), body)).fails('invalid_input', { param: 'days' });
     });
 
-    test('what D1 does not delete is there twice rather than not at all, and goes with the next turn', { skip: archive !== true }, async () => {
+    if (archive === true) test('what D1 does not delete is there twice rather than not at all, and goes with the next turn', async () => {
       const workspace = await gateway.newWorkspace({ dollars: '0' });
       const [row] = await seed(workspace, [40]);
       const db = await gateway.mf.getD1Database('DB');
@@ -86,7 +86,7 @@ for (const archive of [true, false, 'broken']) {
       assert.equal(objects.length, 1);
     });
 
-    test('a swept row is gone from activity, its sums stay', { skip: archive !== false }, async () => {
+    if (archive === false) test('a swept row is gone from activity, its sums stay', async () => {
       const t = await gateway.scene();
       const { id } = (await t.chat()).is(200);
       await t.settled();

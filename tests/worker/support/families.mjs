@@ -1,5 +1,5 @@
 // Providers that speak the families' real shapes, on loopback: one answer of text, one with two tool calls at once, one with
-// reasoning, each plain and streamed, chosen by the prompt's last words. Usage is always 11 tokens in (4 of them cached) and 7 out.
+// reasoning, one of JSON, each plain and streamed, chosen by the prompt's words. Usage is always 11 tokens in (4 of them cached) and 7 out.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import http from 'node:http';
@@ -10,6 +10,10 @@ export const CALLS = [
   { id: 'call_two2', name: 'time', args: '{}' },
 ];
 export const TEXT = ['Hello ', 'from ', 'upstream 🦀.'];
+/** What is said where the prompt has "as an object". */
+export const OBJECT = ['{"city":"B', 'ern","deg":', '21}'];
+/** A tool result that ends the calls: the next answer is text. */
+export const RESULT = 'sunny today';
 export const THOUGHT = 'Let me see.';
 
 const sse = (events, named) => events.map((data) => `${named ? `event: ${data.type}\n` : ''}data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`).join('');
@@ -18,10 +22,10 @@ const sse = (events, named) => events.map((data) => `${named ? `event: ${data.ty
 
 const chatUsage = { prompt_tokens: 11, completion_tokens: 7, total_tokens: 18, prompt_tokens_details: { cached_tokens: 4 } };
 const chatCalls = CALLS.map(({ id, name, args }) => ({ id, type: 'function', function: { name, arguments: args } }));
-function chat({ tools, reasons, stream }) {
+function chat({ tools, reasons, stream, pieces }) {
   const head = { id: 'chatcmpl-up', created: 1, model: 'up' };
   const finish_reason = tools ? 'tool_calls' : 'stop';
-  const message = { role: 'assistant', content: tools ? null : TEXT.join(''), ...(tools ? { tool_calls: chatCalls } : {}), ...(reasons ? { reasoning_content: THOUGHT } : {}) };
+  const message = { role: 'assistant', content: tools ? null : pieces.join(''), ...(tools ? { tool_calls: chatCalls } : {}), ...(reasons ? { reasoning_content: THOUGHT } : {}) };
   if (!stream) return { ...head, object: 'chat.completion', choices: [{ index: 0, message, finish_reason }], usage: chatUsage };
   const chunk = (delta, finish_reason = null) => ({ ...head, object: 'chat.completion.chunk', choices: [{ index: 0, delta, finish_reason }] });
   const said = tools
@@ -29,17 +33,17 @@ function chat({ tools, reasons, stream }) {
         chunk({ tool_calls: [{ index, id: call.id, type: 'function', function: { name: call.function.name, arguments: '' } }] }),
         ...[...call.function.arguments].map((arguments_) => chunk({ tool_calls: [{ index, function: { arguments: arguments_ } }] })),
       ])
-    : TEXT.map((content) => chunk({ content }));
+    : pieces.map((content) => chunk({ content }));
   return sse([chunk({ role: 'assistant', content: '' }), ...(reasons ? [chunk({ reasoning_content: THOUGHT })] : []), ...said, chunk({}, finish_reason), { ...head, object: 'chat.completion.chunk', choices: [], usage: chatUsage }, '[DONE]']);
 }
 
 // ── Anthropic Messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function messages({ tools, reasons, stream }) {
+function messages({ tools, reasons, stream, pieces }) {
   const usage = { input_tokens: 7, cache_read_input_tokens: 4, cache_creation_input_tokens: 0, output_tokens: 7 };
   const content = [
     ...(reasons ? [{ type: 'thinking', thinking: THOUGHT, signature: 'SIG' }] : []),
-    ...(tools ? CALLS.map(({ id, name, args }) => ({ type: 'tool_use', id, name, input: JSON.parse(args) })) : [{ type: 'text', text: TEXT.join('') }]),
+    ...(tools ? CALLS.map(({ id, name, args }) => ({ type: 'tool_use', id, name, input: JSON.parse(args) })) : [{ type: 'text', text: pieces.join('') }]),
   ];
   const stop_reason = tools ? 'tool_use' : 'end_turn';
   const head = { id: 'msg_up', type: 'message', role: 'assistant', model: 'up', stop_sequence: null };
@@ -48,7 +52,7 @@ function messages({ tools, reasons, stream }) {
   const blocks = content.flatMap((block, index) => {
     const [open, deltas] =
       block.type === 'thinking' ? [{ type: 'thinking', thinking: '', signature: '' }, [{ type: 'thinking_delta', thinking: THOUGHT }, { type: 'signature_delta', signature: 'SIG' }]]
-      : block.type === 'text' ? [{ type: 'text', text: '' }, TEXT.map((text) => ({ type: 'text_delta', text }))]
+      : block.type === 'text' ? [{ type: 'text', text: '' }, pieces.map((text) => ({ type: 'text_delta', text }))]
       : [{ ...block, input: {} }, CALLS.find(({ id }) => id === block.id).args === '{}' ? [] : [...CALLS[0].args].map((partial_json) => ({ type: 'input_json_delta', partial_json }))];
     return [{ type: 'content_block_start', index, content_block: open }, ...deltas.map((delta) => ({ type: 'content_block_delta', index, delta })), { type: 'content_block_stop', index }];
   });
@@ -60,9 +64,9 @@ function messages({ tools, reasons, stream }) {
 
 // ── Gemini ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function gemini({ tools, reasons, stream }) {
+function gemini({ tools, reasons, stream, pieces }) {
   const thought = reasons ? [{ text: THOUGHT, thought: true }] : [];
-  const said = tools ? CALLS.map(({ id, name, args }) => ({ functionCall: { id, name, args: JSON.parse(args) } })) : TEXT.map((text) => ({ text }));
+  const said = tools ? CALLS.map(({ id, name, args }) => ({ functionCall: { id, name, args: JSON.parse(args) } })) : pieces.map((text) => ({ text }));
   const usageMetadata = { promptTokenCount: 11, cachedContentTokenCount: 4, candidatesTokenCount: 7, totalTokenCount: 18 };
   const frame = (parts, finishReason) => ({ candidates: [{ content: { role: 'model', parts }, index: 0, ...(finishReason ? { finishReason } : {}) }], usageMetadata, modelVersion: 'up', responseId: 'r' });
   const exact = (text) => text.replaceAll('"deg":1.5', '"deg": 1.50');
@@ -72,12 +76,12 @@ function gemini({ tools, reasons, stream }) {
 
 // ── OpenAI Responses ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function responses({ tools, reasons, stream }) {
+function responses({ tools, reasons, stream, pieces }) {
   const output = [
     ...(reasons ? [{ type: 'reasoning', id: 'rs_1', summary: [{ type: 'summary_text', text: THOUGHT }], encrypted_content: 'ENC' }] : []),
     ...(tools
       ? CALLS.map(({ id, name, args }, i) => ({ type: 'function_call', id: `fc_${i}`, call_id: id, name, arguments: args, status: 'completed' }))
-      : [{ type: 'message', id: 'msg_1', role: 'assistant', status: 'completed', content: [{ type: 'output_text', text: TEXT.join(''), annotations: [] }] }]),
+      : [{ type: 'message', id: 'msg_1', role: 'assistant', status: 'completed', content: [{ type: 'output_text', text: pieces.join(''), annotations: [] }] }]),
   ];
   const response = { id: 'resp_up', object: 'response', created_at: 1, status: 'completed', model: 'up', output, usage: { input_tokens: 11, input_tokens_details: { cached_tokens: 4 }, output_tokens: 7, output_tokens_details: { reasoning_tokens: 0 }, total_tokens: 18 } };
   if (!stream) return response;
@@ -86,7 +90,7 @@ function responses({ tools, reasons, stream }) {
     ...(item.type === 'message'
       ? [
           { type: 'response.content_part.added', item_id: item.id, output_index, content_index: 0, part: { type: 'output_text', text: '', annotations: [] } },
-          ...TEXT.map((delta) => ({ type: 'response.output_text.delta', item_id: item.id, output_index, content_index: 0, delta })),
+          ...pieces.map((delta) => ({ type: 'response.output_text.delta', item_id: item.id, output_index, content_index: 0, delta })),
           { type: 'response.content_part.done', item_id: item.id, output_index, content_index: 0, part: item.content[0] },
         ]
       : item.type === 'reasoning'
@@ -103,9 +107,9 @@ function responses({ tools, reasons, stream }) {
 
 // ── Cohere ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function cohere({ tools, reasons, stream }) {
+function cohere({ tools, reasons, stream, pieces }) {
   const usage = { billed_units: { input_tokens: 11, output_tokens: 7 }, tokens: { input_tokens: 80, output_tokens: 7 }, cached_tokens: 4 };
-  const content = [...(reasons ? [{ type: 'thinking', thinking: THOUGHT }] : []), ...(tools ? [] : [{ type: 'text', text: TEXT.join('') }])];
+  const content = [...(reasons ? [{ type: 'thinking', thinking: THOUGHT }] : []), ...(tools ? [] : [{ type: 'text', text: pieces.join('') }])];
   const finish_reason = tools ? 'TOOL_CALL' : 'COMPLETE';
   if (!stream) return { id: 'c', finish_reason, message: { role: 'assistant', content, ...(tools ? { tool_calls: chatCalls } : {}) }, usage };
   const delta = (type, message, index = 0) => ({ type, index, delta: { message } });
@@ -113,7 +117,7 @@ function cohere({ tools, reasons, stream }) {
     { type: 'message-start', id: 'c', delta: { message: { role: 'assistant' } } },
     ...content.flatMap((block, index) => [
       delta('content-start', { content: { type: block.type, [block.type]: '' } }, index),
-      ...(block.type === 'text' ? TEXT : [THOUGHT]).map((text) => delta('content-delta', { content: { [block.type]: text } }, index)),
+      ...(block.type === 'text' ? pieces : [THOUGHT]).map((text) => delta('content-delta', { content: { [block.type]: text } }, index)),
       { type: 'content-end', index },
     ]),
     ...(tools ? chatCalls : []).flatMap((call, index) => [
@@ -139,18 +143,18 @@ export function awsFrame(headers, payload) {
 export const awsEvent = (type, value) => awsFrame({ ':message-type': 'event', ':event-type': type, ':content-type': 'application/json' }, typeof value === 'string' ? value : JSON.stringify(value));
 export const awsException = (type, value) => awsFrame({ ':message-type': 'exception', ':exception-type': type, ':content-type': 'application/json' }, JSON.stringify(value));
 
-function converse({ tools, reasons, stream }) {
+function converse({ tools, reasons, stream, pieces }) {
   const usage = { inputTokens: 7, outputTokens: 7, totalTokens: 18, cacheReadInputTokens: 4, cacheWriteInputTokens: 0 };
   const stopReason = tools ? 'tool_use' : 'end_turn';
   const content = [
     ...(reasons ? [{ reasoningContent: { reasoningText: { text: THOUGHT, signature: 'SIG' } } }] : []),
-    ...(tools ? CALLS.map(({ id, name, args }) => ({ toolUse: { toolUseId: id, name, input: JSON.parse(args) } })) : [{ text: TEXT.join('') }]),
+    ...(tools ? CALLS.map(({ id, name, args }) => ({ toolUse: { toolUseId: id, name, input: JSON.parse(args) } })) : [{ text: pieces.join('') }]),
   ];
   if (!stream) return JSON.stringify({ output: { message: { role: 'assistant', content } }, stopReason, usage, metrics: { latencyMs: 1 } }).replace('"deg":1.5', '"deg": 1.50');
   const blocks = content.flatMap((block, contentBlockIndex) => {
     const delta = (delta) => awsEvent('contentBlockDelta', { contentBlockIndex, delta, p: 'abcd' });
     const deltas = block.reasoningContent ? [delta({ reasoningContent: { text: THOUGHT } }), delta({ reasoningContent: { signature: 'SIG' } })]
-      : block.text ? TEXT.map((text) => delta({ text }))
+      : block.text ? pieces.map((text) => delta({ text }))
       : [awsEvent('contentBlockStart', { contentBlockIndex, start: { toolUse: { toolUseId: block.toolUse.toolUseId, name: block.toolUse.name } } }), ...(block.toolUse.name === CALLS[0].name ? [...CALLS[0].args].map((input) => delta({ toolUse: { input } })) : [])];
     return [...deltas, awsEvent('contentBlockStop', { contentBlockIndex })];
   });
@@ -251,7 +255,10 @@ export async function startFamilies() {
       response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '7' });
       return response.end(JSON.stringify({ type: 'error', error: { type: 'rate_limit_error', message: 'slow down', code: 429, status: 'RESOURCE_EXHAUSTED' } }));
     }
-    const said = say({ tools: text.includes('use tools'), reasons: text.includes('think first'), stream });
+    const said = say({
+      tools: text.includes('use tools') && !text.includes(RESULT), reasons: text.includes('think first'), stream,
+      pieces: text.includes('as an object') ? OBJECT : TEXT,
+    });
     const streamed = auth === 'aws' ? 'application/vnd.amazon.eventstream' : 'text/event-stream';
     response.writeHead(200, { 'content-type': stream ? streamed : 'application/json' });
     if (/(cut|hang) in the middle/.test(text)) {
