@@ -79,7 +79,7 @@ pub fn write(reply: &Reply, voice: &Voice, price: Option<&str>) -> Vec<u8> {
     for block in choice.map(|choice| choice.blocks.as_slice()).unwrap_or_default() {
         match block {
             Block::Text(text) | Block::Refusal(text) => {
-                w.begin_object().text("type", "text").text("text", text).value("citations", "null").end_object();
+                w.begin_object().text("type", "text").text("text", text).end_object();
             }
             Block::Reasoning { text, signature, sealed, issuer, .. } => {
                 let issuer = issuer.as_deref();
