@@ -21,7 +21,7 @@ import { pinSelf, places, ready, startUpstream } from './bench/processes.mjs';
 import { bill, details, markdown, table, underLoad } from './bench/report.mjs';
 import { CREDENTIAL, gatewayTarget, ownCounters, plainTarget, publishCatalog, startFloor, startGateway, startStore } from './bench/targets.mjs';
 
-const ROWS = Array.from({ length: 15 }, (_, index) => index + 1);
+const ROWS = Array.from({ length: 16 }, (_, index) => index + 1);
 const ROUNDS = 4;
 const QUICK = { rounds: 1, factor: 0.6, starts: 3 };
 const WARM_REQUESTS = 200;
@@ -59,6 +59,41 @@ async function starts(times, { floor, gateway }) {
     }
   }
   return { floor: median(all.floor), gateway: median(all.gateway), all };
+}
+
+/**
+ * Milliseconds from the start of a process to its first answer of a model and, in another process, of a chat request; what was read
+ * from KV for it. The key, its workspace and the snapshot are there from before.
+ */
+async function cold(times, { floor, gateway, store }) {
+  const first = await gateway();
+  const target = await gatewayTarget(first);
+  const [model, chat] = [`/v1/models/${target.model('fast')}`, { method: 'POST', headers: { authorization: `Bearer ${target.credential}`, 'content-type': 'application/json' }, body: question({ model: target.model('fast'), seq: 0 }) }];
+  const ask = async (worker, route, init) => {
+    const { kv_reads, kv_bytes_read } = await store.counters();
+    const response = await fetch(`http://127.0.0.1:${worker.port}${route}`, init);
+    const text = await response.text();
+    const ms = performance.now() - worker.since;
+    if (!response.ok) throw new Stop(`${route} gave ${response.status} from a cold isolate: ${text.slice(0, 300)}`);
+    const after = await store.counters();
+    return { ms, reads: after.kv_reads - kv_reads, bytes: after.kv_bytes_read - kv_bytes_read };
+  };
+  await ask(first, '/v1/chat/completions', chat);
+  await sleep(QUIET_MS);
+  await first.stop();
+  const all = { floor: [], model: [], chat: [] };
+  for (let i = 0; i < times; i++) {
+    const empty = await floor(`cold-floor-${i}`);
+    all.floor.push({ ms: await ready(empty) });
+    await empty.stop();
+    for (const [name, args] of [['model', [model]], ['chat', ['/v1/chat/completions', chat]]]) {
+      const worker = await gateway();
+      all[name].push(await ask(worker, ...args));
+      await worker.stop();
+    }
+  }
+  const of = (name) => ({ ...all[name].at(-1), ms: median(all[name].map(({ ms }) => ms)) });
+  return { floor: of('floor').ms, model: of('model'), chat: of('chat') };
 }
 
 /** Requests a second by a generator that others wrote, as a second opinion on ours. */
@@ -162,10 +197,16 @@ async function bench({ quick, wants }, folder, stops) {
   await upstream.ask(`/__reset?credential=${CREDENTIAL}`);
   const floorOf = (name) => startFloor(place, folder, upstream.port, name);
   const gatewayOf = (name, isShimmed = false) => startGateway(place, folder, store, { name, isShimmed });
+  const secrets = { OPERATOR_TOKEN: 'operator-of-the-cold-starts-0123456789', KEY_HASH_SECRET: 'secret-of-the-cold-starts-0123456789abcdef' };
 
   if (wants(11)) {
     say('measuring starts …');
     data.startup = await starts(quick ? QUICK.starts : 5, { floor: floorOf, gateway: gatewayOf });
+  }
+  if (wants(16)) {
+    say('measuring cold isolates …');
+    const gateway = () => startGateway(place, folder, store, { name: 'cold', secrets });
+    data.cold = await cold(quick ? QUICK.starts : 5, { floor: floorOf, gateway, store });
   }
 
   const floor = keep(await floorOf('floor'));

@@ -35,8 +35,10 @@ export function question({ model, seq, size = SIZE, stream = false, usage = fals
   );
 }
 
-/** Number and size out of a parsed request; undefined when its prompt did not arrive as it was sent. */
-export function asked({ messages }) {
+/** Number and size out of a parsed request, in OpenAI's words or Anthropic's; undefined when its prompt did not arrive as it was sent. */
+export function asked({ system, messages: turns }) {
+  const plain = (content) => (Array.isArray(content) ? content.map(({ text }) => text).join('') : content);
+  const messages = [...(system === undefined ? [] : [{ content: system }]), ...(turns ?? [])].map(({ content }) => ({ content: plain(content) }));
   const found = /^n=(\d+) size=(\d+)$/.exec(messages?.[1]?.content);
   if (!found || messages.length !== 2) return undefined;
   const [seq, size] = [Number(found[1]), Number(found[2])];
@@ -78,5 +80,17 @@ export const streamEvents = (model, seq, size, usage) => [
   ...Array.from({ length: CHUNKS }, (_, index) => contentEvent(model, seq, index, usage)),
   ...lastEvents(model, seq, size, usage),
 ];
+
+/** The same stream in Anthropic's words: what comes before the content, a piece of it, what comes after. */
+const named = (value) => `event: ${value.type}\ndata: ${JSON.stringify(value)}\n\n`;
+export const MESSAGES = {
+  head: (model, seq, size) =>
+    named({ type: 'message_start', message: { id: `msg_${seq}`, type: 'message', role: 'assistant', model, content: [], stop_reason: null, stop_sequence: null, usage: { input_tokens: Math.ceil(size / 4), output_tokens: 1 } } }) +
+    named({ type: 'content_block_start', index: 0, content_block: { type: 'text', text: '' } }),
+  piece: (index, at) => named({ type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text: `w${index} ${stamp(at)} ` } }),
+  tail: () =>
+    named({ type: 'content_block_stop', index: 0 }) +
+    named({ type: 'message_delta', delta: { stop_reason: 'end_turn', stop_sequence: null }, usage: { output_tokens: CHUNKS } }) + named({ type: 'message_stop' }),
+};
 
 export const streamText = () => Array.from({ length: CHUNKS }, (_, index) => `w${index} ${NO_STAMP} `).join('');

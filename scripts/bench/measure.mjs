@@ -28,6 +28,7 @@ export const SCENARIOS = {
   once8hidden: { title: 'stream at once, usage hidden, c=8', ask: { ...streamed, usage: false }, connections: 8, duration: 1500, rows: [8, 12] },
   paced8: { title: 'stream paced, c=8', ask: paced, connections: 8, duration: 2700, rows: [5, 6, 7, 12, 15], also: true },
   paced8hidden: { title: 'stream paced, usage hidden, c=8', ask: { ...paced, usage: false }, connections: 8, duration: 2700, rows: [5, 6, 7, 12] },
+  translated8: { title: 'stream translated, paced, c=8', ask: { ...paced, name: 'translated', upstream: MODELS.translated }, connections: 8, duration: 2700, rows: [9, 12] },
   large4: { title: '256 KB prompt, c=4', ask: { ...plain, size: PROMPT_LARGE }, connections: 4, duration: 1500, rows: [10, 12], also: true },
 };
 

@@ -103,7 +103,8 @@ export function table(data) {
   ratio('8', 'stream as it is, c=8 at once, full: CPU', '≤ 3.6×', 3.6, ['once8', 'gateway', cpuRatio]);
   ratio('8b', 'the same, usage hidden from the client', '–', Infinity, ['once8hidden', 'gateway', cpuRatio]);
   ratio('8c', 'row 8, c=64', '–', Infinity, ['once64', 'gateway', cpuRatio]);
-  if (rounds.some((round) => round.paced8)) add('9', 'stream translated, paced c=8: added per chunk p50', '≤ 4.2×', 'not measured: this build has no translation');
+  ratio('9', 'stream translated (Anthropic to OpenAI), paced c=8: added per chunk p50', '≤ 4.2×', 4.2, ['translated8', 'gateway', addedRatio('chunk_p50_us')]);
+  ratio('9b', 'the same, CPU, full', '–', Infinity, ['translated8', 'gateway', cpuRatio]);
   ratio('10', '256 KB prompt c=4, no ledger: CPU', '≤ 2.2×', 2.2, ['large4', 'noledger', cpuRatio]);
   ratio('10b', 'the same, full', '–', Infinity, ['large4', 'gateway', cpuRatio]);
   if (sizes) {
@@ -113,6 +114,12 @@ export function table(data) {
   if (startup) {
     const value = startup.gateway - startup.floor;
     add('11', "ready less floor's", '≤ 30 ms', `${fixed(value, 0)} ms (${fixed(startup.gateway, 0)} less ${fixed(startup.floor, 0)})`, value <= 30);
+  }
+  for (const [row, what, goal, one, met] of [
+    ['16', 'cold isolate, whole catalog: first `/v1/models/{id}`', 'model: ≤ 2 KV values, ≤ 64 KB', data.cold?.model, data.cold && data.cold.model.reads <= 3 && data.cold.model.bytes <= 65_536],
+    ['16b', 'cold isolate: first chat request of a key', '–', data.cold?.chat, undefined],
+  ]) {
+    if (one) add(row, what, goal, `${fixed(one.ms, 0)} ms after the process began (floor ${fixed(data.cold.floor, 0)}); ${one.reads} KV values, ${fixed(one.bytes / 1024, 1)} KiB`, met);
   }
   const load = underLoad(rounds);
   if (load.requests > 0) {

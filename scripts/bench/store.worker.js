@@ -3,7 +3,7 @@
 import { DurableObject } from 'cloudflare:workers';
 
 const values = new Map();
-const counters = { kv_reads: 0, kv_writes: 0, kv_lists: 0, d1_calls: 0, d1_rows_written: 0, d1_rows_read: 0 };
+const counters = { kv_reads: 0, kv_bytes_read: 0, kv_writes: 0, kv_lists: 0, d1_calls: 0, d1_rows_written: 0, d1_rows_read: 0 };
 
 export default {
   async fetch(request, env) {
@@ -29,6 +29,7 @@ async function kv(request, url) {
   if (request.method === 'POST') {
     const { keys, type } = await request.json();
     counters.kv_reads += keys.length;
+    for (const key of keys) counters.kv_bytes_read += values.get(key)?.value.byteLength ?? 0;
     const text = (key) => new TextDecoder().decode(values.get(key).value);
     return Response.json(Object.fromEntries(keys.map((key) => [key, !values.has(key) ? null : type === 'json' ? JSON.parse(text(key)) : text(key)])));
   }
@@ -45,6 +46,7 @@ async function kv(request, url) {
   counters.kv_reads += 1;
   const found = values.get(name);
   if (!found) return new Response('Not Found', { status: 404 });
+  counters.kv_bytes_read += found.value.byteLength;
   return new Response(found.value, { headers: found.metadata ? { 'CF-KV-Metadata': found.metadata } : {} });
 }
 

@@ -43,7 +43,7 @@ export async function startStore(place, folder) {
   };
 }
 
-/** Compiles a catalog of the upstream's models alone and publishes it. Faults have a provider of their own: they spoil its health. */
+/** Compiles the project's catalog with the upstream's models beside it, and publishes that. Faults have a provider of their own: they spoil its health. */
 export async function publishCatalog(folder, store, upstreamPort) {
   const offer = (name) => ({
     model: `bench/${name}`, upstream: MODELS[name], kind: 'chat', context: 1_000_000, max_output: 8192, can: [],
@@ -55,6 +55,7 @@ export async function publishCatalog(folder, store, upstreamPort) {
   const model = (name) => ({ id: `bench/${name}`, name, kind: 'chat', input: ['text'], output: ['text'], context: 1_000_000, max_output: 8192 });
   const files = {
     'providers/bench.json': provider('bench', ['fast', 'paced', 'slow']),
+    'providers/bench-messages.json': { ...provider('bench-messages', ['translated']), families: ['anthropic-messages'], auth: { header: 'Authorization', prefix: 'Bearer ' } },
     'providers/bench-cut.json': provider('bench-cut', ['cut']),
     'providers/bench-limited.json': provider('bench-limited', ['limited']),
     'models/bench.json': { organisation: { id: 'bench', name: 'Bench' }, models: Object.keys(MODELS).map(model) },
@@ -64,7 +65,7 @@ export async function publishCatalog(folder, store, upstreamPort) {
     fs.writeFileSync(path.join(folder, 'catalog', name), JSON.stringify(value));
   }
   const out = path.join(folder, 'snapshot.json');
-  const args = ['run', '--quiet', '--bin', 'catalog', '--', 'compile', '--out', out, path.join(folder, 'catalog')];
+  const args = ['run', '--quiet', '--bin', 'catalog', '--', 'compile', '--out', out, at('catalog'), path.join(folder, 'catalog')];
   const { code, output } = await run('cargo', args, { env: environment(), capture: true, allowFailure: true });
   if (code !== 0) throw new Stop(`the bench's catalog does not compile:\n${output}`);
   const { snapshot, pairs } = JSON.parse(fs.readFileSync(out, 'utf8'));
@@ -81,11 +82,11 @@ export const startFloor = (place, folder, upstreamPort, name = 'floor') =>
   });
 
 /** Starts the gateway; with `isShimmed`, behind the module that listens to it. */
-export async function startGateway(place, folder, store, { name, isShimmed = false }) {
-  const token = randomBytes(32).toString('base64url');
+export async function startGateway(place, folder, store, { name, isShimmed = false, secrets = {} }) {
+  const token = secrets.OPERATOR_TOKEN ?? randomBytes(32).toString('base64url');
   const vars = {
     OPERATOR_TOKEN: token, KEY_HASH_SECRET: randomBytes(32).toString('base64url'), BENCH_CREDENTIAL: CREDENTIAL,
-    DEFAULT_REQUESTS_PER_MINUTE: String(UNLIMITED), DEFAULT_TOKENS_PER_MINUTE: String(UNLIMITED), DEFAULT_PARALLEL_REQUESTS: '100000',
+    DEFAULT_REQUESTS_PER_MINUTE: String(UNLIMITED), DEFAULT_TOKENS_PER_MINUTE: String(UNLIMITED), DEFAULT_PARALLEL_REQUESTS: '100000', ...secrets,
   };
   const own = [['index.js', at('build/index.js')], ['index_bg.wasm', at('build/index_bg.wasm')]];
   const gateway = await startWorkerd(place, path.join(folder, name), place.target, {
@@ -98,9 +99,10 @@ export async function startGateway(place, folder, store, { name, isShimmed = fal
       '(name = "REPLAY", durableObjectNamespace = "Replay")',
       '(name = "HEALTH", durableObjectNamespace = "Health")',
       '(name = "COURIER", durableObjectNamespace = "Courier")',
+      '(name = "GENERATION", durableObjectNamespace = "Generation")',
       ...Object.entries(vars).map(([name, value]) => `(name = "${name}", text = ${JSON.stringify(value)})`),
     ],
-    objects: ['Workspace', 'Replay', 'Health', 'Courier'],
+    objects: ['Workspace', 'Replay', 'Health', 'Courier', 'Generation'],
     entrypoints: isShimmed ? { bench: 'bench' } : {},
     services: [`(name = "store", external = (address = "127.0.0.1:${store.port}", http = ()))`],
   });

@@ -3,12 +3,13 @@
 //
 // It checks that every prompt arrived whole, counts the calls of each request, and knows when a connection was closed on it.
 import net from 'node:net';
-import { CHUNKS, PACE_MS, asked, contentEvent, lastEvents, micros, plainAnswer, stamp, streamEvents } from './answers.mjs';
+import { CHUNKS, MESSAGES, PACE_MS, asked, contentEvent, lastEvents, micros, plainAnswer, stamp, streamEvents } from './answers.mjs';
 
 export const MODELS = {
   fast: 'up-fast', // at once
   paced: 'up-paced', // a chunk each PACE_MS
   slow: 'up-slow', // a stream of minutes; a plain answer that never comes
+  translated: 'up-translated', // paced; whoever asks for messages gets Anthropic's events
   cut: 'up-cut', // the connection breaks after some chunks
   limited: 'up-limited', // 429 with Retry-After
 };
@@ -44,7 +45,7 @@ function control(path) {
   return { ok: true }; // /v1/health, through the floor
 }
 
-function chat(connection, head, body) {
+function chat(connection, head, body, path) {
   total += 1;
   let request;
   let prompt;
@@ -72,14 +73,17 @@ function chat(connection, head, body) {
   connection.seq = seq;
   connection.socket.write(STREAM_HEAD);
   const count = { [MODELS.paced]: CHUNKS, [MODELS.slow]: SLOW_CHUNKS, [MODELS.cut]: CUT_AFTER }[model] ?? CHUNKS;
+  const isMessages = path.endsWith('/messages');
   const started = performance.now();
   const next = (index) => {
     if (connection.isClosed) return;
     if (index < count) {
-      connection.socket.write(framed(contentEvent(model, seq, index, usage, micros())));
+      const piece = isMessages ? `${index === 0 ? MESSAGES.head(model, seq, size) : ''}${MESSAGES.piece(index, micros())}` : contentEvent(model, seq, index, usage, micros());
+      connection.socket.write(framed(piece));
       return void (connection.timer = setTimeout(next, Math.max(0, started + (index + 1) * PACE_MS - performance.now()), index + 1));
     }
     if (model === MODELS.cut) return connection.socket.resetAndDestroy();
+    if (isMessages) return connection.answer(framed(MESSAGES.tail()) + LAST);
     connection.answer(lastEvents(model, seq, size, usage).map(framed).join('') + LAST);
   };
   next(0);
@@ -142,7 +146,7 @@ class Connection {
     }
     this.pending = this.pending.subarray(at);
     const path = head.slice(head.indexOf(' ') + 1, head.indexOf(' ', head.indexOf(' ') + 1));
-    if (head.startsWith('POST')) chat(this, head, body);
+    if (head.startsWith('POST')) chat(this, head, body, path);
     else this.answer(json('200 OK', control(path)));
     return true;
   }

@@ -173,7 +173,9 @@ describe('Every paid route', { timeout: 240_000 }, () => {
       const who = await account('0.1');
       const statuses = await storm(who, EACH, () => route);
       const { credits } = await adds(who, DOLLAR / 10);
-      assert.ok(credits.settled_nanos > 0 && statuses[402] > 0, JSON.stringify(statuses));
+      assert.ok(statuses[402] > 0, JSON.stringify(statuses));
+      // A dime lets few in at once; where all of those failed, it is still there for the next.
+      if (credits.settled_nanos === 0) (await open(route, who.key).reply).is(200);
     });
   }
 
