@@ -12,7 +12,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { gzipSync } from 'node:zlib';
-import { Stop, at, main, say, seconds, whenOrphaned } from './lib.mjs';
+import { Stop, at, environment, main, run as runProgram, say, seconds, whenOrphaned } from './lib.mjs';
 import { build } from './build.mjs';
 import { setup, underNode22 } from './setup.mjs';
 import { question } from './bench/answers.mjs';
@@ -21,7 +21,7 @@ import { pinSelf, places, ready, startUpstream } from './bench/processes.mjs';
 import { bill, details, markdown, table, underLoad } from './bench/report.mjs';
 import { CREDENTIAL, gatewayTarget, ownCounters, plainTarget, publishCatalog, startFloor, startGateway, startStore } from './bench/targets.mjs';
 
-const ROWS = Array.from({ length: 16 }, (_, index) => index + 1);
+const ROWS = Array.from({ length: 17 }, (_, index) => index + 1);
 const ROUNDS = 4;
 const QUICK = { rounds: 1, factor: 0.6, starts: 3 };
 const WARM_REQUESTS = 200;
@@ -94,6 +94,27 @@ async function cold(times, { floor, gateway, store }) {
   }
   const of = (name) => ({ ...all[name].at(-1), ms: median(all[name].map(({ ms }) => ms)) });
   return { floor: of('floor').ms, model: of('model'), chat: of('chat') };
+}
+
+/** Microseconds of ranking 64 candidates, and of the whole decision, in wasm; of each the median over batches, warmed up. */
+async function ranking() {
+  const { output } = await runProgram('cargo', ['build', '--release', '--target', 'wasm32-unknown-unknown', '--example', 'ranking', '--message-format=json', '--quiet'], { env: environment(), capture: true });
+  const file = output.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line)).flatMap(({ target, filenames }) => (target?.name === 'ranking' ? filenames : [])).at(-1);
+  const module = await WebAssembly.compile(fs.readFileSync(file));
+  // The Worker's own glue is linked in, and never called.
+  const imports = {};
+  for (const { module: from, name } of WebAssembly.Module.imports(module)) (imports[from] ??= {})[name] = () => 0;
+  const { exports } = await WebAssembly.instantiate(module, imports);
+  const cost = (call) => {
+    for (const until = performance.now() + 1_500; performance.now() < until; ) call(100);
+    const batches = Array.from({ length: 30 }, () => {
+      const since = performance.now();
+      call(200);
+      return ((performance.now() - since) * 1000) / 200;
+    });
+    return median(batches);
+  };
+  return { rank_us: cost(exports.rank_again), plan_us: cost(exports.plan_again), sum: exports.plan_again(10) };
 }
 
 /** Requests a second by a generator that others wrote, as a second opinion on ours. */
@@ -202,6 +223,11 @@ async function bench({ quick, wants }, folder, stops) {
   if (wants(11)) {
     say('measuring starts …');
     data.startup = await starts(quick ? QUICK.starts : 5, { floor: floorOf, gateway: gatewayOf });
+  }
+  if (wants(17)) {
+    say('ranking in wasm (building takes about 2 min the first time) …');
+    data.ranking = await ranking();
+    if (data.ranking.sum !== 640) throw new Stop(`the bench of the ranking ranked ${data.ranking.sum / 10} candidates`);
   }
   if (wants(16)) {
     say('measuring cold isolates …');
