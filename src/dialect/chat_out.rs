@@ -264,12 +264,21 @@ pub struct Encoder {
     service_tier: Option<String>,
     /// Reasoning of the block under way, by choice: it must be repeated with its signature.
     reasoning: Vec<(u32, String)>,
+    /// Calls of tools that take free text, by choice.
+    customs: Vec<(u32, u32)>,
 }
 
 impl Encoder {
     /// For one answer.
     pub fn new(voice: Voice) -> Encoder {
-        Encoder { voice, opened: Vec::new(), finished: Vec::new(), service_tier: None, reasoning: Vec::new() }
+        Encoder {
+            voice,
+            opened: Vec::new(),
+            finished: Vec::new(),
+            service_tier: None,
+            reasoning: Vec::new(),
+            customs: Vec::new(),
+        }
     }
 
     /// One event.
@@ -317,6 +326,9 @@ impl Encoder {
                 delta.value("reasoning_details", details.as_str());
             }
             Event::CallStart { call: number, id, name, kind, signature, .. } => {
+                if *kind == ToolKind::Custom {
+                    self.customs.push((choice, *number));
+                }
                 delta.array_at("tool_calls").begin_object().count("index", u64::from(*number));
                 call(id, name, *kind, "", signature.as_ref(), &mut delta);
                 delta.end_object().end_array();
@@ -328,7 +340,11 @@ impl Encoder {
             }
             Event::CallDelta { call, arguments, .. } => {
                 delta.array_at("tool_calls").begin_object().count("index", u64::from(*call));
-                delta.object_at("function").text("arguments", arguments).end_object().end_object().end_array();
+                let (inner, member) = match self.customs.contains(&(choice, *call)) {
+                    true => ("custom", "input"),
+                    false => ("function", "arguments"),
+                };
+                delta.object_at(inner).text(member, arguments).end_object().end_object().end_array();
             }
             Event::CallEnd { .. } => return,
             Event::Annotation { json, .. } => {

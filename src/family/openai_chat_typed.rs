@@ -406,6 +406,7 @@ struct Open {
     index: Option<u64>,
     id: String,
     call: u32,
+    kind: ToolKind,
     ended: bool,
     has_arguments: bool,
 }
@@ -611,9 +612,11 @@ impl Decoder {
         let index = node.u64_at("index");
         let id = node.text_at("id").filter(|id| !id.is_empty());
         let name = inner.and_then(|inner| inner.text_at("name")).filter(|name| !name.is_empty());
-        let known = self.calls.iter().position(|open| {
+        let known = self.calls.iter().rposition(|open| {
             open.choice == choice
                 && match (index, &id) {
+                    // Some hosts give all calls the same number: another id and a name begin another call.
+                    (Some(index), Some(id)) if name.is_some() => open.index == Some(index) && open.id == **id,
                     (Some(index), _) => open.index == Some(index),
                     (None, Some(id)) => open.id == **id,
                     (None, None) => false,
@@ -638,14 +641,13 @@ impl Decoder {
                     ToolKind::Function
                 };
                 // The calls before it are complete: hosts send one after the other.
-                for open in
-                    self.calls.iter_mut().filter(|open| open.choice == choice && !open.ended && open.index.is_none())
-                {
-                    end(open, out);
-                }
+                let is_before = |open: &&mut Open| {
+                    open.choice == choice && !open.ended && (open.index.is_none() || open.index == index)
+                };
+                self.calls.iter_mut().filter(is_before).for_each(|open| end(open, out));
                 let name = name.into_owned();
                 out.push(Event::CallStart { choice, call, id: id.clone(), name, kind, signature: None });
-                self.calls.push(Open { choice, index, id, call, ended: false, has_arguments: false });
+                self.calls.push(Open { choice, index, id, call, kind, ended: false, has_arguments: false });
                 self.calls.len().saturating_sub(1)
             }
         };
@@ -658,10 +660,10 @@ impl Decoder {
     }
 }
 
-/// Ends a call; one without arguments gets an empty object.
+/// Ends a call; one without arguments gets an empty object, where its arguments are JSON.
 fn end(open: &mut Open, out: &mut Vec<Event>) {
     let (choice, call) = (open.choice, open.call);
-    if !open.has_arguments {
+    if !open.has_arguments && open.kind == ToolKind::Function {
         out.push(Event::CallDelta { choice, call, arguments: "{}".to_owned() });
     }
     open.ended = true;

@@ -1,5 +1,7 @@
 //! Messages answers, whole and streamed, out of the typed form.
 
+use std::collections::VecDeque;
+
 use crate::dialect::{Amend, Voice};
 use crate::json::view::Node;
 use crate::json::write::Writer;
@@ -121,6 +123,28 @@ enum Open {
     Call(u32),
 }
 
+/// Whether it is written into a block.
+fn has_block(what: &Event) -> bool {
+    matches!(
+        what,
+        Event::Text { .. }
+            | Event::Refusal { .. }
+            | Event::Reasoning { .. }
+            | Event::ReasoningEnd { .. }
+            | Event::CallStart { .. }
+            | Event::CallDelta { .. }
+            | Event::CallEnd { .. }
+    )
+}
+
+/// The call that it goes on with or ends.
+fn piece_of(what: &Event) -> Option<u32> {
+    match what {
+        Event::CallDelta { call, .. } | Event::CallEnd { call, .. } => Some(*call),
+        _ => None,
+    }
+}
+
 /// Writes a stream. One choice only: the dialect has no others.
 #[derive(Debug)]
 pub struct Encoder {
@@ -129,14 +153,14 @@ pub struct Encoder {
     open: Option<Open>,
     index: u64,
     finish: Option<(Finish, Option<String>)>,
-    /// Arguments of calls that came while another call was open: blocks stand one after the other here.
-    waiting: Vec<(u32, String, String, String)>,
+    /// What came while a call was open: blocks stand one after the other here, and none is opened twice.
+    waiting: VecDeque<Event>,
 }
 
 impl Encoder {
     /// For one answer.
     pub fn new(voice: Voice) -> Encoder {
-        Encoder { voice, started: false, open: None, index: 0, finish: None, waiting: Vec::new() }
+        Encoder { voice, started: false, open: None, index: 0, finish: None, waiting: VecDeque::new() }
     }
 
     fn start(&mut self, out: &mut Vec<u8>) {
@@ -196,23 +220,30 @@ impl Encoder {
         if what.choice().is_some_and(|choice| choice > 0) {
             return;
         }
+        match self.open {
+            Some(Open::Call(open)) if has_block(what) && piece_of(what) != Some(open) => self.wait(what),
+            _ => self.write(what, out),
+        }
+        if !matches!(self.open, Some(Open::Call(_))) {
+            self.resume(out);
+        }
+    }
+
+    fn write(&mut self, what: &Event, out: &mut Vec<u8>) {
         match what {
             Event::Start { .. } => self.start(out),
             Event::Text { text, .. } | Event::Refusal { text, .. } => {
                 if !text.is_empty() {
-                    self.flush(out);
                     self.open(Open::Text, r#"{"type":"text","text":""}"#, out);
                     self.delta("text_delta", "text", text, out);
                 }
             }
             Event::Reasoning { text, .. } => {
-                self.flush(out);
                 self.open(Open::Thinking, r#"{"type":"thinking","thinking":"","signature":""}"#, out);
                 self.delta("thinking_delta", "thinking", text, out);
             }
             Event::ReasoningEnd { signature, sealed, issuer, .. } => {
                 if let Some(value) = signature {
-                    self.flush(out);
                     self.open(Open::Thinking, r#"{"type":"thinking","thinking":"","signature":""}"#, out);
                     self.delta("signature_delta", "signature", &marked(value, issuer.as_deref()), out);
                 }
@@ -228,28 +259,15 @@ impl Encoder {
                     self.close(out);
                 }
             }
-            Event::CallStart { call, id, name, .. } => match self.open {
-                Some(Open::Call(_)) => self.waiting.push((*call, id.clone(), name.clone(), String::new())),
-                _ => self.call(*call, id, name, out),
-            },
+            Event::CallStart { call, id, name, .. } => self.call(*call, id, name, out),
             Event::CallDelta { call, arguments, .. } => {
                 if self.open == Some(Open::Call(*call)) {
                     self.delta("input_json_delta", "partial_json", arguments, out);
-                } else if let Some(waiting) = self.waiting.iter_mut().find(|(known, ..)| known == call) {
-                    waiting.3.push_str(arguments);
                 }
             }
             Event::CallEnd { call, .. } => {
                 if self.open == Some(Open::Call(*call)) {
                     self.close(out);
-                    // The next one in line goes on in the open.
-                    if !self.waiting.is_empty() {
-                        let (call, id, name, arguments) = self.waiting.remove(0);
-                        self.call(call, &id, &name, out);
-                        if !arguments.is_empty() {
-                            self.delta("input_json_delta", "partial_json", &arguments, out);
-                        }
-                    }
                 }
             }
             Event::Finish { reason, stop_sequence, .. } => self.finish = Some((*reason, stop_sequence.clone())),
@@ -258,12 +276,32 @@ impl Encoder {
         }
     }
 
-    /// Calls that still wait, each as a block of its own.
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        for (call, id, name, arguments) in std::mem::take(&mut self.waiting) {
-            self.call(call, &id, &name, out);
-            if !arguments.is_empty() {
-                self.delta("input_json_delta", "partial_json", &arguments, out);
+    fn wait(&mut self, what: &Event) {
+        if let Event::CallDelta { call, arguments: more, .. } = what {
+            let earlier = self.waiting.iter_mut().rev().find(|event| piece_of(event) == Some(*call));
+            if let Some(Event::CallDelta { arguments, .. }) = earlier {
+                arguments.push_str(more);
+                return;
+            }
+        }
+        self.waiting.push_back(what.clone());
+    }
+
+    /// Goes on with what waits, up to the next call that is not complete.
+    fn resume(&mut self, out: &mut Vec<u8>) {
+        while !self.waiting.is_empty() {
+            let Some(Open::Call(open)) = self.open else {
+                if let Some(event) = self.waiting.pop_front() {
+                    self.write(&event, out);
+                }
+                continue;
+            };
+            let all = std::mem::take(&mut self.waiting);
+            let (own, others): (VecDeque<_>, _) = all.into_iter().partition(|event| piece_of(event) == Some(open));
+            self.waiting = others;
+            own.iter().for_each(|event| self.write(event, out));
+            if self.open == Some(Open::Call(open)) {
+                return;
             }
         }
     }
@@ -271,8 +309,11 @@ impl Encoder {
     /// The regular end.
     pub fn finish(&mut self, counted: Option<&Usage>, amend: Amend<'_>, out: &mut Vec<u8>) {
         self.start(out);
-        self.flush(out);
         self.close(out);
+        while !self.waiting.is_empty() {
+            self.resume(out);
+            self.close(out);
+        }
         let (finish, stop_sequence) = self.finish.take().unwrap_or((Finish::Stop, None));
         let mut w = Writer::object();
         w.text("type", "message_delta").object_at("delta");

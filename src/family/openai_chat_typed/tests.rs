@@ -137,6 +137,25 @@ fn calls_without_an_index_are_told_apart() {
 }
 
 #[test]
+fn calls_that_all_have_the_same_index_are_told_apart() {
+    let stream = concat!(
+        "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"a\",\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"b\",\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]}}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"}\"}}]},\"finish_reason\":\"tool_calls\"}]}\n\n",
+    );
+    let reply = Reply::fold(decoded(stream, 0));
+    let call = |call: u32, id: &str| Block::Call {
+        call,
+        id: id.into(),
+        name: "f".into(),
+        arguments: "{}".into(),
+        kind: ToolKind::Function,
+        signature: None,
+    };
+    assert_eq!(reply.choices[0].blocks, [call(0, "a"), call(1, "b")]);
+}
+
+#[test]
 fn errors_inside_are_told() {
     for stream in [
         "data: {\"error\":{\"message\":\"m\",\"code\":\"overloaded\"}}\n\n",
