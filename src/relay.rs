@@ -426,4 +426,6 @@ pub fn with_members(text: &str, object: std::ops::Range<usize>, members: &str) -
 #[cfg(test)]
 mod calls;
 #[cfg(test)]
+mod features;
+#[cfg(test)]
 mod tests;

@@ -142,6 +142,8 @@ fn is_idle(param: Param, json: &str) -> bool {
         Param::Logprobs => json == "false",
         Param::TopLogprobs => json == "0",
         Param::Verbosity => json == r#""medium""#,
+        // It asks for a search however little it says of it.
+        Param::WebSearchOptions => false,
         Param::Truncation => json == r#""disabled""#,
         _ => matches!(json, "[]" | "{}" | "null"),
     }
@@ -175,5 +177,6 @@ mod tests {
         let params = [(Param::Seed, "7"), (Param::N, "1"), (Param::TopP, "0.5"), (Param::User, "\"u\"")];
         assert_eq!(dropped(&params, &[Param::TopP]), ["seed"]);
         assert_eq!(dropped(&[(Param::N, "2")], &[]), ["n"]);
+        assert_eq!(dropped(&[(Param::WebSearchOptions, "{}")], &[]), ["web_search_options"]);
     }
 }

@@ -48,8 +48,13 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>, host: Host) -> Result<Wri
     let takes = |param: &Param| {
         let is_sampling = SAMPLING.contains(param);
         let is_refused = target.traits.sampling_params == Some(false);
+        // It has two tiers, each of which has a word of its own here.
+        let is_other_tier =
+            *param == Param::ServiceTier && prompt.param(*param).is_none_or(|tier| tier_of(tier).is_none());
         // While it reasons by a budget, the API takes no sampling parameters.
-        TAKEN.contains(param) && !(is_sampling && (is_refused || matches!(thinking, Thinking::Budget(_))))
+        TAKEN.contains(param)
+            && !is_other_tier
+            && !(is_sampling && (is_refused || matches!(thinking, Thinking::Budget(_))))
     };
     let taken: Vec<Param> = TAKEN.iter().copied().filter(takes).collect();
     let mut w = Writer::object();
@@ -131,13 +136,19 @@ fn parameter(param: Param, json: &str, w: &mut Writer) {
             });
             w.end_array();
         }
-        Param::ServiceTier if matches!(json, "\"default\"" | "\"standard\"") => {
-            w.text("service_tier", "standard_only");
-        }
-        Param::ServiceTier if json == "\"auto\"" => {
-            w.text("service_tier", "auto");
+        Param::ServiceTier => {
+            w.text_if("service_tier", tier_of(json));
         }
         _ => {}
+    }
+}
+
+/// The API's word for a tier of the chat dialect.
+fn tier_of(json: &str) -> Option<&'static str> {
+    match json {
+        "\"default\"" | "\"standard\"" => Some("standard_only"),
+        "\"auto\"" => Some("auto"),
+        _ => None,
     }
 }
 
