@@ -18,7 +18,8 @@ use crate::sse::{Frame, Frames, write_data};
 use crate::text::event::Event;
 use crate::usage::Usage;
 
-pub use crate::dialect::Amend;
+/// Says what usage costs, at the service tier that was served where the host told it, as members for a usage object.
+pub type Amend<'a> = &'a dyn Fn(&Usage, Option<&str>) -> Option<String>;
 
 /// Whether a provider of that family gets the client's bytes, and the client the provider's.
 pub const fn is_pass(dialect: Dialect, family: Family) -> bool {
@@ -271,7 +272,10 @@ impl Relay {
                     }
                 }
                 None => match &mut mode {
-                    Mode::Translate { encoder, .. } => encoder.finish(seen.usage.as_ref(), amend, out),
+                    Mode::Translate { encoder, .. } => {
+                        let tier = seen.service_tier.as_deref();
+                        encoder.finish(seen.usage.as_ref(), &|usage| amend(usage, tier), out);
+                    }
                     Mode::Chat { .. } if !seen.is_done => Dialect::Chat.end_mark(out),
                     Mode::Pass { dialect, .. } if !seen.is_done => dialect.end_mark(out),
                     Mode::Chat { .. } | Mode::Pass { .. } => {}
@@ -382,7 +386,9 @@ fn take_chat(
         // The end mark without any finish is a cut: the error event takes its place.
         || (told.is_done && seen.finish.is_none() && seen.output_bytes > 0);
     if let Some(out) = out.filter(|_| !hidden) {
-        match told.usage.as_ref().filter(|_| view == UsageView::Priced).and_then(amend) {
+        let tier = told.service_tier.as_deref().or(seen.service_tier.as_deref());
+        let usage = told.usage.as_ref().filter(|_| view == UsageView::Priced);
+        match usage.and_then(|usage| amend(usage, tier)) {
             Some(members) => write_data(&amended(data, &members), out),
             None => out.extend_from_slice(frame.raw),
         }

@@ -9,11 +9,11 @@ const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_rea
 const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
 const END: &str = "data: [DONE]\n\n";
 
-fn no_price(_: &Usage) -> Option<String> {
+fn no_price(_: &Usage, _: Option<&str>) -> Option<String> {
     None
 }
 
-fn price(_: &Usage) -> Option<String> {
+fn price(_: &Usage, _: Option<&str>) -> Option<String> {
     Some("\"cost\":1.5".to_owned())
 }
 

@@ -22,7 +22,7 @@ use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Client, Ports, Waits};
 use crate::serve::replay::{self, Captured};
 use crate::serve::reply::{Body, Reply};
-use crate::serve::settlement::{Closing, charge, paid_by, price_members, priced, settle};
+use crate::serve::settlement::{Closing, charge, paid_by, price_members, price_of, settle};
 use crate::sse::KEEP_ALIVE;
 use crate::time::Millis;
 use crate::usage::Usage;
@@ -210,10 +210,8 @@ async fn streamed<P: Ports>(
         return left_early(dispatched, Some(candidate), None);
     };
     let end = {
-        let amend = |usage: &Usage| {
-            let candidate = generation.plan.candidates.get(candidate)?;
-            let receipt = priced(usage, generation, candidate, generation.request.service_tier.as_deref())?;
-            Some(price_members(&receipt, &generation.snapshot))
+        let amend = |usage: &Usage, tier: Option<&str>| {
+            price_of(generation, generation.plan.candidates.get(candidate)?)(usage, tier)
         };
         let relay = Rc::new(RefCell::new(*relay));
         let total_ms = generation.arrived.plus(generation.patience.total_ms).since(ports.now());

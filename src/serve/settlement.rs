@@ -45,9 +45,13 @@ pub struct Closing {
 }
 
 /// Says what usage costs at a candidate, as members for a usage object.
-pub fn price_of<'a>(generation: &'a Generation, candidate: &'a Candidate) -> impl Fn(&Usage) -> Option<String> + 'a {
-    move |usage| {
-        let receipt = priced(usage, generation, candidate, generation.request.service_tier.as_deref())?;
+pub fn price_of<'a>(
+    generation: &'a Generation,
+    candidate: &'a Candidate,
+) -> impl Fn(&Usage, Option<&str>) -> Option<String> + 'a {
+    move |usage, tier| {
+        let tier = tier.or(generation.request.service_tier.as_deref());
+        let receipt = priced(usage, generation, candidate, tier)?;
         Some(price_members(&receipt, &generation.snapshot))
     }
 }

@@ -95,6 +95,19 @@ describe('Money', { concurrency: 3, timeout: 120_000 }, () => {
       assert.equal(row.cost_nanos, expected, `${JSON.stringify(usage)} ${tier}: ${JSON.stringify(row)}`);
       assert.equal(nanosOf(reply.headers['x-gateway-cost']), expected);
     }
+    // A stream too says what the tier costs that served, in every dialect.
+    const events = (reply) => reply.events.filter((event) => event !== '[DONE]').map((event) => JSON.parse(event));
+    for (const [asked, served, expected] of [['priority', 'default', 1000 * 1000 + 10 * 2000], ['auto', 'priority', 1000 * 1750 + 10 * 3500]]) {
+      t.p1.does(up.answer({ usage: up.usage(1000, 10), service_tier: served }));
+      const only = { provider: { only: ['p1'] }, service_tier: asked, stream: true };
+      const chat = (await t.chat({ ...only, usage: { include: true } })).is(200);
+      const responses = (await gateway.call('POST', '/v1/responses', { key: t.key, body: { ...only, model: t.model, input: 'x' } })).is(200);
+      const told = [events(chat).findLast(({ usage }) => usage).usage, events(responses).findLast(({ response }) => response?.usage).response.usage];
+      for (const [reply, usage] of [[chat, told[0]], [responses, told[1]]]) {
+        const row = await t.row(reply.headers['x-request-id']);
+        assert.deepEqual([Math.round(usage.cost * 1e9), row.cost_nanos], [expected, expected], `${asked} asked, ${served} served: ${JSON.stringify(usage)}`);
+      }
+    }
   });
 
   test('what costs less than a nano-dollar costs one, and what is free costs nothing', async () => {

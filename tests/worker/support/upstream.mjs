@@ -20,7 +20,7 @@ export const role = () => choice({ role: 'assistant', content: '' });
 export const text = (content) => choice({ content });
 export const toolCall = (fields) => choice({ tool_calls: [{ index: 0, ...fields }] });
 export const finish = (reason = 'stop') => choice({}, reason);
-export const usageEvent = (usage) => event({ ...HEAD, choices: [], usage });
+export const usageEvent = (usage, service_tier) => event({ ...HEAD, choices: [], usage, service_tier });
 export const errorEvent = (error = {}) =>
   event({ error: { message: `${CANARY} inside a stream`, type: 'server_error', param: null, code: null, ...error } });
 
@@ -39,8 +39,8 @@ export const completion = ({ content = 'Hello from upstream.', message = {}, fin
 });
 
 /** The events of a whole stream. */
-export const story = ({ words = ['Hello ', 'from ', 'upstream.'], usage = USAGE, finish_reason = 'stop', done = true } = {}) => [
-  role(), ...words.map(text), finish(finish_reason), ...(usage ? [usageEvent(usage)] : []), ...(done ? [DONE] : []),
+export const story = ({ words = ['Hello ', 'from ', 'upstream.'], usage = USAGE, finish_reason = 'stop', done = true, service_tier } = {}) => [
+  role(), ...words.map(text), finish(finish_reason), ...(usage ? [usageEvent(usage, service_tier)] : []), ...(done ? [DONE] : []),
 ];
 
 /** A text or buffer cut into pieces of `size` bytes (or at the given places), each sent by itself. */
