@@ -18,8 +18,9 @@ use crate::sse::{Frame, Frames, write_data};
 use crate::text::event::Event;
 use crate::usage::Usage;
 
-/// Says what usage costs, at the service tier that was served where the host told it, as members for a usage object.
-pub type Amend<'a> = &'a dyn Fn(&Usage, Option<&str>) -> Option<String>;
+/// Says what usage costs in an answer that ends so, at the service tier that was served where the host told it, as members
+/// for a usage object.
+pub type Amend<'a> = &'a dyn Fn(&Usage, Option<&str>, Ending) -> Option<String>;
 
 /// Whether a provider of that family gets the client's bytes, and the client the provider's.
 pub const fn is_pass(dialect: Dialect, family: Family) -> bool {
@@ -236,8 +237,6 @@ impl Relay {
     fn end(self, stop: Stop, native: bool, request_id: &str, out: &mut Vec<u8>, amend: Amend<'_>) -> End {
         let mut mode = self.mode;
         let seen = self.seen;
-        let is_refusal = seen.finish.as_deref().map(openai_chat::finish_reason) == Some("content_filter");
-        let is_empty = seen.output_bytes == 0 && (seen.finish.is_none() || is_refusal);
         let verdict = if let Some(fault) = &seen.fault {
             Some(classify::answer(200, fault))
         } else if self.broken {
@@ -257,8 +256,7 @@ impl Relay {
         let ending = match (&verdict, stop) {
             (Some(_), _) => Ending::UpstreamFailed,
             (None, Stop::Left) if !finished => Ending::ClientLeft,
-            _ if is_empty => Ending::Empty,
-            _ => Ending::Finished,
+            _ => seen.ending(),
         };
         if stop != Stop::Left {
             let fault_was_passed_on = native && seen.fault.is_some() && !seen.is_malformed;
@@ -274,7 +272,7 @@ impl Relay {
                 None => match &mut mode {
                     Mode::Translate { encoder, .. } => {
                         let tier = seen.service_tier.as_deref();
-                        encoder.finish(seen.usage.as_ref(), &|usage| amend(usage, tier), out);
+                        encoder.finish(seen.usage.as_ref(), &|usage| amend(usage, tier, ending), out);
                     }
                     Mode::Chat { .. } if !seen.is_done => Dialect::Chat.end_mark(out),
                     Mode::Pass { dialect, .. } if !seen.is_done => dialect.end_mark(out),
@@ -342,7 +340,21 @@ fn spread(events: &mut Vec<Event>, mut encoder: Option<&mut Encoder>, seen: &mut
     }
 }
 
+/// The ending of an answer that came to its end with so much output and that reason.
+fn ending_of(output_bytes: u64, finish: Option<&str>) -> Ending {
+    let is_refusal = finish.map(openai_chat::finish_reason) == Some("content_filter");
+    match output_bytes == 0 && (finish.is_none() || is_refusal) {
+        true => Ending::Empty,
+        false => Ending::Finished,
+    }
+}
+
 impl Seen {
+    /// Of an answer that came to its end: whether there was anything in it.
+    pub fn ending(&self) -> Ending {
+        ending_of(self.output_bytes, self.finish.as_deref())
+    }
+
     /// Takes an event in.
     pub fn note(&mut self, event: Event) {
         self.has_content |= event.is_content();
@@ -388,7 +400,9 @@ fn take_chat(
     if let Some(out) = out.filter(|_| !hidden) {
         let tier = told.service_tier.as_deref().or(seen.service_tier.as_deref());
         let usage = told.usage.as_ref().filter(|_| view == UsageView::Priced);
-        match usage.and_then(|usage| amend(usage, tier)) {
+        let output_bytes = seen.output_bytes.saturating_add(told.output_bytes);
+        let ending = ending_of(output_bytes, told.finish.as_deref().or(seen.finish.as_deref()));
+        match usage.and_then(|usage| amend(usage, tier, ending)) {
             Some(members) => write_data(&amended(data, &members), out),
             None => out.extend_from_slice(frame.raw),
         }

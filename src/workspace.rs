@@ -14,7 +14,8 @@ use crate::access::policy::{KeyState, Limits, Policy};
 use crate::activity::row::Row;
 use crate::error::Code;
 use crate::id::{EntryId, KeyId, RequestId, WorkspaceId};
-use crate::ledger::account::{Account, Admission, SETTLED_MEMORY_MS, Settled};
+pub use crate::ledger::account::settled_memory_ms;
+use crate::ledger::account::{Account, Admission, Settled};
 pub use crate::ledger::entry::{Entry, EntryKind, Totals};
 use crate::limits::budget::{self, Budgets, Period, Spend};
 use crate::limits::gate::{Allowance, Gate, Limit, Refusal, tighter};
@@ -299,7 +300,7 @@ pub struct Stored {
     pub values: Vec<(String, String)>,
     /// The newest journal row and its number.
     pub last: Option<(u64, JournalRow)>,
-    /// Journal rows of the last [`SETTLED_MEMORY_MS`], oldest first.
+    /// Journal rows as far back as [`settled_memory_ms`], oldest first.
     pub recent: Vec<JournalRow>,
     /// The sums of all entries, where the newest row is of a time before they were kept.
     pub totals: Totals,
@@ -697,16 +698,20 @@ impl Workspace {
         let keys: BTreeSet<KeyId> = settlements.iter().map(|settlement| settlement.key.clone()).collect();
         for settlement in settlements {
             let flight = self.leave(&settlement.id, settlement.tokens, now);
+            let held = flight.as_ref().map_or(Nanos::ZERO, |flight| flight.held);
             if flight.is_some_and(|flight| flight.expires.is_some()) {
                 effects.push(Effect::Drop { name: hold_name(&settlement.id) });
             } else if settlement.is_durable || now.since(settlement.admitted) > STALE_MS {
                 continue;
             }
-            let settled =
-                self.account.settle(&settlement.id, settlement.cost, settlement.held, settlement.admitted, now);
+            // What was not held (because it cost more, or a crash made the hold forgotten) must not pass a budget.
+            let most = self.budget_left(&settlement.key, now).map_or(settlement.cost, |(left, _)| left.max(held));
+            let cost = settlement.cost.min(most);
+            let settled = self.account.settle(&settlement.id, cost, settlement.held, settlement.admitted, now);
             let (kind, nanos, lost, row) = match settled {
                 Settled::Again => continue,
-                Settled::Charged { charged, lost } => {
+                Settled::Charged { charged, .. } => {
+                    let lost = Nanos(settlement.cost.0.saturating_sub(charged.0).max(0));
                     for spending in [self.spends.entry(settlement.key.clone()).or_default(), &mut self.spend] {
                         spending.spend.add(charged, now);
                         spending.is_unstored = true;
@@ -715,7 +720,8 @@ impl Workspace {
                     (kind, Nanos(charged.0.saturating_neg()), lost, Some(settlement.row))
                 }
                 // The request expired and its row says so; late news must not write a second one.
-                Settled::Late { lost } => (EntryKind::Loss, Nanos::ZERO, lost, None),
+                Settled::Late { .. } if settlement.cost <= Nanos::ZERO => continue,
+                Settled::Late { .. } => (EntryKind::Loss, Nanos::ZERO, settlement.cost, None),
             };
             let id = settlement.id.as_str();
             if kind != EntryKind::Loss {
@@ -843,9 +849,6 @@ impl Workspace {
 fn put(name: &str, value: &impl Serialize) -> Effect {
     Effect::Put { name: name.to_owned(), value: serde_json::to_string(value).unwrap_or_default() }
 }
-
-/// How far back the journal is read when a workspace opens, in milliseconds.
-pub const RECENT_MS: u64 = SETTLED_MEMORY_MS;
 
 #[cfg(test)]
 mod tests;

@@ -238,7 +238,7 @@ fn seen(usage: &serde_json::Value) -> (Usage, Usage) {
     let stream = openai_chat::as_stream(body.as_bytes()).unwrap();
     let mut relay = Relay::new(Vec::new(), UsageView::Shown);
     for piece in stream.chunks(17) {
-        relay.push(piece, Some(&mut Vec::new()), &|_, _| None);
+        relay.push(piece, Some(&mut Vec::new()), &|_, _, _| None);
     }
     (plain, relay.seen().usage.clone().unwrap())
 }

@@ -110,11 +110,11 @@ pub struct Machine {
     next: usize,
     /// The candidate whose attempt is under way, whether it is to be sent again, and whether any was.
     current: usize,
+    /// Those whose calls were sent and have not come to an end.
+    under_way: Vec<usize>,
     again: Option<usize>,
     /// The candidate that is to be asked with its next credential.
     rotated: Option<usize>,
-    /// Whether any was sent.
-    has_asked: bool,
     is_repeated: bool,
     /// Who is busy for the shortest time, and until when; once.
     busy: Option<Busy>,
@@ -139,7 +139,7 @@ impl Machine {
             current: 0,
             again: None,
             rotated: None,
-            has_asked: false,
+            under_way: Vec::new(),
             is_repeated: false,
             busy: None,
             has_waited: false,
@@ -223,14 +223,22 @@ impl Machine {
         self.seats.get(candidate).map_or(1, |seat| seat.pool.slot())
     }
 
-    /// The candidate that was asked last.
+    /// The call to a candidate was sent.
+    pub fn on_sent(&mut self, candidate: usize) {
+        self.under_way.push(candidate);
+    }
+
+    /// The candidate that is being asked; of two, the one that was asked last.
     pub fn asked(&self) -> Option<usize> {
-        self.has_asked.then_some(self.current)
+        self.under_way.last().copied()
+    }
+
+    fn on_over(&mut self, candidate: usize) {
+        self.under_way.retain(|one| *one != candidate);
     }
 
     fn send(&mut self, candidate: usize, left_ms: u64) -> Step {
         self.current = candidate;
-        self.has_asked = true;
         let others = self.next < self.seats.len() && self.rows.len().saturating_add(1) < self.patience.attempts_max;
         let mut wait_ms = self.patience.first_byte_ms.min(left_ms);
         // While others could still answer, one attempt may take at most half of what is left, and no longer than is
@@ -247,6 +255,7 @@ impl Machine {
     /// An attempt failed before its first content.
     pub fn on_failed(&mut self, failed: Failed, now: Millis) {
         let Failed { provider, upstream, status, verdict, broke, param, retry_after_ms, began } = failed;
+        self.on_over(self.current);
         let (paid_by, slot) = self.credential(self.current);
         self.rows.push(AttemptRow {
             provider,
@@ -305,6 +314,7 @@ impl Machine {
 
     /// An attempt was given up because one beside it was faster. It says nothing about its offer.
     pub fn on_cancelled(&mut self, candidate: usize, provider: &str, upstream: &str, began: Millis, now: Millis) {
+        self.on_over(candidate);
         let (paid_by, slot) = self.credential(candidate);
         self.rows.push(AttemptRow {
             provider: provider.to_owned(),
@@ -336,6 +346,7 @@ impl Machine {
 
     /// An attempt delivered its first content (or its whole answer).
     pub fn on_served(&mut self, provider: &str, upstream: &str, status: u16, began: Millis, now: Millis) {
+        self.on_over(self.current);
         let (paid_by, slot) = self.credential(self.current);
         self.rows.push(AttemptRow {
             provider: provider.to_owned(),
@@ -453,6 +464,25 @@ mod tests {
             machine.on_failed(failed(*status, None), Millis(0));
         }
         machine.failure()
+    }
+
+    #[test]
+    fn who_is_being_asked_is_known_only_while_that_lasts() {
+        let mut machine = Machine::new(seats(3), PATIENCE, Millis(0));
+        machine.next(Millis(0));
+        assert_eq!(machine.asked(), None, "chosen and not sent yet");
+        machine.on_sent(0);
+        assert_eq!(machine.asked(), Some(0));
+        machine.on_failed_at(0, failed(500, None), Millis(5));
+        machine.next(Millis(5));
+        assert_eq!(machine.asked(), None, "between two attempts");
+        machine.on_sent(1);
+        machine.hedge(Millis(6));
+        machine.on_sent(2);
+        machine.on_cancelled(2, "p", "u", Millis(6), Millis(7));
+        assert_eq!(machine.asked(), Some(1), "the other one goes on");
+        machine.on_served_at(1, ("p", "u"), 200, Millis(5), Millis(9));
+        assert_eq!(machine.asked(), None);
     }
 
     #[test]

@@ -6,11 +6,9 @@
 
 use std::borrow::Cow;
 
-use crate::health::sample::mix;
+pub use crate::health::sample::label;
+use crate::health::sample::{SLOTS_MAX, mix};
 use crate::time::Millis;
-
-/// The last slot.
-pub const SLOTS_MAX: u8 = 9;
 
 /// Which slots hold a credential: bit n for slot n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +36,6 @@ impl Slots {
 /// The name of a secret in a slot.
 pub fn secret_name(name: &str, slot: u8) -> Cow<'_, str> {
     if slot <= 1 { Cow::Borrowed(name) } else { Cow::Owned(format!("{name}_{slot}")) }
-}
-
-/// What tells a slot apart in health records; the first goes by the provider alone.
-pub fn label(slot: u8) -> Option<&'static str> {
-    const LABELS: [&str; 8] = ["2", "3", "4", "5", "6", "7", "8", "9"];
-    LABELS.get(usize::from(slot.checked_sub(2)?)).copied()
 }
 
 /// The part `name` of the credential in a slot. `base` is the secret that the slots are of; `others` are the provider's

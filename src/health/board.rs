@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::catalog::Routing;
 use crate::health::breaker::{Breaker, Change, OPEN_AFTER, OPEN_PROVIDER_AFTER, Phase};
-use crate::health::sample::{Place, Sample};
+use crate::health::sample::{ALL_SLOTS, Place, SLOTS_MAX, Sample};
 use crate::health::score::{PRIOR_RELIABILITY, PRIOR_WEIGHT, Score, Standing, prompt_factor};
 use crate::health::share::{Clock, Entry, Snapshot, shard};
 use crate::health::tally::{Moments, Spread, Tally};
@@ -192,7 +192,6 @@ impl Board {
 
     /// Takes in one attempt of this isolate.
     pub fn on_sample(&mut self, place: &Place<'_>, sample: Sample, now: Millis) {
-        let is_own = place.credential.is_none();
         self.clock.on_sample(!matches!(sample, Sample::Served { .. } | Sample::Paced { .. }), now);
         match sample {
             Sample::Served { first_byte_ms, prompt_tokens } => {
@@ -230,10 +229,13 @@ impl Board {
             }
             Sample::Busy { wait_ms } => {
                 let until = self.cool(place, wait_ms, false, now);
-                if is_own {
-                    let news = news(self.seen(place, now));
-                    news.cool_until = news.cool_until.max(until);
+                if let Some(slot) = place.slot() {
+                    news(self.seen(place, now)).cool(slot, until);
                 }
+            }
+            Sample::Paused { wait_ms } => {
+                let until = self.cool(&place.in_slot(ALL_SLOTS), Some(wait_ms), false, now);
+                news(self.seen(place, now)).cool(ALL_SLOTS, until);
             }
             Sample::Refused => {
                 self.cool(place, None, true, now);
@@ -289,7 +291,29 @@ impl Board {
 
     /// Until when an offer is to be left alone under that credential, where it is.
     pub fn cools_until(&self, place: &Place<'_>, now: Millis) -> Option<Millis> {
-        self.cooling.get(&place.credential_key()).map(|cooling| cooling.until).filter(|until| *until > now)
+        self.cooling_of(place, now).map(|cooling| cooling.until)
+    }
+
+    /// What keeps that credential from being used at the offer: its own wait, or one that holds for all.
+    fn cooling_of(&self, place: &Place<'_>, now: Millis) -> Option<&Cooling> {
+        if self.cooling.is_empty() {
+            return None;
+        }
+        let at = |place: &Place<'_>| self.cooling.get(&place.credential_key()).filter(|cooling| now < cooling.until);
+        let both = [at(place), at(&place.in_slot(ALL_SLOTS))];
+        both.into_iter().flatten().max_by_key(|cooling| (cooling.is_refused, cooling.until))
+    }
+
+    /// Until when an offer is to be left alone under further credentials of the gateway, or under all.
+    fn cools(&self, place: Place<'_>, now: Millis) -> Vec<(u8, Millis)> {
+        if self.cooling.is_empty() {
+            return Vec::new();
+        }
+        let until = |slot: u8| {
+            let cooling = self.cooling.get(&place.in_slot(slot).credential_key())?;
+            (!cooling.is_refused && cooling.until > now).then_some((slot, cooling.until))
+        };
+        (0..=SLOTS_MAX).filter(|slot| *slot != 1).filter_map(until).collect()
     }
 
     /// Whether anything is known of an offer.
@@ -309,7 +333,7 @@ impl Board {
     }
 
     fn score_at(&self, place: &Place<'_>, provider: Phase, now: Millis) -> Score {
-        let cooling = self.cooling.get(&place.credential_key()).filter(|cooling| now < cooling.until);
+        let cooling = self.cooling_of(place, now);
         let Some(seen) = self.offers.get(&place.offer_key()) else {
             return Score { standing: standing(Phase::Closed, provider, cooling), ..Score::UNKNOWN };
         };
@@ -382,12 +406,17 @@ impl Board {
                 let others = entry.tally.bad - in_row as f64;
                 self.seen(&place, now).tally.add(0.0, others.max(0.0), RELIABILITY_HALF_LIFE_MS, now);
             }
-            if entry.cool_until > now {
-                self.cool(&place, Some(entry.cool_until.since(now)), false, now);
-            }
+            self.told_to_wait(entry, now);
             let seen = self.seen(&place, now);
             seen.latency.add(entry.latency, now);
             seen.pace.add(entry.pace, now);
+        }
+    }
+
+    fn told_to_wait(&mut self, entry: &Entry, now: Millis) {
+        let first = (1, entry.cool_until);
+        for (slot, until) in entry.cools.iter().copied().chain([first]).filter(|(_, until)| *until > now) {
+            self.cool(&entry.place().in_slot(slot), Some(until.since(now)), false, now);
         }
     }
 
@@ -406,9 +435,12 @@ impl Board {
             cool_until: self.cooling.get(key).filter(|c| !c.is_refused).map_or(Millis(0), |cooling| cooling.until),
             served_at: seen.served_at,
             failed_at: Millis(0),
+            cools: self.cools(Place::new(&seen.provider, &seen.upstream), now),
         });
         // What nobody has used for long tells nobody anything.
-        let worth = |entry: &Entry| entry.tally.good + entry.tally.bad > 0.01 || entry.cool_until > now;
+        let worth = |entry: &Entry| {
+            entry.tally.good + entry.tally.bad > 0.01 || entry.cool_until > now || !entry.cools.is_empty()
+        };
         let mut entries: Vec<Entry> = entries.filter(worth).collect();
         entries.sort_by(|a, b| (&a.provider, &a.upstream).cmp(&(&b.provider, &b.upstream)));
         Snapshot { at: now, entries, ..Snapshot::default() }
@@ -429,9 +461,7 @@ impl Board {
         for entry in &snapshot.entries {
             let place = entry.place();
             let key = place.offer_key();
-            if entry.cool_until > now {
-                self.cool(&place, Some(entry.cool_until.since(now)), false, now);
-            }
+            self.told_to_wait(entry, now);
             let seen = self.seen(&place, now);
             seen.seen_at = entry.served_at;
             seen.served_at = entry.served_at;
@@ -463,11 +493,13 @@ impl Board {
         for entry in snapshot.entries {
             let place = entry.place();
             let key = place.offer_key();
-            if entry.cool_until > now {
-                let until = entry.cool_until.min(now.plus(COOL_MS_MAX));
-                let fresh = Cooling { until, in_row: 1, is_refused: false };
-                let cooling = self.cooling.entry(key).or_insert(fresh);
-                cooling.until = cooling.until.max(until);
+            for (slot, until) in entry.cools.iter().copied().chain([(1, entry.cool_until)]) {
+                if until > now {
+                    let until = until.min(now.plus(COOL_MS_MAX));
+                    let fresh = Cooling { until, in_row: 1, is_refused: false };
+                    let cooling = self.cooling.entry(place.in_slot(slot).credential_key()).or_insert(fresh);
+                    cooling.until = cooling.until.max(until);
+                }
             }
             let seen_at = self.offers.get(&key).map_or(Millis(0), |seen| seen.seen_at);
             let seen = self.seen(&place, now);

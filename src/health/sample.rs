@@ -19,6 +19,20 @@ impl<'a> Place<'a> {
         Place { provider, upstream, credential: None }
     }
 
+    /// The same offer under the gateway's credential in a slot, or (as [`ALL_SLOTS`]) under whatever credential.
+    #[must_use]
+    pub fn in_slot(self, slot: u8) -> Place<'a> {
+        Place { credential: if slot == ALL_SLOTS { Some(ALL) } else { label(slot) }, ..self }
+    }
+
+    /// The slot of the gateway's credential; `None` where it is a workspace's own.
+    pub fn slot(&self) -> Option<u8> {
+        match self.credential {
+            None => Some(1),
+            Some(name) => (2..=SLOTS_MAX).find(|slot| label(*slot) == Some(name)),
+        }
+    }
+
     /// The key of the offer. 64 bits, so that looking up candidates makes no strings.
     pub fn offer_key(&self) -> u64 {
         hash(hash(self.provider_key(), b"\n"), self.upstream.as_bytes())
@@ -36,6 +50,19 @@ impl<'a> Place<'a> {
             Some(credential) => hash(hash(self.offer_key(), b"\n"), credential.as_bytes()),
         }
     }
+}
+
+/// The slot that stands for all of them, and for workspaces' own credentials.
+pub const ALL_SLOTS: u8 = 0;
+/// Its name: no credential's id.
+const ALL: &str = "0";
+/// The last slot of the gateway's credentials for a provider.
+pub const SLOTS_MAX: u8 = 9;
+
+/// What tells a slot apart in health records; the first goes by the provider alone.
+pub fn label(slot: u8) -> Option<&'static str> {
+    const LABELS: [&str; 8] = ["2", "3", "4", "5", "6", "7", "8", "9"];
+    LABELS.get(usize::from(slot.checked_sub(2)?)).copied()
 }
 
 /// Where FNV-1a starts.
@@ -85,6 +112,11 @@ pub enum Sample {
     Busy {
         /// For this long, in milliseconds, where it said so.
         wait_ms: Option<u64>,
+    },
+    /// It fails, and asked to be left alone for this long, in milliseconds, whatever the credential.
+    Paused {
+        /// How long.
+        wait_ms: u64,
     },
     /// It refused the credential.
     Refused,

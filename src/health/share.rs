@@ -1,11 +1,11 @@
 //! What isolates and the `Health` object tell each other. Both are lossy and late by nature: reports add up, a snapshot
 //! replaces the one before, and neither is needed for a request to be served.
 //!
-//! A report is `[entry, …]`, a snapshot `[at, [entry, …], [[provider, routing], …]]`, an entry `[provider, upstream, [11 numbers]]`; the numbers
-//! stand in the order of [`Entry`]'s fields. Arrays, because a snapshot is read by every isolate every few seconds.
+//! A report is `[entry, …]`, a snapshot `[at, [entry, …], [[provider, routing], …]]`, an entry `[provider, upstream, [12 numbers or more]]`; the
+//! numbers stand in the order of [`Entry`]'s fields, the last ones (slot and time, again and again) only where there are cool-downs. Arrays, because a snapshot is read by every isolate every few seconds.
 
 use crate::catalog::Routing;
-use crate::health::sample::{Place, SEED, hash};
+use crate::health::sample::{Place, SEED, SLOTS_MAX, hash};
 use crate::health::tally::{Moments, Tally};
 use crate::time::Millis;
 
@@ -43,15 +43,19 @@ pub struct Entry {
     pub pace: Moments,
     /// Report: failures since the last success. Snapshot: until when the breaker is open, in milliseconds.
     pub broken: u64,
-    /// Until when it cools down.
+    /// Until when it cools down, under the first of the gateway's credentials.
     pub cool_until: Millis,
     /// When it last served.
     pub served_at: Millis,
     /// When it last failed.
     pub failed_at: Millis,
+    /// Until when it cools down under further credentials, by their slot; as slot [`ALL_SLOTS`](crate::health::sample::ALL_SLOTS), under all of them.
+    pub cools: Vec<(u8, Millis)>,
 }
 
-type Raw = (String, String, [f64; 12]);
+type Raw = (String, String, Vec<f64>);
+/// How many numbers an entry has at least.
+const NUMBERS: usize = 12;
 
 /// Three digits are plenty.
 fn short(value: f64) -> f64 {
@@ -83,6 +87,18 @@ impl Entry {
         Place::new(&self.provider, &self.upstream)
     }
 
+    /// Takes in that it cools down under the credential of a slot until then.
+    pub fn cool(&mut self, slot: u8, until: Millis) {
+        if slot == 1 {
+            self.cool_until = self.cool_until.max(until);
+            return;
+        }
+        match self.cools.iter_mut().find(|(known, _)| *known == slot) {
+            Some((_, known)) => *known = (*known).max(until),
+            None => self.cools.push((slot, until)),
+        }
+    }
+
     fn is_news_after(&self, before: &Entry, now: Millis) -> bool {
         let failing = |tally: &Tally| tally.bad / (tally.good + tally.bad).max(1.0);
         let has_moved = |a: &Moments, b: &Moments| match (a.spread(), b.spread()) {
@@ -91,6 +107,7 @@ impl Entry {
         };
         (self.broken > now.0) != (before.broken > now.0)
             || (self.cool_until > now && self.cool_until != before.cool_until)
+            || self.cools.iter().any(|cool| cool.1 > now && !before.cools.contains(cool))
             || (failing(&self.tally) - failing(&before.tally)).abs() > MOVED_FAILURES
             || has_moved(&self.latency, &before.latency)
             || has_moved(&self.pace, &before.pace)
@@ -99,7 +116,7 @@ impl Entry {
     fn raw(&self) -> Raw {
         let moments = |m: &Moments| [short(m.n), short(m.sum), short(m.squares)];
         let ([a, b, c], [d, e, f]) = (moments(&self.latency), moments(&self.pace));
-        let numbers = [
+        let mut numbers = vec![
             short(self.tally.good),
             short(self.tally.bad),
             a,
@@ -113,16 +130,22 @@ impl Entry {
             float(self.served_at.0),
             float(self.failed_at.0),
         ];
+        numbers.extend(self.cools.iter().flat_map(|(slot, until)| [f64::from(*slot), float(until.0)]));
         (self.provider.clone(), self.upstream.clone(), numbers)
     }
 
-    fn of(raw: Raw, at: Millis) -> Entry {
-        let (provider, upstream, [good, bad, a, b, c, d, e, f, broken, cool, served, failed]) = raw;
+    fn of(raw: Raw, at: Millis) -> Option<Entry> {
+        let (provider, upstream, numbers) = raw;
+        let (first, more) = numbers.split_at_checked(NUMBERS)?;
+        let [good, bad, a, b, c, d, e, f, broken, cool, served, failed] = *<&[f64; NUMBERS]>::try_from(first).ok()?;
+        let slot = |value: f64| u8::try_from(whole(value)).ok().filter(|slot| *slot <= SLOTS_MAX && *slot != 1);
+        let pair = |pair: &[f64]| Some((slot(*pair.first()?)?, Millis(whole(*pair.get(1)?))));
+        let cools = more.chunks(2).take(usize::from(SLOTS_MAX)).filter_map(pair).collect();
         let moments = |n: f64, sum: f64, squares: f64| match count(n) > 0.0 && sum.is_finite() && squares.is_finite() {
             true => Moments { n: count(n), sum, squares, at },
             false => Moments { at, ..Moments::default() },
         };
-        Entry {
+        Some(Entry {
             provider,
             upstream,
             tally: Tally { good: count(good), bad: count(bad), at },
@@ -132,7 +155,8 @@ impl Entry {
             cool_until: Millis(whole(cool)),
             served_at: Millis(whole(served)),
             failed_at: Millis(whole(failed)),
-        }
+            cools,
+        })
     }
 }
 
@@ -145,7 +169,7 @@ pub fn write_report(entries: &[Entry]) -> String {
 /// Parses a report that came in at `now`; a malformed one is none.
 pub fn parse_report(text: &str, now: Millis) -> Option<Vec<Entry>> {
     let raw: Vec<Raw> = serde_json::from_str(text).ok()?;
-    Some(raw.into_iter().map(|raw| Entry::of(raw, now)).collect())
+    raw.into_iter().map(|raw| Entry::of(raw, now)).collect()
 }
 
 /// A shard's snapshot.
@@ -177,7 +201,7 @@ impl Snapshot {
     pub fn parse(text: &str) -> Option<Snapshot> {
         let (at, raw, switches): (u64, Vec<Raw>, Vec<(String, Routing)>) = serde_json::from_str(text).ok()?;
         let at = Millis(at);
-        Some(Snapshot { at, entries: raw.into_iter().map(|raw| Entry::of(raw, at)).collect(), switches })
+        Some(Snapshot { at, entries: raw.into_iter().map(|raw| Entry::of(raw, at)).collect::<Option<_>>()?, switches })
     }
 
     /// Whether it says enough that the one before does not, to be worth writing.
@@ -227,6 +251,7 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::sample::ALL_SLOTS;
 
     fn entry() -> Entry {
         Entry {
@@ -239,6 +264,7 @@ mod tests {
             cool_until: Millis(1_795_570_634_000),
             served_at: Millis(8),
             failed_at: Millis(7),
+            cools: Vec::new(),
         }
     }
 
@@ -247,6 +273,10 @@ mod tests {
         let text = write_report(&[entry()]);
         assert_eq!(text, r#"[["p","u/m",[3.5,1.0,2.0,10.5,55.125,0.0,0.0,0.0,7.0,1795570634000.0,8.0,7.0]]]"#);
         assert_eq!(parse_report(&text, Millis(9)), Some(vec![entry()]));
+        let cools = Entry { cools: vec![(ALL_SLOTS, Millis(99)), (9, Millis(98))], ..entry() };
+        let text = write_report(std::slice::from_ref(&cools));
+        assert!(text.ends_with(",8.0,7.0,0.0,99.0,9.0,98.0]]]"), "{text}");
+        assert_eq!(parse_report(&text, Millis(9)), Some(vec![cools]));
         let switches = vec![("q".to_owned(), Routing::Off)];
         let snapshot = Snapshot { at: Millis(9), entries: vec![entry()], switches };
         assert!(snapshot.write().ends_with(r#",8.0,7.0]]],[["q","off"]]]"#), "{}", snapshot.write());
@@ -269,6 +299,8 @@ mod tests {
         assert!(is_news(2_000, &|e| e.tally.bad = 3.0), "it fails more");
         assert!(is_news(2_000, &|e| e.latency.sum = 12.0), "it got slower");
         assert!(is_news(2_000, &|e| e.cool_until = Millis(1_795_570_634_999)), "it asked for a wait");
+        assert!(is_news(2_000, &|e| e.cool(3, Millis(2_001))), "a further credential is to wait");
+        assert!(!is_news(2_000, &|e| e.cool(3, Millis(1_999))), "it waited");
         assert!(is_news(2_000, &|e| e.upstream = "v".into()), "another offer");
         let switched = Snapshot { switches: vec![("q".to_owned(), Routing::Last)], ..at(2_000, &|_| {}) };
         assert!(switched.is_news_after(&before) && at(2_000, &|_| {}).is_news_after(&switched));
@@ -281,6 +313,8 @@ mod tests {
         let odd = r#"[["p","u",[-5,1e300,-1,9,9,0,0,0,-3,-4,-5,-6]]]"#;
         let parsed = parse_report(odd, Millis(0)).unwrap();
         let entry = &parsed[0];
+        let strange = r#"[["p","u",[0,0,0,0,0,0,0,0,0,0,0,0,1,5,77,6,-1,7,4]]]"#;
+        assert_eq!(parse_report(strange, Millis(0)).unwrap()[0].cools, [(ALL_SLOTS, Millis(7))]);
         assert_eq!((entry.tally.good, entry.tally.bad, entry.latency.n, entry.broken), (0.0, 1e9, 0.0, 0));
     }
 

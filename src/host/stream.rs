@@ -263,7 +263,7 @@ async fn natively(
     let Some(body) = answer.response.body() else { return Stop::Eof };
     let observed = Rc::clone(relay);
     let observe = Closure::<dyn FnMut(Uint8Array)>::new(move |bytes: Uint8Array| {
-        observed.borrow_mut().push(&bytes.to_vec(), None, &|_, _| None);
+        observed.borrow_mut().push(&bytes.to_vec(), None, &|_, _, _| None);
     });
     let asked = Rc::clone(relay);
     let at_border = Closure::<dyn FnMut() -> bool>::new(move || asked.borrow().is_at_border());
@@ -309,7 +309,7 @@ async fn seen(
     let mut out = Vec::new();
     let push = Closure::<dyn FnMut(Uint8Array) -> Option<Uint8Array>>::new(move |bytes: Uint8Array| {
         out.clear();
-        pushed.borrow_mut().push(&bytes.to_vec(), Some(&mut out), &|_, _| None);
+        pushed.borrow_mut().push(&bytes.to_vec(), Some(&mut out), &|_, _, _| None);
         (!out.is_empty()).then(|| Uint8Array::from(out.as_slice()))
     });
     let waits = glue::numbers(&[waits.idle_ms, waits.keep_alive_ms, waits.total_ms]);

@@ -13,8 +13,17 @@ use std::collections::{HashMap, VecDeque};
 use crate::money::Nanos;
 use crate::time::Millis;
 
-/// How long a settlement is remembered so that a second one is recognised, in milliseconds. Senders give up earlier.
-pub const SETTLED_MEMORY_MS: u64 = 10 * 60_000;
+/// How long a settlement is remembered at least, so that a second one is recognised, in milliseconds. It is also never
+/// forgotten before its hold would have expired: after that, nothing is charged any more.
+const SETTLED_MEMORY_MS: u64 = 10 * 60_000;
+
+/// The same where holds last for `hold_ms`: so far back the journal is read when an account opens.
+pub fn settled_memory_ms(hold_ms: u64) -> u64 {
+    SETTLED_MEMORY_MS.max(hold_ms.saturating_add(SETTLED_MARGIN_MS))
+}
+
+/// Beyond the end of its hold, in milliseconds.
+const SETTLED_MARGIN_MS: u64 = 10_000;
 /// The ceiling never falls below this share of the balance: 1 / 16.
 const CEILING_SHARE: i64 = 16;
 /// Nor below this, in nano-dollars (25 cents), balance permitting.
@@ -64,11 +73,18 @@ pub enum Settled {
     },
     /// Settled before: nothing changes.
     Again,
-    /// The hold had expired, or never was: the charge is the gateway's loss, in an entry of its own.
+    /// The hold had expired, or never was: the charge is the gateway's loss, in an entry of its own, once.
     Late {
         /// What it would have been.
         lost: Nanos,
     },
+}
+
+/// A word that was the last one about a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Settled,
+    Expired,
 }
 
 /// The account.
@@ -82,7 +98,8 @@ pub struct Account<Id> {
     holds: HashMap<Id, Hold>,
     ghost: Option<Ghost>,
     opened: Millis,
-    settled: HashMap<Id, Millis>,
+    hold_ms: u64,
+    settled: HashMap<Id, Last>,
     settled_order: VecDeque<(Millis, Id)>,
 }
 
@@ -99,6 +116,7 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
             holds: HashMap::new(),
             ghost: (ghost.0 > 0).then_some(Ghost { nanos: ghost, until: now.plus(hold_ms) }),
             opened: now,
+            hold_ms,
             settled: HashMap::new(),
             settled_order: VecDeque::new(),
         }
@@ -118,9 +136,13 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
         true
     }
 
-    /// Remembers that `id` was settled or expired at `at` (from the journal, when opening).
+    /// Remembers that `id` was settled at `at` (from the journal, when opening).
     pub fn remember(&mut self, id: Id, at: Millis) {
-        if self.settled.insert(id.clone(), at).is_none() {
+        self.note(id, Last::Settled, at);
+    }
+
+    fn note(&mut self, id: Id, last: Last, at: Millis) {
+        if self.settled.insert(id.clone(), last).is_none() {
             self.settled_order.push_back((at, id));
         }
     }
@@ -200,17 +222,22 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
     }
 
     /// Ends a hold with `cost`. `claimed` is what the sender was granted and `admitted` when: they count only for a hold
-    /// that a crash made the account forget.
+    /// that a crash made the account forget, and no longer than that would have lasted.
     pub fn settle(&mut self, id: &Id, cost: Nanos, claimed: Nanos, admitted: Millis, now: Millis) -> Settled {
-        if self.settled.contains_key(id) {
-            return Settled::Again;
-        }
         let cost = Nanos(cost.0.max(0));
+        match self.settled.get(id) {
+            Some(Last::Settled) => return Settled::Again,
+            Some(Last::Expired) => {
+                self.remember(id.clone(), now);
+                return Settled::Late { lost: cost };
+            }
+            None => {}
+        }
         if let Some(hold) = self.holds.remove(id) {
             self.held = Nanos(self.held.0.saturating_sub(hold.nanos.0));
-        } else if let Some(ghost) = self.ghost.filter(|ghost| admitted < self.opened && now < ghost.until) {
-            let left = Nanos(ghost.nanos.0.saturating_sub(claimed.0.max(0)).max(0));
-            self.ghost = (left.0 > 0).then_some(Ghost { nanos: left, ..ghost });
+        } else if admitted < self.opened && now.since(admitted) < self.hold_ms {
+            let left = Nanos(self.ghost_nanos().0.saturating_sub(claimed.0.max(0)).max(0));
+            self.ghost = self.ghost.filter(|_| left.0 > 0).map(|ghost| Ghost { nanos: left, ..ghost });
         } else {
             self.remember(id.clone(), now);
             return Settled::Late { lost: cost };
@@ -238,13 +265,13 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
             if let Some(hold) = self.holds.remove(id) {
                 self.held = Nanos(self.held.0.saturating_sub(hold.nanos.0));
             }
-            self.remember(id.clone(), now);
+            self.note(id.clone(), Last::Expired, now);
         }
         if self.ghost.is_some_and(|ghost| now >= ghost.until) {
             self.ghost = None;
         }
         while let Some((at, _)) = self.settled_order.front()
-            && now.since(*at) > SETTLED_MEMORY_MS
+            && now.since(*at) > settled_memory_ms(self.hold_ms)
         {
             if let Some((_, id)) = self.settled_order.pop_front() {
                 self.settled.remove(&id);

@@ -67,7 +67,7 @@ fn voice() -> Voice {
     Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true }
 }
 
-fn no_price(_: &Usage, _: Option<&str>) -> Option<String> {
+fn no_price(_: &Usage, _: Option<&str>, _: Ending) -> Option<String> {
     None
 }
 

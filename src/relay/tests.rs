@@ -9,12 +9,12 @@ const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_rea
 const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
 const END: &str = "data: [DONE]\n\n";
 
-fn no_price(_: &Usage, _: Option<&str>) -> Option<String> {
+fn no_price(_: &Usage, _: Option<&str>, _: Ending) -> Option<String> {
     None
 }
 
-fn price(_: &Usage, _: Option<&str>) -> Option<String> {
-    Some("\"cost\":1.5".to_owned())
+fn price(_: &Usage, _: Option<&str>, ending: Ending) -> Option<String> {
+    Some(format!("\"cost\":{}", if ending == Ending::Empty { "0" } else { "1.5" }))
 }
 
 /// Runs a stream in the given chunks; what the client gets, and how it ended.
@@ -46,6 +46,21 @@ fn the_usage_chunk_is_for_who_asked() {
     assert!(end.seen.usage.is_some());
     let (out, _) = whole(&[TEXT, FINISH, USAGE, END], UsageView::Priced, Stop::Eof);
     assert!(out.contains(r#""usage":{"prompt_tokens":3,"completion_tokens":2,"cost":1.5}}"#), "{out}");
+}
+
+#[test]
+fn what_costs_nothing_is_not_priced() {
+    const REFUSED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"content_filter\"}]}\n\n";
+    for (parts, cost, ending) in [
+        (vec![ROLE, REFUSED, USAGE, END], "0", Ending::Empty),
+        (vec![ROLE, USAGE, END], "0", Ending::Empty),
+        (vec![ROLE, TEXT, REFUSED, USAGE, END], "1.5", Ending::Finished),
+        (vec![ROLE, FINISH, USAGE, END], "1.5", Ending::Finished),
+    ] {
+        let (out, end) = whole(&parts, UsageView::Priced, Stop::Eof);
+        assert_eq!(end.ending, ending, "{parts:?}");
+        assert!(out.contains(&format!("\"completion_tokens\":2,\"cost\":{cost}}}")), "{out}");
+    }
 }
 
 #[test]

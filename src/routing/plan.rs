@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::access::byok::Use;
 use crate::attempt::machine::Seat;
-use crate::attempt::pool::{Pool, label};
+use crate::attempt::pool::Pool;
 use crate::attempt::timeouts::{first_byte_max_ms, hedge_ms, late_ms};
 use crate::catalog::{ModelEntry, Offer, Provider, Routing, Situation, Suffix};
 use crate::error::{Code, Failure};
@@ -194,9 +194,9 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
             };
             let offered = Place::new(&provider.id, &offer.upstream);
             let pool = Pool::new((conditions.slots)(provider), seed, |slot| {
-                outlook.board.cools_until(&Place { credential: label(slot), ..offered }, conditions.now)
+                outlook.board.cools_until(&offered.in_slot(slot), conditions.now)
             });
-            let place = Place { credential: label(pool.slot()), ..offered };
+            let place = offered.in_slot(pool.slot());
             let cached_tokens = warm
                 .filter(|_| has_cache(offer))
                 .map_or(0, |warm| warm.cached_tokens(place.credential_key(), prompt_tokens));

@@ -178,6 +178,7 @@ impl<P: Ports> Asking<'_, P> {
         };
         let began = ports.now();
         sent.set(Some(began));
+        machine.borrow_mut().on_sent(place);
         if dispatched.get().is_none() {
             dispatched.set(Some(began));
         }
@@ -291,9 +292,11 @@ pub fn sample<P: Ports>(
     };
     let mut board = ports.board().borrow_mut();
     board.on_sample(&place, sample, now);
-    // One that fails and says for how long is not asked before.
-    if verdict.class == Class::Fault && wait_ms.is_some() {
-        board.on_sample(&place, Sample::Busy { wait_ms }, now);
+    // One that fails and says for how long is not asked before, whatever the credential.
+    if verdict.class == Class::Fault
+        && let Some(wait_ms) = wait_ms
+    {
+        board.on_sample(&place, Sample::Paused { wait_ms }, now);
     }
 }
 

@@ -10,7 +10,6 @@ use serde_json::json;
 
 use crate::attempt::machine::Machine;
 use crate::error::Failure;
-use crate::family::openai_chat;
 use crate::health::sample::{Place, Sample};
 use crate::ledger::ending::Ending;
 use crate::relay::{Relay, Seen, Stop, UsageView, with_members};
@@ -48,13 +47,11 @@ pub async fn deliver<P: Ports>(
     let (ticket, captured) = (generation.replay.clone(), generation.captured.take());
     // What is charged is kept: an answer of which the client saw only a part was still brought to its end.
     let is_served = matches!(closing.ending, Ending::Finished | Ending::Empty);
+    // Before the charge: were the isolate to die between the two, the answer would cost nothing. The other way round the
+    // key would be given free after a charge, and a retry be charged again.
+    replay::end(ports.as_ref(), ticket, captured.filter(|_| is_served)).await;
     settle(ports.as_ref(), generation, admitted, machine.into_inner(), closing).await;
     health::report(ports.as_ref()).await;
-    match (ticket, captured.filter(|_| is_served)) {
-        (Some(ticket), Some(captured)) => replay::keep(ports.as_ref(), &ticket, &captured).await,
-        (Some(ticket), None) => replay::give_up(ports.as_ref(), &ticket).await,
-        (None, _) => {}
-    }
 }
 
 /// A plain answer: wait for all of it, add its price, send it.
@@ -83,9 +80,7 @@ async fn plain<P: Ports>(
                 return refused(generation, admitted, machine, machine.borrow().failure(), dispatched, tell);
             };
             let candidate = generation.plan.candidates.get(served.candidate);
-            let is_refusal = told.finish.as_deref().map(openai_chat::finish_reason) == Some("content_filter");
-            let is_empty = told.output_bytes == 0 && (told.finish.is_none() || is_refusal);
-            let ending = if is_empty { Ending::Empty } else { Ending::Finished };
+            let ending = told.ending();
             let closing = Closing {
                 status: 200,
                 code: None,
@@ -210,8 +205,8 @@ async fn streamed<P: Ports>(
         return left_early(dispatched, Some(candidate), None);
     };
     let end = {
-        let amend = |usage: &Usage, tier: Option<&str>| {
-            price_of(generation, generation.plan.candidates.get(candidate)?)(usage, tier)
+        let amend = |usage: &Usage, tier: Option<&str>, ending: Ending| {
+            price_of(generation, generation.plan.candidates.get(candidate)?)(usage, tier, ending)
         };
         let relay = Rc::new(RefCell::new(*relay));
         let total_ms = generation.arrived.plus(generation.patience.total_ms).since(ports.now());

@@ -199,12 +199,9 @@ async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::
     let closing = deliver::deliver(&ports, told, outcome, tell).await;
     generation.work = Some(work);
     let (ticket, captured) = (generation.replay.clone(), generation.captured.take());
+    // In this order, as for text.
+    replay::end(ports.as_ref(), ticket, captured).await;
     settle(ports.as_ref(), generation, admitted, machine.into_inner(), closing).await;
-    match (ticket, captured) {
-        (Some(ticket), Some(captured)) => replay::keep(ports.as_ref(), &ticket, &captured).await,
-        (Some(ticket), None) => replay::give_up(ports.as_ref(), &ticket).await,
-        (None, _) => {}
-    }
 }
 
 /// An answer, and who gave it.
@@ -267,6 +264,7 @@ impl<P: Ports> Asking<'_, P> {
         if dispatched.get().is_none() {
             dispatched.set(Some(began));
         }
+        machine.borrow_mut().on_sent(place);
         let health = place_of(generation, candidate, slot)?;
         let answered = Cell::new(None);
         let late_ms = machine.borrow().late_ms(place);

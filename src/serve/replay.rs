@@ -123,6 +123,15 @@ fn again<P: Ports>(ports: &P, ticket: &Ticket, pepper: &str, answer: Answer) -> 
     Ok(Reply { status: answer.status, headers, body: Body::Bytes(body) })
 }
 
+/// The end of a first call: its answer is kept where it was served, else its key is free again.
+pub async fn end<P: Ports>(ports: &P, ticket: Option<Ticket>, captured: Option<Captured>) {
+    match (ticket, captured) {
+        (Some(ticket), Some(captured)) => keep(ports, &ticket, &captured).await,
+        (Some(ticket), None) => give_up(ports, &ticket).await,
+        (None, _) => {}
+    }
+}
+
 /// Keeps the answer of a call that was served.
 pub async fn keep<P: Ports>(ports: &P, ticket: &Ticket, captured: &Captured) {
     let seal = || {

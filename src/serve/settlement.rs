@@ -44,12 +44,15 @@ pub struct Closing {
     pub dispatched: Option<Millis>,
 }
 
-/// Says what usage costs at a candidate, as members for a usage object.
+/// Says what usage costs at a candidate where the answer ends so, as members for a usage object.
 pub fn price_of<'a>(
     generation: &'a Generation,
     candidate: &'a Candidate,
-) -> impl Fn(&Usage, Option<&str>) -> Option<String> + 'a {
-    move |usage, tier| {
+) -> impl Fn(&Usage, Option<&str>, Ending) -> Option<String> + 'a {
+    move |usage, tier, ending| {
+        if ending.rule() == Rule::Nothing {
+            return Some(price_members(&Receipt::default(), &generation.snapshot));
+        }
         let tier = tier.or(generation.request.service_tier.as_deref());
         let receipt = priced(usage, generation, candidate, tier)?;
         Some(price_members(&receipt, &generation.snapshot))
@@ -148,7 +151,8 @@ pub async fn settle<P: Ports>(
     closing: Closing,
 ) {
     let now = ports.now();
-    // A client that left before anybody answered is charged for the candidate that was being asked.
+    // A client that left before anybody answered is charged for the candidate that was being asked; between two attempts
+    // nobody was.
     let asked = machine.asked().filter(|_| closing.dispatched.is_some() && closing.ending == Ending::ClientLeft);
     let attempts = machine.into_rows();
     let place = closing.candidate.or(asked);

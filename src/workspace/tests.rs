@@ -105,20 +105,7 @@ impl Bench {
     }
 
     fn settle(&mut self, n: u8, cost: i64, now: u64) {
-        let row = Row::expired(id(n).as_str(), key().as_str(), "a/b", 1000, 0);
-        let row = RawValue::from_string(serde_json::to_string(&row).unwrap()).unwrap();
-        let settlement = Settlement {
-            id: id(n),
-            key: key(),
-            admitted: Millis(now),
-            held: Nanos(cost),
-            cost: Nanos(cost),
-            tokens: 12,
-            is_fee: false,
-            row,
-            is_durable: false,
-        };
-        self.run(Command::Settle(vec![settlement]), now);
+        self.run(Command::Settle(vec![settlement_of(n, cost, now)]), now);
     }
 
     /// Kills the machine and opens it again from what was stored.
@@ -137,6 +124,14 @@ impl Bench {
     fn balance(&self) -> i64 {
         self.workspace.credits().balance.0
     }
+}
+
+fn settlement_of(n: u8, cost: i64, admitted: u64) -> Settlement {
+    let row = Row::expired(id(n).as_str(), key().as_str(), "a/b", 1000, 0);
+    let row = RawValue::from_string(serde_json::to_string(&row).unwrap()).unwrap();
+    let (held, cost) = (Nanos(cost), Nanos(cost));
+    let (id, key, admitted) = (id(n), key(), Millis(admitted));
+    Settlement { id, key, admitted, held, cost, tokens: 12, is_fee: false, row, is_durable: false }
 }
 
 fn raw(row: &JournalRow) -> serde_json::Value {
@@ -528,4 +523,48 @@ fn an_adjustment_is_booked_once_and_names_its_request() {
     }
     assert_eq!(refused(adjust(&mut b, 7, 2)), "idempotency_conflict");
     assert_eq!((b.balance(), b.workspace.credits().totals.adjusted), (1_000_000_007, Nanos(7)));
+}
+
+#[test]
+fn late_news_of_an_expired_hold_is_the_gateways_loss_once_and_its_row_stays() {
+    let mut b = Bench::new("1");
+    b.admit(1, 100, 1);
+    b.run(Command::Credits, HOLD_MS + 10);
+    b.settle(1, 70, HOLD_MS + 20);
+    b.settle(1, 70, HOLD_MS + 30);
+    let entries: Vec<Entry> = b
+        .journal
+        .iter()
+        .flat_map(|(_, body)| serde_json::from_str::<JournalRow>(body).unwrap().entries)
+        .map(|entry| entry.entry)
+        .collect();
+    let of: Vec<(EntryKind, i64, i64)> = entries
+        .iter()
+        .filter(|entry| entry.id == id(1).as_str())
+        .map(|entry| (entry.kind, entry.nanos.0, entry.lost.0))
+        .collect();
+    assert_eq!(of, [(EntryKind::Charge, 0, 0), (EntryKind::Loss, 0, 70)]);
+    assert_eq!(b.balance(), 1_000_000_000);
+}
+
+#[test]
+fn what_a_crash_made_forgotten_passes_no_budget() {
+    let mut b = Bench::new("1");
+    let budgets = Budgets { total: Some(Nanos(150)), ..Budgets::default() };
+    b.run(Command::SetKey(Box::new(Policy { budgets, ..policy(Limits::default()) })), 0);
+    for n in 1..=2 {
+        assert!(matches!(b.admit(n, 75, 1), Reply::Admitted(_)));
+    }
+    assert_eq!(refused(b.admit(3, 75, 1)), "budget_exceeded");
+    b.crash(2);
+    // The holds are forgotten, so others are let in; whoever ends later finds the budget as it is.
+    for n in 3..=4 {
+        assert!(matches!(b.admit(n, 75, 3), Reply::Admitted(_)));
+    }
+    for n in 1..=4 {
+        b.run(Command::Settle(vec![settlement_of(n, 75, 1)]), 4);
+    }
+    let spent: i64 = 1_000_000_000 - b.balance();
+    assert_eq!(spent, 150, "{:?}", b.workspace.credits());
+    assert_eq!(b.workspace.credits().totals.lost, Nanos(150), "the rest is the gateway's");
 }

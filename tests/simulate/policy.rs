@@ -307,7 +307,7 @@ impl Policy for PeakEwma {
             }
             // Failures have no latency; only the count of requests under way goes down.
             Sample::Failed | Sample::Silent | Sample::Busy { .. } => self.observe(isolate, offer, 0.0, now_ms),
-            Sample::Paced { .. } | Sample::Refused => {}
+            Sample::Paced { .. } | Sample::Paused { .. } | Sample::Refused => {}
         }
     }
 }

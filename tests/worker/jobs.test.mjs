@@ -242,6 +242,28 @@ describe('A job under way', () => {
     assert.deepEqual([second.json.id, second.headers['x-gateway-idempotent-replay'], hosts.submits], [first.id, 'true', before]);
   });
 
+  for (const [when, wait] of [['while a host takes it', 0], ['while it waits for the end', 20]]) {
+    test(`a client that lost its connection ${when} finds the same job with its key`, async () => {
+      const headers = { 'idempotency-key': `film-lost-${wait}` };
+      const before = hosts.submits;
+      if (wait === 0) hosts.beforeAnswer = () => sleep(600);
+      else hosts.takesMs = 2500;
+      try {
+        const lost = gateway.open('POST', '/v1/generations', { key: t.key, headers, body: { model: 'test/film-luma', input: { prompt: 'a cat' }, wait } });
+        await eventually(() => hosts.submits === before + 1, 'the host has the order');
+        await sleep(wait === 0 ? 100 : 800);
+        lost.leave();
+        const again = (await order('film-luma', {}, { wait }, { headers })).is(200);
+        assert.equal(again.headers['x-gateway-idempotent-replay'], 'true');
+        assert.equal((await ended(again.json.id)).status, 'completed');
+        assert.equal(hosts.submits, before + 1, 'one order');
+        await costs(again.json.id, 500_000_000);
+      } finally {
+        Object.assign(hosts, { beforeAnswer: undefined, takesMs: undefined });
+      }
+    });
+  }
+
   test('own keys: asked with theirs, paid by them', async () => {
     const workspace = await gateway.newWorkspace({ dollars: '0' });
     const { key } = await gateway.newKey(workspace);

@@ -49,6 +49,19 @@ describe('The client leaves', { concurrency: 6, timeout: 60_000 }, () => {
       assert.equal(t.p2.requests.length, 0, 'nobody else is asked for a client that left');
     });
 
+    test(`${way}: with a reset between two attempts, when nobody is being asked: nothing is charged`, async () => {
+      const t = await gateway.scene({ at: ['p1'] });
+      t.p1.does(up.fail(429, {}, { 'retry-after-ms': '900' }), up.hang);
+      const call = t.open({ ...body, provider: { only: ['p1'] } });
+      const exchange = await t.p1.arrival();
+      await exchange.closed;
+      await sleep(150);
+      call.reset();
+      const { balance_nanos } = await t.settled();
+      const [row] = await t.activity();
+      assert.deepEqual([row.ending, row.cost_nanos, balance_nanos, row.attempts.length, t.p1.requests.length], ['client_left', 0, 10e9, 1, 1], JSON.stringify(row));
+    });
+
     test(`${way}: with a reset while the second provider has not answered yet`, async () => {
       const t = await gateway.scene({ at: ['p1', 'p2'] });
       t.p1.does(up.fail(500));

@@ -193,7 +193,8 @@ impl Decoder {
     fn stop(&mut self, node: Node<'_>, out: &mut Vec<Event>) {
         let open: Vec<u64> = self.blocks.iter().map(|(index, _)| *index).collect();
         open.into_iter().for_each(|index| self.close(index, out));
-        let reason = match node.text_at("stopReason").unwrap_or_default().as_ref() {
+        let Some(word) = node.text_at("stopReason") else { return };
+        let reason = match word.as_ref() {
             "max_tokens" | "model_context_window_exceeded" => Finish::Length,
             "tool_use" => Finish::ToolCalls,
             "guardrail_intervened" | "content_filtered" => Finish::ContentFilter,

@@ -227,3 +227,42 @@ fn three_silences_open_the_breaker() {
     board.on_sample(&A, Sample::Silent, Millis(5));
     assert!(is_broken(&board, &A, 6));
 }
+
+#[test]
+fn a_wait_under_one_of_several_credentials_is_told_to_all_and_is_that_ones_alone() {
+    let (mut isolate, mut object, mut other) = (Board::default(), Board::default(), Board::default());
+    let wait = |ms| Sample::Busy { wait_ms: Some(ms) };
+    isolate.on_sample(&A.in_slot(3), wait(60_000), Millis(1_000));
+    isolate.on_sample(&A.in_slot(7), wait(30_000), Millis(1_000));
+    let report = write_report(&isolate.take_report(Millis(9_000)).remove(0).1);
+    object.merge(&parse_report(&report, Millis(9_000)).unwrap(), Millis(9_000));
+    let snapshot = Snapshot::parse(&object.snapshot(Millis(9_000)).write()).unwrap();
+    other.adopt(snapshot.clone(), Millis(10_000));
+    let mut restarted = Board::default();
+    restarted.restore(&snapshot, Millis(10_000));
+    for board in [&isolate, &object, &other, &restarted] {
+        let until = |slot| board.cools_until(&A.in_slot(slot), Millis(10_000)).map(|until| until.0);
+        assert_eq!([1, 2, 3, 7].map(until), [None, None, Some(61_000), Some(31_000)]);
+        assert_eq!(board.score(&A, Millis(10_000)).standing, Standing::Flowing, "the first serves");
+    }
+    // A workspace's own credential is nobody else's affair.
+    let mut own = Board::default();
+    own.on_sample(&Place { credential: Some("byok_1"), ..A }, wait(60_000), Millis(1_000));
+    assert!(own.take_report(Millis(9_000)).is_empty());
+}
+
+#[test]
+fn a_failing_offers_own_wait_holds_for_every_credential() {
+    let (mut isolate, mut object, mut other) = (Board::default(), Board::default(), Board::default());
+    isolate.on_sample(&A.in_slot(2), Sample::Paused { wait_ms: 60_000 }, Millis(1_000));
+    object.merge(&isolate.take_report(Millis(9_000)).remove(0).1, Millis(9_000));
+    other.adopt(object.snapshot(Millis(9_000)), Millis(10_000));
+    let own = Place { credential: Some("byok_1"), ..A };
+    for board in [&isolate, &object, &other] {
+        for place in [A, A.in_slot(2), A.in_slot(9), own] {
+            assert_eq!(board.score(&place, Millis(10_000)).standing, Standing::Cooling(Millis(61_000)), "{place:?}");
+        }
+        assert_eq!(board.score(&B, Millis(10_000)).standing, Standing::Flowing);
+        assert_eq!(board.score(&A, Millis(61_000)).standing, Standing::Flowing);
+    }
+}

@@ -21,7 +21,7 @@ use crate::otel::span;
 use crate::serve::ports::Sql;
 use crate::webhook::event::Event;
 use crate::workspace::{
-    Command, Effect, Entry, JournalEntry, JournalRow, RECENT_MS, Stored, Totals, Workspace as Machine,
+    Command, Effect, Entry, JournalEntry, JournalRow, Stored, Totals, Workspace as Machine, settled_memory_ms,
 };
 
 /// Most journal rows in one flush.
@@ -184,7 +184,7 @@ impl Workspace {
             true => self.totals()?,
             false => Totals::default(),
         };
-        let since = now().0.saturating_sub(RECENT_MS);
+        let since = now().0.saturating_sub(settled_memory_ms(settings.hold_ms));
         #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
         let rows: Vec<StoredRow> = sql
             .exec("SELECT seq, body FROM journal WHERE seq > (SELECT coalesce(max(seq), 0) FROM journal) - 100000 AND at >= ? ORDER BY seq", vec![(since as f64).into()])?

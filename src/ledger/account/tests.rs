@@ -67,7 +67,8 @@ fn an_expired_hold_is_final_and_late_news_are_a_loss() {
     assert!(a.expire(Millis(999)).is_empty());
     assert_eq!(a.expire(Millis(1000)), [1]);
     assert_eq!(a.available(), Nanos(100));
-    assert_eq!(a.settle(&1, Nanos(5), Nanos(60), Millis(0), Millis(1001)), Settled::Again);
+    assert_eq!(a.settle(&1, Nanos(5), Nanos(60), Millis(0), Millis(1001)), Settled::Late { lost: Nanos(5) });
+    assert_eq!(a.settle(&1, Nanos(5), Nanos(60), Millis(0), Millis(1002)), Settled::Again, "and once");
     assert_eq!(a.settle(&9, Nanos(5), Nanos(60), Millis(0), Millis(1001)), Settled::Late { lost: Nanos(5) });
     assert_eq!(a.balance(), Nanos(100));
 }
@@ -176,4 +177,37 @@ proptest! {
             prop_assert_eq!(a.balance().0, granted - charged);
         }
     }
+}
+
+#[test]
+fn what_was_settled_is_never_charged_again_however_late_the_second_word_comes() {
+    // Holds that last longer than the least memory.
+    let hold_ms = 2 * SETTLED_MEMORY_MS;
+    let minutes = |n: u64| Millis(n * 60_000);
+    for crashes in [false, true] {
+        let mut a: Account<u32> = Account::open(Nanos::ZERO, Nanos::ZERO, Millis(0), hold_ms);
+        a.grant(Nanos(1_000));
+        a.admit(1, Nanos(60), Nanos(60), minutes(0), hold_ms);
+        a.admit(2, Nanos(60), Nanos(60), minutes(0), hold_ms);
+        a.settle(&1, Nanos(50), Nanos(60), minutes(0), minutes(1));
+        if crashes {
+            a = Account::open(a.balance(), a.ceiling(), minutes(2), hold_ms);
+            a.remember(1, minutes(1));
+        }
+        for at in [12, 15, 19, 21, 25, 60] {
+            a.expire(minutes(at));
+            let again = a.settle(&1, Nanos(50), Nanos(60), minutes(0), minutes(at));
+            assert!(matches!(again, Settled::Again | Settled::Late { .. }), "{again:?} after {at} minutes");
+            assert_eq!(a.balance(), Nanos(950));
+        }
+    }
+}
+
+#[test]
+fn a_forgotten_hold_of_nothing_is_settled_all_the_same_and_one_that_is_over_is_not() {
+    let open = || Account::<u32>::open(Nanos(100), Nanos(0), Millis(10), HOLD_MS);
+    let nothing = Settled::Charged { charged: Nanos(0), lost: Nanos(0) };
+    assert_eq!(open().settle(&1, Nanos(0), Nanos(0), Millis(5), Millis(20)), nothing);
+    assert_eq!(open().settle(&1, Nanos(7), Nanos(0), Millis(5), Millis(1_005)), Settled::Late { lost: Nanos(7) });
+    assert_eq!(open().settle(&1, Nanos(7), Nanos(0), Millis(15), Millis(20)), Settled::Late { lost: Nanos(7) });
 }

@@ -13,6 +13,8 @@ pub use output::content;
 use std::rc::Rc;
 
 use futures::channel::oneshot;
+use futures::future::{Either, select};
+use futures::pin_mut;
 use serde_json::{Value, json};
 
 use crate::access::policy::Policy;
@@ -74,17 +76,25 @@ pub async fn create<P: Ports>(
         replay::Begun::Run(ticket) => ticket,
     };
     drop(bytes);
-    let outcome = ordered(ports, head, policy, parsed, front).await;
-    if let Some(ticket) = &ticket {
-        match &outcome {
+    let Some(ticket) = ticket else { return ordered(ports, head, policy, parsed, front).await };
+    // A job is made whether or not its client waits: the key must know of it also when the client has left.
+    let (tell, told) = oneshot::channel();
+    let (own, head) = (Rc::clone(ports), head.clone());
+    ports.in_background(async move {
+        let outcome = ordered(&own, &head, policy, parsed, front).await;
+        let captured = match &outcome {
             Ok(Reply { status: 200, headers, body: Body::Bytes(body) }) => {
-                let captured = Captured { headers: headers.clone(), body: body.clone() };
-                replay::keep(ports.as_ref(), ticket, &captured).await;
+                Some(Captured { headers: headers.clone(), body: body.clone() })
             }
-            _ => replay::give_up(ports.as_ref(), ticket).await,
-        }
+            _ => None,
+        };
+        replay::end(own.as_ref(), Some(ticket), captured).await;
+        drop(tell.send(outcome));
+    });
+    match told.await {
+        Ok(outcome) => outcome,
+        Err(oneshot::Canceled) => Err(Failure::new(Code::Internal, "the request was given up")),
     }
-    outcome
 }
 
 fn parse(head: &Head, bytes: &[u8], front: Front) -> Result<Parsed, Failure> {
@@ -127,11 +137,20 @@ async fn ordered<P: Ports>(
         }
         Err(oneshot::Canceled) => return Err(Failure::new(Code::Internal, "the request was given up")),
     };
-    let started = look(ports.as_ref(), &head.id, &workspace, Until::Started, START_MS.max(wait_ms)).await?;
+    let started = {
+        let looked = look(ports.as_ref(), &head.id, &workspace, Until::Started, START_MS.max(wait_ms));
+        patient(ports.as_ref(), looked).await
+    };
+    // The client has left: whoever asks again with its key learns whether a host took the job.
+    let started = match started {
+        Some(started) => started?,
+        None => look(ports.as_ref(), &head.id, &workspace, Until::Started, START_MS).await?,
+    };
     let waited_ms = ports.now().since(head.arrived);
     let job = match wait_ms.saturating_sub(waited_ms) {
         left if left > 0 && !started.status.is_end() => {
-            look(ports.as_ref(), &head.id, &workspace, Until::Ended, left).await?
+            let looked = look(ports.as_ref(), &head.id, &workspace, Until::Ended, left);
+            patient(ports.as_ref(), looked).await.unwrap_or(Ok(started))?
         }
         _ => started,
     };
@@ -144,6 +163,16 @@ async fn ordered<P: Ports>(
         reply.headers.push(("x-gateway-warning", format!("dropped: {}", dropped.join(", "))));
     }
     Ok(reply)
+}
+
+/// What a wait comes to, as long as the client waits too.
+async fn patient<P: Ports, T>(ports: &P, waiting: impl Future<Output = T>) -> Option<T> {
+    let left = ports.left();
+    pin_mut!(waiting, left);
+    match select(waiting, left).await {
+        Either::Left((found, _)) => Some(found),
+        Either::Right(_) => None,
+    }
 }
 
 /// Resolves and ranks.

@@ -1,5 +1,6 @@
 // Providers that speak the families' real shapes, on loopback: one answer of text, one with two tool calls at once, one with
-// reasoning, one of JSON, each plain and streamed, chosen by the prompt's words. Usage is always 11 tokens in (4 of them cached) and 7 out.
+// reasoning, one of JSON, each plain and streamed, chosen by the prompt's words. Usage is always 11 tokens in (4 of them cached) and 7 out,
+// or not told. `silent` is how an answer without a word ends: `refused`, or with `nothing`, not even a reason.
 import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import http from 'node:http';
@@ -22,11 +23,12 @@ const sse = (events, named) => events.map((data) => `${named ? `event: ${data.ty
 
 const chatUsage = { prompt_tokens: 11, completion_tokens: 7, total_tokens: 18, prompt_tokens_details: { cached_tokens: 4 } };
 const chatCalls = CALLS.map(({ id, name, args }) => ({ id, type: 'function', function: { name, arguments: args } }));
-function chat({ tools, reasons, stream, pieces }) {
+function chat({ tools, reasons, stream, pieces, silent, mute }) {
   const head = { id: 'chatcmpl-up', created: 1, model: 'up' };
-  const finish_reason = tools ? 'tool_calls' : 'stop';
+  const finish_reason = silent ? { refused: 'content_filter', nothing: null }[silent] : tools ? 'tool_calls' : 'stop';
+  const usage = mute ? undefined : chatUsage;
   const message = { role: 'assistant', content: tools ? null : pieces.join(''), ...(tools ? { tool_calls: chatCalls } : {}), ...(reasons ? { reasoning_content: THOUGHT } : {}) };
-  if (!stream) return { ...head, object: 'chat.completion', choices: [{ index: 0, message, finish_reason }], usage: chatUsage };
+  if (!stream) return { ...head, object: 'chat.completion', choices: [{ index: 0, message, finish_reason }], usage };
   const chunk = (delta, finish_reason = null) => ({ ...head, object: 'chat.completion.chunk', choices: [{ index: 0, delta, finish_reason }] });
   const said = tools
     ? chatCalls.flatMap((call, index) => [
@@ -34,18 +36,18 @@ function chat({ tools, reasons, stream, pieces }) {
         ...[...call.function.arguments].map((arguments_) => chunk({ tool_calls: [{ index, function: { arguments: arguments_ } }] })),
       ])
     : pieces.map((content) => chunk({ content }));
-  return sse([chunk({ role: 'assistant', content: '' }), ...(reasons ? [chunk({ reasoning_content: THOUGHT })] : []), ...said, chunk({}, finish_reason), { ...head, object: 'chat.completion.chunk', choices: [], usage: chatUsage }, '[DONE]']);
+  return sse([chunk({ role: 'assistant', content: '' }), ...(reasons ? [chunk({ reasoning_content: THOUGHT })] : []), ...said, chunk({}, finish_reason), { ...head, object: 'chat.completion.chunk', choices: [], usage }, '[DONE]']);
 }
 
 // ── Anthropic Messages ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function messages({ tools, reasons, stream, pieces }) {
-  const usage = { input_tokens: 7, cache_read_input_tokens: 4, cache_creation_input_tokens: 0, output_tokens: 7 };
-  const content = [
+function messages({ tools, reasons, stream, pieces, silent, mute }) {
+  const usage = mute ? undefined : { input_tokens: 7, cache_read_input_tokens: 4, cache_creation_input_tokens: 0, output_tokens: 7 };
+  const content = silent ? [] : [
     ...(reasons ? [{ type: 'thinking', thinking: THOUGHT, signature: 'SIG' }] : []),
     ...(tools ? CALLS.map(({ id, name, args }) => ({ type: 'tool_use', id, name, input: JSON.parse(args) })) : [{ type: 'text', text: pieces.join('') }]),
   ];
-  const stop_reason = tools ? 'tool_use' : 'end_turn';
+  const stop_reason = silent ? { refused: 'refusal', nothing: null }[silent] : tools ? 'tool_use' : 'end_turn';
   const head = { id: 'msg_up', type: 'message', role: 'assistant', model: 'up', stop_sequence: null };
   // The numbers of the arguments as they are, not as JavaScript would print them.
   if (!stream) return JSON.stringify({ ...head, content, stop_reason, usage }).replace('"deg":1.5', '"deg": 1.50');
@@ -57,33 +59,38 @@ function messages({ tools, reasons, stream, pieces }) {
     return [{ type: 'content_block_start', index, content_block: open }, ...deltas.map((delta) => ({ type: 'content_block_delta', index, delta })), { type: 'content_block_stop', index }];
   });
   return sse([
-    { type: 'message_start', message: { ...head, content: [], stop_reason: null, usage: { ...usage, output_tokens: 1 } } }, { type: 'ping' }, ...blocks,
-    { type: 'message_delta', delta: { stop_reason, stop_sequence: null }, usage: { output_tokens: 7 } }, { type: 'message_stop' },
+    { type: 'message_start', message: { ...head, content: [], stop_reason: null, usage: usage && { ...usage, output_tokens: 1 } } }, { type: 'ping' }, ...blocks,
+    { type: 'message_delta', delta: { stop_reason, stop_sequence: null }, usage: usage && { output_tokens: 7 } }, { type: 'message_stop' },
   ], true);
 }
 
 // ── Gemini ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function gemini({ tools, reasons, stream, pieces }) {
+function gemini({ tools, reasons, stream, pieces, silent, mute }) {
   const thought = reasons ? [{ text: THOUGHT, thought: true }] : [];
   const said = tools ? CALLS.map(({ id, name, args }) => ({ functionCall: { id, name, args: JSON.parse(args) } })) : pieces.map((text) => ({ text }));
-  const usageMetadata = { promptTokenCount: 11, cachedContentTokenCount: 4, candidatesTokenCount: 7, totalTokenCount: 18 };
+  const usageMetadata = mute ? undefined : { promptTokenCount: 11, cachedContentTokenCount: 4, candidatesTokenCount: 7, totalTokenCount: 18 };
   const frame = (parts, finishReason) => ({ candidates: [{ content: { role: 'model', parts }, index: 0, ...(finishReason ? { finishReason } : {}) }], usageMetadata, modelVersion: 'up', responseId: 'r' });
   const exact = (text) => text.replaceAll('"deg":1.5', '"deg": 1.50');
+  if (silent) {
+    const told = JSON.stringify(silent === 'refused' ? { promptFeedback: { blockReason: 'PROHIBITED_CONTENT' }, usageMetadata, modelVersion: 'up', responseId: 'r' } : frame([]));
+    return stream ? `data: ${told}\r\n\r\n` : told;
+  }
   if (!stream) return exact(JSON.stringify(frame([...thought, ...said], 'STOP')));
   return exact([...thought, ...said].map((part) => `data: ${JSON.stringify(frame([part]))}\r\n\r\n`).join('') + `data: ${JSON.stringify(frame([{ text: '' }], 'STOP'))}\r\n\r\n`);
 }
 
 // ── OpenAI Responses ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function responses({ tools, reasons, stream, pieces }) {
-  const output = [
+function responses({ tools, reasons, stream, pieces, silent, mute }) {
+  const output = silent ? [] : [
     ...(reasons ? [{ type: 'reasoning', id: 'rs_1', summary: [{ type: 'summary_text', text: THOUGHT }], encrypted_content: 'ENC' }] : []),
     ...(tools
       ? CALLS.map(({ id, name, args }, i) => ({ type: 'function_call', id: `fc_${i}`, call_id: id, name, arguments: args, status: 'completed' }))
       : [{ type: 'message', id: 'msg_1', role: 'assistant', status: 'completed', content: [{ type: 'output_text', text: pieces.join(''), annotations: [] }] }]),
   ];
-  const response = { id: 'resp_up', object: 'response', created_at: 1, status: 'completed', model: 'up', output, usage: { input_tokens: 11, input_tokens_details: { cached_tokens: 4 }, output_tokens: 7, output_tokens_details: { reasoning_tokens: 0 }, total_tokens: 18 } };
+  const response = { id: 'resp_up', object: 'response', created_at: 1, status: 'completed', model: 'up', output, usage: mute ? undefined : { input_tokens: 11, input_tokens_details: { cached_tokens: 4 }, output_tokens: 7, output_tokens_details: { reasoning_tokens: 0 }, total_tokens: 18 } };
+  if (silent) Object.assign(response, { status: 'incomplete', incomplete_details: { reason: 'content_filter' } });
   if (!stream) return response;
   const items = output.flatMap((item, output_index) => [
     { type: 'response.output_item.added', output_index, item: item.type === 'function_call' ? { ...item, arguments: '' } : { ...item, content: [], summary: [] } },
@@ -102,15 +109,15 @@ function responses({ tools, reasons, stream, pieces }) {
     { type: 'response.output_item.done', output_index, item },
   ]);
   const open = { ...response, status: 'in_progress', output: [], usage: null };
-  return sse([{ type: 'response.created', response: open }, ...items, { type: 'response.completed', response }].map((event, sequence_number) => ({ ...event, sequence_number })), true);
+  return sse([{ type: 'response.created', response: open }, ...items, { type: `response.${response.status}`, response }].map((event, sequence_number) => ({ ...event, sequence_number })), true);
 }
 
 // ── Cohere ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function cohere({ tools, reasons, stream, pieces }) {
-  const usage = { billed_units: { input_tokens: 11, output_tokens: 7 }, tokens: { input_tokens: 80, output_tokens: 7 }, cached_tokens: 4 };
-  const content = [...(reasons ? [{ type: 'thinking', thinking: THOUGHT }] : []), ...(tools ? [] : [{ type: 'text', text: pieces.join('') }])];
-  const finish_reason = tools ? 'TOOL_CALL' : 'COMPLETE';
+function cohere({ tools, reasons, stream, pieces, silent, mute }) {
+  const usage = mute ? undefined : { billed_units: { input_tokens: 11, output_tokens: 7 }, tokens: { input_tokens: 80, output_tokens: 7 }, cached_tokens: 4 };
+  const content = silent ? [] : [...(reasons ? [{ type: 'thinking', thinking: THOUGHT }] : []), ...(tools ? [] : [{ type: 'text', text: pieces.join('') }])];
+  const finish_reason = silent ? undefined : tools ? 'TOOL_CALL' : 'COMPLETE';
   if (!stream) return { id: 'c', finish_reason, message: { role: 'assistant', content, ...(tools ? { tool_calls: chatCalls } : {}) }, usage };
   const delta = (type, message, index = 0) => ({ type, index, delta: { message } });
   return sse([
@@ -143,10 +150,10 @@ export function awsFrame(headers, payload) {
 export const awsEvent = (type, value) => awsFrame({ ':message-type': 'event', ':event-type': type, ':content-type': 'application/json' }, typeof value === 'string' ? value : JSON.stringify(value));
 export const awsException = (type, value) => awsFrame({ ':message-type': 'exception', ':exception-type': type, ':content-type': 'application/json' }, JSON.stringify(value));
 
-function converse({ tools, reasons, stream, pieces }) {
-  const usage = { inputTokens: 7, outputTokens: 7, totalTokens: 18, cacheReadInputTokens: 4, cacheWriteInputTokens: 0 };
-  const stopReason = tools ? 'tool_use' : 'end_turn';
-  const content = [
+function converse({ tools, reasons, stream, pieces, silent, mute }) {
+  const usage = mute ? undefined : { inputTokens: 7, outputTokens: 7, totalTokens: 18, cacheReadInputTokens: 4, cacheWriteInputTokens: 0 };
+  const stopReason = silent ? { refused: 'content_filtered' }[silent] : tools ? 'tool_use' : 'end_turn';
+  const content = silent ? [] : [
     ...(reasons ? [{ reasoningContent: { reasoningText: { text: THOUGHT, signature: 'SIG' } } }] : []),
     ...(tools ? CALLS.map(({ id, name, args }) => ({ toolUse: { toolUseId: id, name, input: JSON.parse(args) } })) : [{ text: pieces.join('') }]),
   ];
@@ -256,8 +263,9 @@ export async function startFamilies() {
       return response.end(JSON.stringify({ type: 'error', error: { type: 'rate_limit_error', message: 'slow down', code: 429, status: 'RESOURCE_EXHAUSTED' } }));
     }
     const said = say({
+      silent: /say nothing/.test(text) ? 'nothing' : /be refused/.test(text) ? 'refused' : undefined, mute: /tell no usage/.test(text),
       tools: text.includes('use tools') && !text.includes(RESULT), reasons: text.includes('think first'), stream,
-      pieces: text.includes('as an object') ? OBJECT : TEXT,
+      pieces: /say nothing|be refused/.test(text) ? [] : text.includes('as an object') ? OBJECT : TEXT,
     });
     const streamed = auth === 'aws' ? 'application/vnd.amazon.eventstream' : 'text/event-stream';
     response.writeHead(200, { 'content-type': stream ? streamed : 'application/json' });
