@@ -41,6 +41,7 @@ pub mod analytics;
 pub mod attempt;
 pub mod auth;
 pub mod discovery;
+pub mod excerpt;
 pub mod health;
 pub mod job;
 pub mod ledger;

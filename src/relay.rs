@@ -8,6 +8,7 @@
 use crate::attempt::classify::{self, Breakage, Verdict};
 use crate::dialect::{Dialect, Encoder, Voice};
 use crate::error::Failure;
+use crate::excerpt::Excerpt;
 use crate::family::event_stream::EventFrames;
 use crate::family::fault::Fault;
 use crate::family::openai_chat::{self, Told};
@@ -126,6 +127,8 @@ pub struct Relay {
     broken: bool,
     /// Events of the frame at hand; kept for its allocation.
     events: Vec<Event>,
+    /// What the client got, where that is to be kept.
+    record: Option<Excerpt>,
 }
 
 impl Relay {
@@ -150,7 +153,8 @@ impl Relay {
     }
 
     fn of(mode: Mode) -> Relay {
-        Relay { cut: Cut::Sse(Frames::default()), mode, seen: Seen::default(), broken: false, events: Vec::new() }
+        let cut = Cut::Sse(Frames::default());
+        Relay { cut, mode, seen: Seen::default(), broken: false, events: Vec::new(), record: None }
     }
 
     /// What has been gathered.
@@ -178,9 +182,20 @@ impl Relay {
         self.seen.is_done || self.seen.fault.is_some() || self.broken
     }
 
+    /// From now on notes what the client gets. What went out before is the record's begin.
+    pub fn record(&mut self, record: Excerpt) {
+        self.record = Some(record);
+    }
+
+    /// What was noted.
+    pub fn take_record(&mut self) -> Option<Excerpt> {
+        self.record.take()
+    }
+
     /// Takes a chunk; appends what the client gets to `out` (native use passes none).
     pub fn push(&mut self, bytes: &[u8], mut out: Option<&mut Vec<u8>>, amend: Amend<'_>) {
-        let Relay { cut, mode, seen, broken, events } = self;
+        let before = out.as_ref().map(|out| out.len());
+        let Relay { cut, mode, seen, broken, events, record } = self;
         *broken |= match cut {
             Cut::Sse(frames) => {
                 frames.push(bytes, |frame| take(frame, mode, events, seen, out.as_deref_mut(), amend)).is_err()
@@ -193,6 +208,10 @@ impl Relay {
                 frames.push(bytes, &mut on_frame).is_err()
             }
         };
+        if let Some(record) = record {
+            let sent = out.as_deref().zip(before).and_then(|(out, before)| out.get(before..));
+            record.push(sent.unwrap_or(bytes));
+        }
     }
 
     /// A whole answer in place of a stream, by a host that did not stream although asked to.

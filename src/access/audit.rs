@@ -56,7 +56,7 @@ fn hidden(value: &Value) -> Value {
 /// The name of what is done: the resource, and the verb of the method or of a path that ends in one.
 pub fn action(resource: &str, method: &str, path: &str) -> String {
     let last = path.rsplit('/').next().unwrap_or_default();
-    let is_verb = method == "POST" && ["rotate", "restore", "leaked"].contains(&last);
+    let is_verb = method == "POST" && ["rotate", "restore", "leaked", "secret", "test", "reconcile"].contains(&last);
     let verb = match method {
         _ if is_verb => last,
         "POST" => "create",
@@ -101,6 +101,8 @@ mod tests {
             ("keys", "POST", "/keys/{key}/rotate", "keys.rotate"),
             ("keys", "DELETE", "/keys/{key}", "keys.delete"),
             ("presets", "PUT", "/presets/{slug}", "presets.put"),
+            ("webhooks", "POST", "/webhooks/{webhook}/secret", "webhooks.secret"),
+            ("prompts", "GET", "/prompts/{request}", "prompts.read"),
             ("workspace", "PATCH", "/workspaces/{id}", "workspace.change"),
         ];
         for (resource, method, path, name) in table {

@@ -34,6 +34,7 @@ resources! {
     Byok "byok";
     Activity "activity";
     Analytics "analytics";
+    Prompts "prompts";
     Retention "retention";
     Webhooks "webhooks";
     Audit "audit";

@@ -5,5 +5,6 @@ pub mod byok;
 pub mod key;
 pub mod management;
 pub mod policy;
+pub mod prompts;
 pub mod routing;
 pub mod variables;

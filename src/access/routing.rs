@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::access::policy::matches;
+use crate::access::prompts::PromptLogging;
 use crate::catalog::Channel;
 use crate::text::request::Mode;
 use crate::webhook::alert::Alerts;
@@ -32,6 +33,9 @@ pub struct Narrowing {
     /// Only providers that are known to keep nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub zdr: bool,
+    /// Only providers that are known to keep prompts no longer than so many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_days_max: Option<u32>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
@@ -50,6 +54,11 @@ impl Narrowing {
     pub fn allows_provider(&self, provider: &str) -> bool {
         let is_in = |list: &[String]| list.iter().any(|id| id == provider);
         (self.allow_providers.is_empty() || is_in(&self.allow_providers)) && !is_in(&self.ignore_providers)
+    }
+
+    /// Whether nobody may keep anything.
+    pub fn is_zero_retention(&self) -> bool {
+        self.zdr || self.retention_days_max == Some(0)
     }
 }
 
@@ -72,6 +81,9 @@ pub struct RoutingSettings {
     /// What is told by webhooks, and from where on.
     #[serde(default, skip_serializing_if = "Alerts::is_default")]
     pub alerts: Alerts,
+    /// Whether requests and answers are kept.
+    #[serde(default, skip_serializing_if = "PromptLogging::is_default")]
+    pub prompt_logging: PromptLogging,
 }
 
 #[cfg(test)]

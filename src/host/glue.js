@@ -115,6 +115,15 @@ export async function archive(bucket, name, text) {
   await bucket.put(name, await new Response(zipped).arrayBuffer(), { httpMetadata: { contentType: "application/gzip" } });
 }
 
+// Deletes every object of a bucket with that beginning, so many at a time. What is deleted is not listed again.
+export async function clearBucket(bucket, prefix) {
+  for (;;) {
+    const { objects, truncated } = await bucket.list({ prefix, limit: 1000 });
+    if (objects.length > 0) await bucket.delete(objects.map(({ key }) => key));
+    if (!truncated) return;
+  }
+}
+
 // The status that a receiver answers with; -1 where it does not in time, -2 where there is none. Its body is not read.
 export async function deliver(url, headers, body, ms) {
   try {
@@ -151,7 +160,10 @@ export async function signRs256(key, text) {
 }
 
 export function respond(status, flat, body) {
-  return new Response(body, { status, headers: headersOf(flat) });
+  const init = { status, headers: headersOf(flat) };
+  // What is compressed already goes out as it is.
+  if (flat.includes("content-encoding")) init.encodeBody = "manual";
+  return new Response(body, init);
 }
 
 // One command to a workspace object; its answer as text.

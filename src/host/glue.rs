@@ -13,6 +13,8 @@ extern "C" {
     pub fn whole_body(holder: &JsValue, length: &JsValue, max: f64) -> Promise;
     pub fn send(method: &str, url: &str, headers: &str, body: &Uint8Array, signal: &AbortSignal) -> Promise;
     pub fn archive(bucket: &JsValue, name: &str, text: &str) -> Promise;
+    #[wasm_bindgen(js_name = clearBucket)]
+    pub fn clear_bucket(bucket: &JsValue, prefix: &str) -> Promise;
     pub fn deliver(url: &str, headers: &str, body: &str, ms: f64) -> Promise;
     #[wasm_bindgen(js_name = sendStream)]
     pub fn send_stream(

@@ -542,6 +542,11 @@ impl Ports for World {
         written.map(drop).map_err(|error| port_error(&error))
     }
 
+    async fn clear_archive(&self, prefix: &str) -> Result<(), PortError> {
+        let cleared = JsFuture::from(glue::clear_bucket(&self.binding("ARCHIVE"), prefix)).await;
+        cleared.map(drop).map_err(|error| port_error(&error))
+    }
+
     async fn tell(&self, workspace: &WorkspaceId, event: &Event) -> Result<(), PortError> {
         courier::tell(&self.env, workspace, std::slice::from_ref(event)).await
     }

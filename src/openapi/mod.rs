@@ -2,6 +2,7 @@
 //! the table of errors what may go wrong. The tests hold the first against the other two, and against every answer that
 //! the Worker tests see.
 
+pub mod headers;
 pub mod notation;
 
 use serde_json::{Map, Value, json};
@@ -64,7 +65,7 @@ pub fn plain(path: &str) -> String {
 fn described(operation: &Operation, row: &Endpoint) -> Value {
     let mut described = json!({
         "operationId": operation_id(operation), "tags": [operation.tag], "summary": operation.summary,
-        "parameters": parameters(operation), "responses": responses(operation, row),
+        "parameters": parameters(operation, row), "responses": responses(operation, row),
     });
     let Some(members) = described.as_object_mut() else { return described };
     if let Some((name, is_form)) = &operation.body {
@@ -100,7 +101,7 @@ fn reference(name: &str) -> Value {
     }
 }
 
-fn parameters(operation: &Operation) -> Vec<Value> {
+fn parameters(operation: &Operation, row: &Endpoint) -> Vec<Value> {
     let in_path = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = in_path.map(
         |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}),
@@ -109,7 +110,7 @@ fn parameters(operation: &Operation) -> Vec<Value> {
         .query
         .iter()
         .map(|one| json!({"name": one.name, "in": "query", "required": one.is_needed, "schema": one.schema}));
-    in_path.chain(in_query).collect()
+    in_path.chain(in_query).chain(headers::asked(row)).collect()
 }
 
 /// The answer, and every error that the endpoint can give.
@@ -121,6 +122,7 @@ fn responses(operation: &Operation, row: &Endpoint) -> Value {
             "stream" => drop(content.insert("text/event-stream".to_owned(), text())),
             "text" => drop(content.insert("text/plain".to_owned(), text())),
             "html" => drop(content.insert("text/html".to_owned(), text())),
+            "script" => drop(content.insert("text/javascript".to_owned(), text())),
             "audio" => drop(content.insert("audio/*".to_owned(), json!({}))),
             "lines" => drop(content.insert("application/x-ndjson".to_owned(), text())),
             "media" => {
@@ -166,11 +168,19 @@ fn responses(operation: &Operation, row: &Endpoint) -> Value {
     if is_cached {
         all.insert("304".to_owned(), json!({"description": "The client has it."}));
     }
+    for (status, described) in all.iter_mut() {
+        if let (Ok(status), Some(described)) = (status.parse(), described.as_object_mut()) {
+            described.insert("headers".to_owned(), headers::given(row, status));
+        }
+    }
     responses
 }
 
-/// The page for people: a well-kept reader of OpenAPI documents, from its package, of exactly these bytes.
+/// The page for people.
 pub const DOCS: &str = include_str!("docs.html");
+/// What shows the document on it: a well-kept reader of OpenAPI documents, as its package has it, gzipped. The page says
+/// of exactly which bytes.
+pub const READER: &[u8] = include_bytes!("reader.js.gz");
 
 #[cfg(test)]
 mod tests {

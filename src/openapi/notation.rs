@@ -41,7 +41,7 @@ pub struct Operation {
     pub example: Option<Value>,
     /// The status of the answer.
     pub status: String,
-    /// The type of the answer, and its further forms (`stream`, `text`, `file`) or `lines`, `audio`, `media` and `html` in place of it.
+    /// The type of the answer, and its further forms (`stream`, `text`, `file`) or `lines`, `audio`, `media`, `html` and `script` in place of it.
     pub answer: Vec<String>,
 }
 

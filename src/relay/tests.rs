@@ -147,3 +147,31 @@ fn the_same_at_every_byte_border_and_every_truncation() {
     let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
     assert_eq!(run(&bytes, UsageView::Hidden, Stop::Eof), expected);
 }
+
+#[test]
+fn what_is_noted_is_what_the_client_gets_however_the_bytes_move() {
+    let stream = [": hi\n\n", ROLE, TEXT, FINISH, USAGE, END].concat();
+    let (first, rest) = stream.as_bytes().split_at(20);
+    for view in [UsageView::Shown, UsageView::Hidden, UsageView::Priced] {
+        let mut relay = Relay::new(Vec::new(), view);
+        let is_native = relay.can_be_native();
+        let mut out = Vec::new();
+        relay.push(first, Some(&mut out), &price);
+        // In native use even an unfinished frame has gone out.
+        let begin = if is_native { first } else { &out };
+        relay.record(Excerpt::of(begin, 10_000));
+        let mut got = begin.to_vec();
+        for chunk in rest.chunks(7) {
+            let mut out = Vec::new();
+            relay.push(chunk, (!is_native).then_some(&mut out), &price);
+            got.extend_from_slice(if is_native { chunk } else { &out });
+        }
+        let mut record = relay.take_record().unwrap();
+        let mut out = Vec::new();
+        relay.finish(Stop::Eof, is_native, "gen_1", &mut out, &price);
+        record.push(&out);
+        got.extend_from_slice(&out);
+        assert_eq!(record, Excerpt::of(&got, 10_000), "{view:?}");
+        assert!(got.ends_with(END.as_bytes()), "{view:?}");
+    }
+}

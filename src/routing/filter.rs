@@ -205,6 +205,7 @@ const CHECKS: &[(Rule, Check)] = &[
         plain(!is_private_enough(s.provider, no_training, preferences.zdr))
     }),
     (Rule::Privacy, |s| narrowed(s, |narrowing| !is_private_enough(s.provider, narrowing.no_training, narrowing.zdr))),
+    (Rule::Privacy, |s| narrowed(s, |narrowing| keeps_longer(s.provider, narrowing.retention_days_max))),
     (Rule::Region, |s| plain(is_elsewhere(s, &s.conditions.request.provider.regions))),
     (Rule::Region, |s| narrowed(s, |narrowing| is_elsewhere(s, &narrowing.regions))),
     (Rule::Quantization, |s| {
@@ -323,6 +324,15 @@ fn is_private_enough(provider: &Provider, no_training: bool, zdr: bool) -> bool 
     let says = |holds: fn(&DataPolicy) -> bool| provider.data_policy.as_ref().is_some_and(holds);
     (!no_training || says(|policy| policy.trains_on_api_data == Training::No))
         && (!zdr || says(|policy| policy.zero_retention == ZeroRetention::Default))
+}
+
+/// Whether it keeps prompts for more days than that, or nobody knows.
+fn keeps_longer(provider: &Provider, days_max: Option<u32>) -> bool {
+    let kept = provider.data_policy.as_ref().and_then(|policy| match policy.zero_retention {
+        ZeroRetention::Default => Some(0),
+        _ => policy.retention_days,
+    });
+    days_max.is_some_and(|most| kept.is_none_or(|days| days > most))
 }
 
 fn is_elsewhere(s: &Subject<'_>, wanted: &[String]) -> bool {

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::attempt::machine::Machine;
 use crate::error::Failure;
+use crate::excerpt::Excerpt;
 use crate::health::sample::{Place, Sample};
 use crate::ledger::ending::Ending;
 use crate::relay::{Relay, Seen, Stop, UsageView, with_members};
@@ -19,6 +20,7 @@ use crate::serve::drain::drain;
 use crate::serve::health;
 use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Client, Ports, Waits};
+use crate::serve::prompts;
 use crate::serve::replay::{self, Captured};
 use crate::serve::reply::{Body, Reply};
 use crate::serve::settlement::{Closing, charge, paid_by, price_members, price_of, settle};
@@ -45,6 +47,7 @@ pub async fn deliver<P: Ports>(
         plain(&ports, &generation, &admitted, &machine, &dispatched, tell).await
     };
     let (ticket, captured) = (generation.replay.clone(), generation.captured.take());
+    let record = prompts::record(&generation);
     // What is charged is kept: an answer of which the client saw only a part was still brought to its end.
     let is_served = matches!(closing.ending, Ending::Finished | Ending::Empty);
     // Before the charge: were the isolate to die between the two, the answer would cost nothing. The other way round the
@@ -52,6 +55,7 @@ pub async fn deliver<P: Ports>(
     replay::end(ports.as_ref(), ticket, captured.filter(|_| is_served)).await;
     settle(ports.as_ref(), generation, admitted, machine.into_inner(), closing).await;
     health::report(ports.as_ref()).await;
+    prompts::keep(ports.as_ref(), record).await;
 }
 
 /// A plain answer: wait for all of it, add its price, send it.
@@ -118,6 +122,7 @@ async fn plain<P: Ports>(
                 let captured = Captured { headers: reply.headers.clone(), body: body.clone() };
                 generation.captured.replace(Some(captured));
             }
+            prompts::hear(generation, &reply);
             drop(tell.send(Ok(reply)));
             closing
         }
@@ -176,6 +181,7 @@ async fn streamed<P: Ports>(
             };
             let mut out = Vec::new();
             generation.dialect.failure_event(&failure, generation.id.as_str(), &mut out);
+            prompts::hear_last_words(generation, &out);
             let _ = client.write(&out).await;
             client.close().await;
             return failed(&failure, dispatched);
@@ -209,6 +215,9 @@ async fn streamed<P: Ports>(
             price_of(generation, generation.plan.candidates.get(candidate)?)(usage, tier, ending)
         };
         let relay = Rc::new(RefCell::new(*relay));
+        if let Some(most) = generation.keeping.bytes_max() {
+            relay.borrow_mut().record(Excerpt::of(&first, most));
+        }
         let total_ms = generation.arrived.plus(generation.patience.total_ms).since(ports.now());
         let settings = ports.settings();
         let waits = Waits { idle_ms: generation.timeouts.idle_ms, keep_alive_ms: settings.keep_alive_ms, total_ms };
@@ -223,8 +232,13 @@ async fn streamed<P: Ports>(
             (Ok(()), Some(answer)) => ports.pump(answer, &mut client, &relay, &amend, waits).await,
         };
         let mut out = Vec::new();
-        let relay = relay.replace(Relay::new(Vec::new(), UsageView::Shown));
+        let mut relay = relay.replace(Relay::new(Vec::new(), UsageView::Shown));
+        let record = relay.take_record();
         let end = relay.finish(stop, native, generation.id.as_str(), &mut out, &amend);
+        if let Some(mut record) = record {
+            record.push(&out);
+            prompts::hear_stream(generation, record);
+        }
         if !out.is_empty() && stop != Stop::Left {
             let _ = client.write(&out).await;
         }
@@ -302,6 +316,7 @@ fn served_headers<P: Ports>(
     if generation.explains {
         reply.headers.push(("x-gateway-explanation", explanation(generation, machine)));
     }
+    let mut reply = prompts::told(reply, generation.keeping);
     let began = dispatched.get().unwrap_or(served.began);
     let (gateway, provider) = (began.since(generation.arrived), served.first_byte.since(began));
     reply.headers.push(("server-timing", format!("gateway;dur={gateway}, provider;dur={provider}")));
@@ -336,6 +351,7 @@ fn refused<P: Ports>(
         true => reply.with_header("x-gateway-explanation", explanation(generation, machine)),
         false => reply,
     };
+    prompts::hear(generation, &reply);
     drop(tell.send(Ok(reply)));
     closing
 }

@@ -2,8 +2,8 @@
 //! restored; after it the schedule erases it.
 //!
 //! Deleting tells the object, which has the last word at admission. Erasing goes in the order in which nothing can grow
-//! back: the claim (from then on it cannot be restored), the object, the read copies, the rows, and last the workspace
-//! itself. Whatever fails is tried again by the next run, which finds the workspace still there.
+//! back: the claim (from then on it cannot be restored), the object, the read copies, the rows, the archive, and last the
+//! workspace itself. Whatever fails is tried again by the next run, which finds the workspace still there.
 
 use crate::error::{Code, Failure};
 use crate::id::{AuditId, RequestId, WorkspaceId};
@@ -12,7 +12,7 @@ use crate::serve::act::{Act, Actor, TRIES};
 use crate::serve::admin::{Known, chance, known, tell};
 use crate::serve::ports::{PortError, Ports, Sql};
 use crate::serve::reply::Reply;
-use crate::serve::{etag, query};
+use crate::serve::{etag, query, retention};
 use crate::time::Millis;
 use crate::workspace::Command;
 
@@ -41,6 +41,7 @@ pub const TABLES: &[(&str, &str)] = &[
     ("audit", "id"),
     ("jobs", "id"),
     ("ledger", "first"),
+    ("prompts", "id"),
 ];
 /// What the keys of a workspace's read copies begin with, before its id.
 const COPIES: &[&str] = &["workspace/", "byok/", "preset/"];
@@ -140,6 +141,10 @@ async fn erase<P: Ports>(ports: &P, id: &WorkspaceId) -> Result<bool, PortError>
     let mut is_whole = !has_jobs;
     for (table, column) in TABLES.iter().filter(|(table, _)| !has_jobs || *table != "jobs") {
         is_whole &= clear(ports, id, table, column).await?;
+    }
+    // After the rows: what a sweep has put there since is the sweep's to take away.
+    if is_whole && ports.has_archive() {
+        ports.clear_archive(&retention::prefix(id)).await?;
     }
     if is_whole {
         let row = AuditId::new(ports.now(), chance(ports));

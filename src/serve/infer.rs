@@ -9,6 +9,7 @@ use futures::channel::oneshot;
 
 use crate::access::byok::OwnKey;
 use crate::access::policy::Policy;
+use crate::access::prompts::Keeping;
 use crate::access::routing::Narrowing;
 use crate::activity::origin::Origin;
 use crate::attempt::machine::Patience;
@@ -27,6 +28,7 @@ use crate::routing::filter::Conditions;
 use crate::routing::plan::{Candidate, Outlook, Plan, Target, nobody, plan, unknown_model};
 use crate::routing::sticky::Conversation;
 use crate::serve::ports::{BodyError, Ports};
+use crate::serve::prompts::{self, Heard};
 use crate::serve::replay::{self, Begun, Captured, Ticket};
 use crate::serve::reply::Reply;
 use crate::serve::{Head, byok, deliver, fault, settings};
@@ -74,6 +76,10 @@ pub struct Generation {
     pub replay: Option<Ticket>,
     /// Its answer, where that is to be kept.
     pub captured: RefCell<Option<Captured>>,
+    /// Whether the workspace keeps it with its answer.
+    pub keeping: Keeping,
+    /// Its answer as far as the workspace keeps it.
+    pub heard: RefCell<Option<Heard>>,
 }
 
 /// What leaves the background work once: a reply, or a failure with the allowances of a refusal.
@@ -103,15 +109,17 @@ pub async fn text<P: Ports>(
             return Err(failure);
         }
     };
+    let keeping = generation.keeping;
     let (tell, told) = oneshot::channel();
     ports.in_background(run(Rc::clone(ports), generation, tell));
-    match told.await {
-        Ok(Ok(reply)) => Ok(reply),
+    let reply = match told.await {
+        Ok(Ok(reply)) => reply,
         Ok(Err((failure, requests, tokens))) => {
-            Ok(Reply::failure_in(dialect, &failure, head.id.as_str()).with_allowances(requests, tokens))
+            Reply::failure_in(dialect, &failure, head.id.as_str()).with_allowances(requests, tokens)
         }
-        Err(oneshot::Canceled) => Err(Failure::new(Code::Internal, "the request was given up")),
-    }
+        Err(oneshot::Canceled) => return Err(Failure::new(Code::Internal, "the request was given up")),
+    };
+    Ok(prompts::told(reply, keeping))
 }
 
 /// Parses, resolves and ranks: a request that may go on to its admission.
@@ -152,6 +160,7 @@ pub(super) async fn planned_for<P: Ports>(
     }
     let narrowings: Vec<&Narrowing> =
         [&routing.narrowing].into_iter().chain(preset.as_ref().map(|preset| &preset.narrowing)).collect();
+    let keeping = Keeping::of(routing.prompt_logging, request.provider.zdr, &narrowings);
     let conditions = Conditions {
         own: &own,
         fallback_to_credits: routing.fallback_to_credits,
@@ -202,6 +211,8 @@ pub(super) async fn planned_for<P: Ports>(
         explains: head.explains,
         replay: None,
         captured: RefCell::new(None),
+        keeping,
+        heard: RefCell::new(None),
         work,
         own,
         fee_basis_points,

@@ -30,6 +30,7 @@ use crate::media::transcription::{Front, Transcription};
 use crate::serve::attempts::{Trouble, Waiting, place_of, refused, sample, with_removed};
 use crate::serve::infer::{Generation, Outcome, admit, planned_for, read_body, timeouts};
 use crate::serve::ports::Ports;
+use crate::serve::prompts;
 use crate::serve::replay::{self, Begun};
 use crate::serve::reply::Reply;
 use crate::serve::settlement::settle;
@@ -59,15 +60,17 @@ pub async fn answer<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>, do
             return Err(failure);
         }
     };
+    let keeping = generation.keeping;
     let (tell, told) = oneshot::channel();
     ports.in_background(run(Rc::clone(ports), generation, tell));
-    match told.await {
-        Ok(Ok(reply)) => Ok(reply),
+    let reply = match told.await {
+        Ok(Ok(reply)) => reply,
         Ok(Err((failure, requests, tokens))) => {
-            Ok(Reply::failure(&failure, head.id.as_str()).with_allowances(requests, tokens))
+            Reply::failure(&failure, head.id.as_str()).with_allowances(requests, tokens)
         }
-        Err(oneshot::Canceled) => Err(Failure::new(Code::Internal, "the request was given up")),
-    }
+        Err(oneshot::Canceled) => return Err(Failure::new(Code::Internal, "the request was given up")),
+    };
+    Ok(prompts::told(reply, keeping))
 }
 
 fn parse(head: &Head, bytes: &Bytes, does: Does) -> Result<Work, Failure> {
@@ -199,9 +202,11 @@ async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::
     let closing = deliver::deliver(&ports, told, outcome, tell).await;
     generation.work = Some(work);
     let (ticket, captured) = (generation.replay.clone(), generation.captured.take());
+    let record = prompts::record(&generation);
     // In this order, as for text.
     replay::end(ports.as_ref(), ticket, captured).await;
     settle(ports.as_ref(), generation, admitted, machine.into_inner(), closing).await;
+    prompts::keep(ports.as_ref(), record).await;
 }
 
 /// An answer, and who gave it.

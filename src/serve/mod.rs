@@ -28,6 +28,7 @@ pub mod models;
 pub mod ports;
 pub mod pricing;
 pub mod prometheus;
+pub mod prompts;
 pub mod providers;
 pub mod query;
 pub mod reference;
@@ -42,6 +43,7 @@ pub mod takeout;
 pub mod verify;
 pub mod webhooks;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::access::key;
@@ -50,7 +52,7 @@ use crate::access::management::Resource::{self, self as Of};
 use crate::access::policy::{KeyState, Policy};
 use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
-use crate::id::RequestId;
+use crate::id::{RequestId, WorkspaceId};
 use crate::job::order::Front;
 use crate::serve::act::{Act, Actor};
 use crate::serve::ports::Ports;
@@ -161,6 +163,7 @@ pub enum Does {
     Metrics,
     OpenApi,
     Docs,
+    Reader,
     OwnKey,
     OwnCredits,
     OwnActivity,
@@ -219,6 +222,8 @@ pub enum Does {
     TestWebhook,
     Deliveries,
     Prometheus,
+    Prompt,
+    DeletePrompt,
     Retention,
     PutRetention,
 }
@@ -299,6 +304,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/v1/metrics/models", Caller::Anyone, Cost::Free, Does::Metrics),
     endpoint("GET", "/v1/openapi.json", Caller::Anyone, Cost::Free, Does::OpenApi),
     endpoint("GET", "/docs", Caller::Anyone, Cost::Free, Does::Docs),
+    endpoint("GET", "/docs/reader.js", Caller::Anyone, Cost::Free, Does::Reader),
     endpoint("GET", "/v1/key", Caller::Key, Cost::Free, Does::OwnKey),
     endpoint("POST", "/v1/keys/leaked", Caller::Anyone, Cost::Free, Does::LeakedKey),
     endpoint("GET", "/v1/credits", Caller::Key, Cost::Free, Does::OwnCredits),
@@ -352,6 +358,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     scoped("DELETE", "/v1/admin/workspaces/{id}/presets/{slug}", Of::Presets, Write, Does::DeletePreset),
     scoped("GET", "/v1/admin/workspaces/{id}/activity", Of::Activity, Read, Does::Activity),
     scoped("GET", "/v1/admin/workspaces/{id}/analytics", Of::Analytics, Read, Does::Analytics),
+    scoped("GET", "/v1/admin/workspaces/{id}/prompts/{request}", Of::Prompts, Read, Does::Prompt),
+    scoped("DELETE", "/v1/admin/workspaces/{id}/prompts/{request}", Of::Prompts, Write, Does::DeletePrompt),
     scoped("POST", "/v1/admin/workspaces/{id}/webhooks", Of::Webhooks, Write, Does::CreateWebhook),
     scoped("GET", "/v1/admin/workspaces/{id}/webhooks", Of::Webhooks, Read, Does::Webhooks),
     scoped("GET", "/v1/admin/workspaces/{id}/webhooks/{webhook}", Of::Webhooks, Read, Does::Webhook),
@@ -412,9 +420,17 @@ pub fn find<'p>(method: &str, path: &'p str) -> Result<(Endpoint, Vec<&'p str>),
 
 /// Answers a request. Never fails: a failure is an answer.
 pub async fn handle<P: Ports>(ports: Rc<P>, head: Head) -> Reply<P> {
-    let reply = match route(&ports, &head).await {
+    let caller = RefCell::new(None);
+    let reply = match route(&ports, &head, &caller).await {
         Ok(reply) => reply,
         Err(failure) => Reply::failure_in(dialect_of(&head.path), &failure, head.id.as_str()),
+    };
+    let reply = match caller.take() {
+        // What was served says itself whether it is kept.
+        Some((workspace, cost)) if cost == Cost::Free || reply.status >= 400 => {
+            prompts::told_of(ports.as_ref(), &workspace, reply).await
+        }
+        _ => reply,
     };
     reply.with_common_headers(head.id.as_str())
 }
@@ -424,7 +440,10 @@ fn dialect_of(path: &str) -> Dialect {
     if path.starts_with("/v1/messages") { Dialect::Messages } else { Dialect::Chat }
 }
 
-async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure> {
+/// Whose key called, and whether what it called costs money.
+type Calling = RefCell<Option<(WorkspaceId, Cost)>>;
+
+async fn route<P: Ports>(ports: &Rc<P>, head: &Head, caller: &Calling) -> Result<Reply<P>, Failure> {
     if head.method == "OPTIONS" {
         return match find("OPTIONS", &head.path) {
             Err(failure) if failure.code == Code::MethodNotAllowed => Ok(Reply::preflight(failure.allow)),
@@ -443,6 +462,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Caller::Key => Some(authenticate(ports.as_ref(), head).await?),
     };
     let ports_ref = ports.as_ref();
+    caller.replace(policy.as_ref().map(|policy| (policy.workspace.clone(), endpoint.cost)));
     if let Some(policy) = policy.as_ref().filter(|_| endpoint.cost == Cost::Free) {
         standing(ports_ref, policy).await?;
     }
@@ -484,6 +504,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::Health => models::health(ports_ref).await,
         Does::OpenApi => reference::document(head),
         Does::Docs => Ok(reference::page()),
+        Does::Reader => Ok(reference::reader()),
         Does::CreateWorkspace => admin::create_workspace(&act).await,
         Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,
         Does::Workspace => admin::workspace(&act, value(0)).await,
@@ -522,15 +543,15 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
         Does::ChangeSettings => settings::change(&act, value(0)).await,
         Does::Presets => settings::presets(ports_ref, value(0), &head.query).await,
         Does::Preset => settings::preset(&act, value(0), value(1), &head.query).await,
-        Does::PutPreset => settings::put(&act, value(0), value(1)).await,
+        Does::PutPreset => settings::put(&act, value(0), value(1), &head.query).await,
         Does::RollPreset => settings::roll(&act, value(0), value(1)).await,
         Does::DeletePreset => settings::delete(&act, value(0), value(1)).await,
-        Does::CreateWebhook => webhooks::create(ports_ref, value(0)).await,
+        Does::CreateWebhook => webhooks::create(&act, value(0)).await,
         Does::Webhooks => webhooks::list(ports_ref, value(0), &head.query).await,
-        Does::Webhook => webhooks::get(ports_ref, value(0), value(1)).await,
-        Does::ChangeWebhook => webhooks::change(ports_ref, value(0), value(1)).await,
-        Does::DeleteWebhook => webhooks::delete(ports_ref, value(0), value(1)).await,
-        Does::RotateWebhook => webhooks::rotate(ports_ref, value(0), value(1)).await,
+        Does::Webhook => webhooks::get(&act, value(0), value(1)).await,
+        Does::ChangeWebhook => webhooks::change(&act, value(0), value(1)).await,
+        Does::DeleteWebhook => webhooks::delete(&act, value(0), value(1)).await,
+        Does::RotateWebhook => webhooks::rotate(&act, value(0), value(1)).await,
         Does::TestWebhook => webhooks::test(ports_ref, value(0), value(1)).await,
         Does::Deliveries => webhooks::deliveries(ports_ref, value(0), value(1), &head.query).await,
         Does::Snapshots => admin::snapshots(ports_ref).await,
@@ -540,8 +561,10 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure
             analytics::read(ports_ref, &admin::known(ports_ref, value(0)).await?.settings.id, &head.query).await
         }
         Does::Counters => metrics::health(ports_ref).await,
-        Does::Retention => retention::get(ports_ref, value(0)).await,
-        Does::PutRetention => retention::put(ports_ref, value(0)).await,
+        Does::Retention => retention::get(&act, value(0)).await,
+        Does::PutRetention => retention::put(&act, value(0)).await,
+        Does::Prompt => prompts::read(&act, value(0), value(1)).await,
+        Does::DeletePrompt => prompts::delete(&act, value(0), value(1)).await,
         Does::Prometheus => prometheus::read(ports_ref).await,
         Does::Switch => health::provider(ports_ref, value(0)).await,
         Does::ChangeSwitch => health::switch(ports_ref, value(0)).await,

@@ -286,6 +286,8 @@ pub trait Ports: 'static {
     fn has_archive(&self) -> bool;
     /// Writes text into the archive, compressed; resolves when it is there for good.
     fn archive(&self, name: &str, text: &str) -> impl Future<Output = Result<(), PortError>>;
+    /// Deletes everything in the archive whose name begins so.
+    fn clear_archive(&self, prefix: &str) -> impl Future<Output = Result<(), PortError>>;
     /// Tells the webhooks of a workspace of an event: resolves when the workspace's courier has it. The same event again
     /// is not told twice.
     fn tell(&self, workspace: &WorkspaceId, event: &Event) -> impl Future<Output = Result<(), PortError>>;

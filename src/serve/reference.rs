@@ -8,9 +8,11 @@ use crate::serve::reply::{Body, Reply};
 
 /// Both change with a deployment only.
 const CACHE: &str = "public, max-age=300";
-/// What the page may load: the reader from its package, and the document from here.
-const POLICY: &str = "default-src 'none'; script-src https://cdn.jsdelivr.net; style-src 'unsafe-inline'; \
-    font-src https: data:; img-src https: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The reader changes with its version, which the page names by its hash.
+const READER_CACHE: &str = "public, max-age=86400";
+/// What the page may load: nothing that is not from here.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; font-src data:; img-src 'self' data:; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /v1/openapi.json`.
 pub fn document<P: Ports>(head: &Head) -> Result<Reply<P>, Failure> {
@@ -36,4 +38,16 @@ pub fn page<P: Ports>() -> Reply<P> {
     Reply::text(200, "text/html; charset=utf-8", openapi::DOCS.to_owned())
         .with_header("cache-control", CACHE)
         .with_header("content-security-policy", POLICY)
+}
+
+/// `GET /docs/reader.js`.
+pub fn reader<P: Ports>() -> Reply<P> {
+    let headers = [
+        ("content-type", "text/javascript; charset=utf-8"),
+        ("content-encoding", "gzip"),
+        ("cache-control", READER_CACHE),
+        ("x-content-type-options", "nosniff"),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+    Reply { status: 200, headers, body: Body::Bytes(openapi::READER.to_vec()) }
 }

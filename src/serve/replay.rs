@@ -28,6 +28,7 @@ const KEPT: &[&str] = &[
     "x-gateway-cost",
     "x-gateway-max-tokens",
     "x-gateway-warning",
+    "x-gateway-prompt-logging",
 ];
 
 /// A first call under way.

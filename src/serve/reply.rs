@@ -29,7 +29,8 @@ pub struct Reply<P: Ports> {
 
 /// Headers that a browser may read of an answer.
 const EXPOSED: &str = "x-request-id, x-gateway-provider, x-gateway-model, x-gateway-attempts, x-gateway-paid-by, \
-    x-gateway-cost, x-gateway-max-tokens, x-gateway-warning, x-gateway-explanation, x-gateway-idempotent-replay, server-timing, retry-after, etag, \
+    x-gateway-cost, x-gateway-max-tokens, x-gateway-warning, x-gateway-explanation, x-gateway-idempotent-replay, \
+    x-gateway-prompt-logging, server-timing, retry-after, etag, \
     x-ratelimit-limit-requests, \
     x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, \
     x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens";

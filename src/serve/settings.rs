@@ -13,7 +13,7 @@ use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::admin::{body, known, tell};
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::reply::Reply;
-use crate::serve::{etag, fault, query};
+use crate::serve::{etag, fault, prompts, query};
 use crate::workspace::Command;
 
 /// Presets, or versions of one, in a page.
@@ -87,7 +87,14 @@ pub async fn change<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, 
         let (seen, told) = (shown(&old), shown(&settings));
         let about =
             Told { workspace: Some(&workspace), subject: workspace.as_str(), before: Some(&seen), after: Some(&told) };
-        if act.commit(about, (statement, values), Vec::new()).await? {
+        let more = match changed.get("prompt_logging") {
+            None => Vec::new(),
+            Some(_) => {
+                let days = whole(settings.prompt_logging.retention_days);
+                vec![(prompts::SHORTEN, vec![Sql::from(workspace.as_str()), days])]
+            }
+        };
+        if act.commit(about, (statement, values), more).await? {
             if changed.get("alerts").is_some() {
                 tell(act.ports, &workspace, &Command::SetAlerts(settings.alerts.clone())).await?;
             }
@@ -107,7 +114,7 @@ fn merged(settings: &RoutingSettings, changed: &Value) -> Result<RoutingSettings
     for (name, value) in from {
         match (name.as_str(), value) {
             (_, Value::Null) => drop(to.remove(name)),
-            ("narrowing" | "alerts", Value::Object(lists)) => {
+            ("narrowing" | "alerts" | "prompt_logging", Value::Object(lists)) => {
                 let narrowing = to.entry(name.clone()).or_insert_with(|| json!({}));
                 if let Some(narrowing) = narrowing.as_object_mut() {
                     narrowing.extend(lists.clone());
@@ -154,7 +161,9 @@ fn shown(settings: &RoutingSettings) -> Value {
             "allow_providers": narrowing.allow_providers, "ignore_providers": narrowing.ignore_providers,
             "allow_models": narrowing.allow_models, "ignore_models": narrowing.ignore_models,
             "regions": narrowing.regions, "no_training": narrowing.no_training, "zdr": narrowing.zdr,
+            "retention_days_max": narrowing.retention_days_max,
         },
+        "prompt_logging": settings.prompt_logging,
     })
 }
 
@@ -178,13 +187,14 @@ fn slug(text: &str) -> Result<&str, Failure> {
     Err(Failure::invalid("slug", "must have 1 to 64 of a-z, 0-9, `-`, `_` and `.`, and begin with a letter or digit"))
 }
 
-/// `GET …/presets`: each with the version in use, by slug.
+/// `GET …/presets`: each with the version in use, by slug; of one that has drafts alone the newest of them.
 pub async fn presets<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
     let after = query::value(query, "cursor").unwrap_or_default();
-    let statement = "SELECT p.slug, p.version, v.preset, v.created_at FROM presets p JOIN preset_versions v \
-        ON v.workspace = p.workspace AND v.slug = p.slug AND v.version = p.version \
+    let statement = "SELECT p.slug, v.version, p.version = v.version AS in_use, v.preset, v.created_at FROM presets p \
+        JOIN preset_versions v ON v.workspace = p.workspace AND v.slug = p.slug AND v.version = iif(p.version > 0, p.version, \
+        (SELECT max(version) FROM preset_versions WHERE workspace = p.workspace AND slug = p.slug)) \
         WHERE p.workspace = ?1 AND p.slug > ?3 ORDER BY p.slug LIMIT ?2";
     let values = [Sql::from(workspace.as_str()), whole(limit), Sql::Text(after)];
     let rows = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
@@ -207,24 +217,28 @@ pub(super) fn preset_json(row: &Value) -> Option<Value> {
     let preset: Value = serde_json::from_str(row.get("preset")?.as_str()?).ok()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
     let at = row.get("created_at")?.as_f64()?.max(0.0) as u64;
-    Some(json!({
+    let mut shown = json!({
         "object": "preset", "slug": row.get("slug")?, "version": row.get("version")?.as_f64()?.max(0.0).round(),
         "created_at": crate::time::Millis(at).to_rfc3339(), "preset": preset,
-    }))
+    });
+    if let (Some(in_use), Some(shown)) = (row.get("in_use").and_then(Value::as_f64), shown.as_object_mut()) {
+        shown.insert("in_use".to_owned(), json!(in_use > 0.0));
+    }
+    Some(shown)
 }
 
-/// A preset as it stands: which version is in use, what that says, and which is the newest.
+/// A preset as it stands: which version is in use (0: it has drafts alone), what that says, and which is the newest.
 struct Standing {
     version: i64,
     newest: i64,
     /// All of it, to see whether it was changed meanwhile.
     text: String,
-    shown: Value,
+    shown: Option<Value>,
 }
 
 async fn standing<P: Ports>(ports: &P, workspace: &WorkspaceId, name: &str) -> Result<Option<Standing>, Failure> {
-    let statement = "SELECT v.slug, v.version, v.preset, v.created_at, (SELECT max(version) FROM preset_versions \
-        WHERE workspace = ?1 AND slug = ?2) AS newest FROM presets p JOIN preset_versions v \
+    let statement = "SELECT p.slug, p.version, v.preset, v.created_at, (SELECT max(version) FROM preset_versions \
+        WHERE workspace = ?1 AND slug = ?2) AS newest FROM presets p LEFT JOIN preset_versions v \
         ON v.workspace = p.workspace AND v.slug = p.slug AND v.version = p.version WHERE p.workspace = ?1 AND p.slug = ?2";
     let values = [Sql::from(workspace.as_str()), Sql::from(name)];
     let rows = ports.sql(statement, &values).await.map_err(|error| fault(ports, &error))?;
@@ -232,7 +246,7 @@ async fn standing<P: Ports>(ports: &P, workspace: &WorkspaceId, name: &str) -> R
         #[allow(clippy::cast_possible_truncation, reason = "a version")]
         let number = |name: &str| row.get(name).and_then(Value::as_f64).map(|number| number as i64);
         let (version, newest) = (number("version")?, number("newest")?);
-        Some(Standing { version, newest, text: row.to_string(), shown: preset_json(row)? })
+        Some(Standing { version, newest, text: row.to_string(), shown: preset_json(row) })
     };
     Ok(rows.first().and_then(read))
 }
@@ -251,9 +265,10 @@ pub async fn preset<P: Ports>(act: &Act<'_, P>, path: &str, name: &str, query: &
     };
     let standing = standing(act.ports, &workspace, name).await?.ok_or_else(unknown_preset)?;
     let tag = act.expect(&standing.text)?;
-    let statement = "SELECT slug, version, preset, created_at, CAST(version AS TEXT) AS cursor FROM preset_versions \
-        WHERE workspace = ?1 AND slug = ?2 AND version < ?3 ORDER BY version DESC LIMIT ?4";
-    let values = [Sql::from(workspace.as_str()), Sql::from(name), Sql::Int(before), whole(limit)];
+    let statement = "SELECT slug, version, version = ?5 AS in_use, preset, created_at, CAST(version AS TEXT) AS cursor \
+        FROM preset_versions WHERE workspace = ?1 AND slug = ?2 AND version < ?3 ORDER BY version DESC LIMIT ?4";
+    let values =
+        [Sql::from(workspace.as_str()), Sql::from(name), Sql::Int(before), whole(limit), Sql::Int(standing.version)];
     let rows = act.ports.sql(statement, &values).await.map_err(|error| fault(act.ports, &error))?;
     let data: Vec<Value> = rows.iter().filter_map(preset_json).collect();
     let next = next_of(&rows, limit, "cursor");
@@ -263,9 +278,15 @@ pub async fn preset<P: Ports>(act: &Act<'_, P>, path: &str, name: &str, query: &
     Ok(Reply::json(200, &shown).with_header("etag", tag))
 }
 
-/// `PUT …/presets/{slug}`: a new version, which comes into use at once. With `If-None-Match: *` only where there is none.
-pub async fn put<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Result<Reply<P>, Failure> {
+/// `PUT …/presets/{slug}`: a new version, which comes into use at once; with `draft=true` when somebody rolls to it. With
+/// `If-None-Match: *` only where there is none.
+pub async fn put<P: Ports>(act: &Act<'_, P>, path: &str, name: &str, query: &str) -> Result<Reply<P>, Failure> {
     let ports = act.ports;
+    let is_draft = match query::value(query, "draft").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Failure::invalid("draft", "must be true or false")),
+    };
     let workspace = known(ports, path).await?.settings.id;
     let name = slug(name)?;
     let preset: Preset = body(ports).await?;
@@ -290,9 +311,10 @@ pub async fn put<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Result<R
         let uses = "INSERT INTO presets (workspace, slug, version, created_at) SELECT ?1, ?2, ?3, ?4 \
             WHERE EXISTS (SELECT 1 FROM audit WHERE id = ?5) ON CONFLICT (workspace, slug) DO UPDATE SET version = excluded.version";
         let mut used_values = id.to_vec();
-        used_values.extend([Sql::Int(version), now]);
-        let shown = json!({"object": "preset", "slug": name, "version": version, "preset": preset});
-        let seen = before.map(|before| before.shown);
+        used_values.extend([Sql::Int(if is_draft { used } else { version }), now]);
+        let shown =
+            json!({"object": "preset", "slug": name, "version": version, "in_use": !is_draft, "preset": preset});
+        let seen = before.and_then(|before| before.shown);
         let told = Told { workspace: Some(&workspace), subject: name, before: seen.as_ref(), after: Some(&shown) };
         if act.commit(told, (insert, values), vec![(uses, used_values)]).await? {
             project(ports, &workspace, name).await?;
@@ -332,7 +354,7 @@ pub async fn roll<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Result<
     for _ in 0..TRIES {
         let before = standing(ports, &workspace, name).await?.ok_or_else(unknown_preset)?;
         act.expect(&before.text)?;
-        let statement = "SELECT slug, version, preset, created_at FROM preset_versions \
+        let statement = "SELECT slug, version, 1 AS in_use, preset, created_at FROM preset_versions \
             WHERE workspace = ?1 AND slug = ?2 AND version = ?3";
         let rows = ports.sql(statement, &id).await.map_err(|error| fault(ports, &error))?;
         let unknown = || Failure::invalid("version", "there is no such version");
@@ -340,8 +362,8 @@ pub async fn roll<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Result<
         let change = "UPDATE presets SET version = ?3 WHERE workspace = ?1 AND slug = ?2 AND version = ?4";
         let mut values = id.to_vec();
         values.push(Sql::Int(before.version));
-        let told =
-            Told { workspace: Some(&workspace), subject: name, before: Some(&before.shown), after: Some(&shown) };
+        let seen = before.shown.as_ref();
+        let told = Told { workspace: Some(&workspace), subject: name, before: seen, after: Some(&shown) };
         if act.commit(told, (change, values), Vec::new()).await? {
             project(ports, &workspace, name).await?;
             return tagged(ports, &workspace, name, 200, &shown).await;
@@ -363,7 +385,7 @@ pub async fn delete<P: Ports>(act: &Act<'_, P>, path: &str, name: &str) -> Resul
             AND EXISTS (SELECT 1 FROM audit WHERE id = ?3)";
         let mut values = id.to_vec();
         values.push(Sql::Int(before.version));
-        let told = Told { workspace: Some(&workspace), subject: name, before: Some(&before.shown), after: None };
+        let told = Told { workspace: Some(&workspace), subject: name, before: before.shown.as_ref(), after: None };
         if act.commit(told, (change, values), vec![(versions, id.to_vec())]).await? {
             project(ports, &workspace, name).await?;
             return Ok(Reply::json(200, &json!({"object": "preset", "slug": name, "deleted": true})));

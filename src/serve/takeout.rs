@@ -1,7 +1,8 @@
 //! `GET /v1/admin/workspaces/{id}/export`: everything that is the workspace's, as JSON lines, without a secret.
 //!
 //! Each line is an object with its kind in `object`; the last one is `end` with the number of lines before it, so that an
-//! export that broke off shows. A management key gets what it may read.
+//! export that broke off shows. A management key gets what it may read. Prompts that are kept are read one by one, by
+//! whoever may, and are not in it.
 
 use std::rc::Rc;
 
@@ -17,7 +18,8 @@ use crate::serve::act::Actor;
 use crate::serve::admin::known;
 use crate::serve::ports::{Client, Ports, Sql};
 use crate::serve::reply::{Body, Reply};
-use crate::serve::{activity, analytics, audit, byok, fault, ledger, management, settings};
+use crate::serve::{activity, analytics, audit, byok, fault, ledger, management, retention, settings, webhooks};
+use crate::webhook::hook::Hook;
 
 /// Rows read at once; no more are held in memory.
 const ROWS: u64 = 200;
@@ -28,6 +30,25 @@ struct Section {
     resource: Resource,
     statement: &'static str,
     shown: fn(&Value) -> Option<Value>,
+}
+
+/// The sums of one day, or hour, at a time: they are the order of the table.
+const SUMS_BY_DAY: &str = "SELECT *, CAST(start AS TEXT) AS cursor FROM rollups WHERE workspace = ?1 AND span = 'day' \
+    AND start = (SELECT min(start) FROM rollups WHERE workspace = ?1 AND span = 'day' AND start > CAST(?2 AS INTEGER)) \
+    LIMIT max(?3, 1000000)";
+const SUMS_BY_HOUR: &str = "SELECT *, CAST(start AS TEXT) AS cursor FROM rollups WHERE workspace = ?1 AND span = 'hour' \
+    AND start = (SELECT min(start) FROM rollups WHERE workspace = ?1 AND span = 'hour' AND start > CAST(?2 AS INTEGER)) \
+    LIMIT max(?3, 1000000)";
+
+fn sum(row: &Value, interval: &str) -> Option<Value> {
+    let mut shown = analytics::told(row, None);
+    let members = shown.as_object_mut()?;
+    members.insert("object".to_owned(), json!("sum"));
+    members.insert("interval".to_owned(), json!(interval));
+    for name in ["model", "provider", "key", "app"] {
+        members.insert(name.to_owned(), row.get(name).cloned().unwrap_or_default());
+    }
+    Some(shown)
 }
 
 const SECTIONS: &[Section] = &[
@@ -46,11 +67,7 @@ const SECTIONS: &[Section] = &[
         statement: "SELECT v.slug || printf(' %012d', v.version) AS cursor, v.slug, v.version, v.preset, v.created_at, \
             p.version = v.version AS in_use FROM preset_versions v JOIN presets p ON p.workspace = v.workspace AND p.slug = v.slug \
             WHERE v.workspace = ?1 AND v.slug || printf(' %012d', v.version) > ?2 ORDER BY cursor LIMIT ?3",
-        shown: |row| {
-            let mut shown = settings::preset_json(row)?;
-            shown.as_object_mut()?.insert("in_use".to_owned(), json!(row.get("in_use")?.as_f64()? > 0.0));
-            Some(shown)
-        },
+        shown: settings::preset_json,
     },
     Section {
         resource: Resource::Byok,
@@ -58,21 +75,12 @@ const SECTIONS: &[Section] = &[
         shown: |row| Some(byok::shown(row)),
     },
     Section {
-        // A day's sums at a time: they are the order of the table.
-        resource: Resource::Analytics,
-        statement: "SELECT *, CAST(start AS TEXT) AS cursor FROM rollups WHERE workspace = ?1 AND span = 'day' AND start = \
-            (SELECT min(start) FROM rollups WHERE workspace = ?1 AND span = 'day' AND start > CAST(?2 AS INTEGER)) \
-            LIMIT max(?3, 1000000)",
-        shown: |row| {
-            let mut shown = analytics::told(row, None);
-            let members = shown.as_object_mut()?;
-            members.insert("object".to_owned(), json!("sum"));
-            for name in ["model", "provider", "key", "app"] {
-                members.insert(name.to_owned(), row.get(name).cloned().unwrap_or_default());
-            }
-            Some(shown)
-        },
+        resource: Resource::Webhooks,
+        statement: "SELECT *, id AS cursor FROM webhooks WHERE workspace = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+        shown: |row| Hook::parse(row).map(|hook| webhooks::shown(&hook)),
     },
+    Section { resource: Resource::Analytics, statement: SUMS_BY_DAY, shown: |row| sum(row, "day") },
+    Section { resource: Resource::Analytics, statement: SUMS_BY_HOUR, shown: |row| sum(row, "hour") },
     Section {
         resource: Resource::Audit,
         statement: "SELECT *, id AS cursor FROM audit WHERE workspace = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
@@ -147,6 +155,10 @@ impl<P: Ports> Takeout<P> {
         let workspace = self.workspace.clone();
         if self.may_read(Resource::Settings) {
             let shown = settings::shown_of(ports.as_ref(), &workspace).await?;
+            self.write(shown).await?;
+        }
+        if self.may_read(Resource::Retention) {
+            let shown = retention::shown_of(ports.as_ref(), &workspace).await?;
             self.write(shown).await?;
         }
         for section in SECTIONS.iter().filter(|section| self.may_read(section.resource)).collect::<Vec<_>>() {

@@ -1,15 +1,18 @@
 //! Webhooks of a workspace: D1 is the record, the workspace's courier delivers and keeps the deliveries.
+//!
+//! A change goes by what the row was read as, so that two at once both happen; the courier's own word that a receiver is
+//! gone is such a change too.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::{Code, Failure};
 use crate::id::{HookId, WorkspaceId};
+use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::admin::{body, chance, known, label};
-use crate::serve::fault;
 use crate::serve::ports::{Ports, Sql};
-use crate::serve::query;
 use crate::serve::reply::Reply;
+use crate::serve::{etag, fault, query};
 use crate::ssrf::{self, Loopback};
 use crate::time::Millis;
 use crate::webhook::event::{Event, Kind};
@@ -17,7 +20,7 @@ use crate::webhook::hook::{Hook, State};
 use crate::webhook::sign;
 
 /// Most webhooks of a workspace.
-const HOOKS_MAX: usize = 20;
+const HOOKS_MAX: i64 = 20;
 /// How long an old secret signs where nothing else is said, and at most, in hours.
 const OVERLAP_HOURS: u64 = 24;
 const OVERLAP_HOURS_MAX: u64 = 24 * 14;
@@ -75,7 +78,7 @@ fn url<P: Ports>(ports: &P, text: &str) -> Result<String, Failure> {
     Ok(text.to_owned())
 }
 
-fn shown(hook: &Hook) -> Value {
+pub(super) fn shown(hook: &Hook) -> Value {
     json!({
         "object": "webhook", "id": hook.id, "workspace": hook.workspace, "url": hook.url, "name": hook.name, "events": hook.events,
         "state": hook.state.name(), "created_at": hook.created_at.to_rfc3339(),
@@ -105,14 +108,10 @@ async fn one<P: Ports>(ports: &P, workspace: &str, hook: &str) -> Result<Hook, F
     rows.first().and_then(Hook::parse).ok_or_else(unknown)
 }
 
-async fn store<P: Ports>(ports: &P, hook: &Hook) -> Result<(), Failure> {
+/// The values of a row, in the order of [`Hook::COLUMNS`].
+fn values(hook: &Hook) -> Vec<Sql> {
     let list = |text: serde_json::Result<String>| Sql::Text(text.unwrap_or_default());
-    let statement = format!(
-        "INSERT INTO webhooks ({}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO UPDATE SET \
-         url = excluded.url, name = excluded.name, events = excluded.events, state = excluded.state, secrets = excluded.secrets",
-        Hook::COLUMNS
-    );
-    let values = [
+    vec![
         Sql::from(hook.id.as_str()),
         Sql::from(hook.workspace.as_str()),
         Sql::Text(hook.url.clone()),
@@ -121,8 +120,39 @@ async fn store<P: Ports>(ports: &P, hook: &Hook) -> Result<(), Failure> {
         Sql::from(hook.state.name()),
         list(serde_json::to_string(&hook.secrets)),
         Sql::Int(i64::try_from(hook.created_at.0).unwrap_or(i64::MAX)),
-    ];
-    ports.sql(&statement, &values).await.map_err(|error| fault(ports, &error)).map(drop)
+    ]
+}
+
+/// What a webhook's tag is made of: all that can change of it.
+fn stored(hook: &Hook) -> String {
+    json!([hook.url, hook.name, hook.events, hook.state.name(), hook.secrets]).to_string()
+}
+
+/// Changes a webhook by what it is at that moment.
+async fn update<P: Ports>(
+    act: &Act<'_, P>,
+    path: &str,
+    hook: &str,
+    mut change: impl FnMut(&mut Hook) -> Result<(), Failure>,
+) -> Result<Hook, Failure> {
+    for _ in 0..TRIES {
+        let before = one(act.ports, path, hook).await?;
+        act.expect(&stored(&before))?;
+        let mut after = before.clone();
+        change(&mut after)?;
+        let mut all = values(&after);
+        all.extend(values(&before).into_iter().skip(2).take(5));
+        let statement = "UPDATE webhooks SET url = ?3, name = ?4, events = ?5, state = ?6, secrets = ?7 \
+            WHERE id = ?1 AND workspace = ?2 AND created_at = ?8 \
+            AND url = ?9 AND name = ?10 AND events = ?11 AND state = ?12 AND secrets = ?13";
+        let (seen, shown) = (shown(&before), shown(&after));
+        let (workspace, subject) = (Some(&after.workspace), after.id.as_str());
+        let told = Told { workspace, subject, before: Some(&seen), after: Some(&shown) };
+        if act.commit(told, (statement, all), Vec::new()).await? {
+            return Ok(after);
+        }
+    }
+    Err(act.contended())
 }
 
 /// Gives a webhook a new secret and returns it; those before sign until `until`.
@@ -135,17 +165,14 @@ fn renew<P: Ports>(ports: &P, hook: &mut Hook, until: Millis) -> Result<String, 
 }
 
 /// `POST …/webhooks`: shows the signing secret, once.
-pub async fn create<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure> {
+pub async fn create<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, Failure> {
+    let ports = act.ports;
     let workspace = known(ports, path).await?.settings.id;
     let new: NewHook = body(ports).await?;
-    let url = url(ports, &new.url)?;
-    if all(ports, &workspace).await?.len() >= HOOKS_MAX {
-        return Err(Failure::invalid("url", format!("the workspace has {HOOKS_MAX} webhooks already")));
-    }
     let mut hook = Hook {
         id: HookId::new(ports.now(), chance(ports)),
         workspace,
-        url,
+        url: url(ports, &new.url)?,
         name: new.name.map_or(Ok("webhook".to_owned()), |name| label("name", &name))?,
         events: events(&new.events)?,
         state: State::Enabled,
@@ -153,8 +180,20 @@ pub async fn create<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure
         created_at: ports.now(),
     };
     let secret = renew(ports, &mut hook, Millis(0))?;
-    store(ports, &hook).await?;
-    Ok(Reply::json(201, &with_secret(shown(&hook), &secret)))
+    // Counted by the statement that makes it: of two at once only one may be the last.
+    let statement = format!(
+        "INSERT INTO webhooks ({}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 \
+         WHERE (SELECT count(*) FROM webhooks WHERE workspace = ?2) < ?9",
+        Hook::COLUMNS
+    );
+    let mut values = values(&hook);
+    values.push(Sql::Int(HOOKS_MAX));
+    let shown = shown(&hook);
+    let told = Told { workspace: Some(&hook.workspace), subject: hook.id.as_str(), before: None, after: Some(&shown) };
+    if !act.commit(told, (&statement, values), Vec::new()).await? {
+        return Err(Failure::invalid("url", format!("the workspace has {HOOKS_MAX} webhooks already")));
+    }
+    Ok(Reply::json(201, &with_secret(shown, &secret)).with_header("etag", etag::of(&stored(&hook))))
 }
 
 /// `GET …/webhooks`.
@@ -172,56 +211,69 @@ pub async fn list<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<
 }
 
 /// `GET …/webhooks/{webhook}`.
-pub async fn get<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
-    Ok(Reply::json(200, &shown(&one(ports, path, hook).await?)))
+pub async fn get<P: Ports>(act: &Act<'_, P>, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    let hook = one(act.ports, path, hook).await?;
+    let tag = act.expect(&stored(&hook))?;
+    Ok(Reply::json(200, &shown(&hook)).with_header("etag", tag))
 }
 
 /// `PATCH …/webhooks/{webhook}`.
-pub async fn change<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
-    let mut hook = one(ports, path, hook).await?;
-    let changed: ChangedHook = body(ports).await?;
-    if let Some(text) = &changed.url {
-        hook.url = url(ports, text)?;
-    }
-    if let Some(name) = &changed.name {
-        hook.name = label("name", name)?;
-    }
-    if let Some(names) = &changed.events {
-        hook.events = events(names)?;
-    }
-    match changed.enabled {
-        Some(true) => hook.state = State::Enabled,
-        Some(false) => hook.state = State::Disabled,
-        None => {}
-    }
-    store(ports, &hook).await?;
-    Ok(Reply::json(200, &shown(&hook)))
+pub async fn change<P: Ports>(act: &Act<'_, P>, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    let changed: ChangedHook = body(act.ports).await?;
+    let hook = update(act, path, hook, |hook| {
+        if let Some(text) = &changed.url {
+            hook.url = url(act.ports, text)?;
+        }
+        if let Some(name) = &changed.name {
+            hook.name = label("name", name)?;
+        }
+        if let Some(names) = &changed.events {
+            hook.events = events(names)?;
+        }
+        match changed.enabled {
+            Some(true) => hook.state = State::Enabled,
+            Some(false) => hook.state = State::Disabled,
+            None => {}
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(Reply::json(200, &shown(&hook)).with_header("etag", etag::of(&stored(&hook))))
 }
 
 /// `DELETE …/webhooks/{webhook}`. What waits for it is not delivered any more.
-pub async fn delete<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
-    let hook = one(ports, path, hook).await?;
-    let values = [Sql::from(hook.id.as_str())];
-    ports.sql("DELETE FROM webhooks WHERE id = ?1", &values).await.map_err(|error| fault(ports, &error))?;
+pub async fn delete<P: Ports>(act: &Act<'_, P>, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    let hook = one(act.ports, path, hook).await?;
+    act.expect(&stored(&hook))?;
+    let seen = shown(&hook);
+    let told = Told { workspace: Some(&hook.workspace), subject: hook.id.as_str(), before: Some(&seen), after: None };
+    let change = ("DELETE FROM webhooks WHERE id = ?1", vec![Sql::from(hook.id.as_str())]);
+    // One that was deleted by another at the same moment is deleted.
+    if !act.commit(told, change, Vec::new()).await? {
+        act.nothing_to_do();
+    }
     Ok(Reply::json(200, &json!({"object": "webhook", "id": hook.id, "deleted": true})))
 }
 
 /// `POST …/webhooks/{webhook}/secret`: a new secret, shown once; the old one signs beside it for `overlap_hours`.
-pub async fn rotate<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
-    let mut hook = one(ports, path, hook).await?;
-    let renewal: Renewal = body(ports).await?;
+pub async fn rotate<P: Ports>(act: &Act<'_, P>, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
+    let renewal: Renewal = body(act.ports).await?;
     let hours = renewal.overlap_hours.unwrap_or(OVERLAP_HOURS);
     if hours > OVERLAP_HOURS_MAX {
         return Err(Failure::invalid("overlap_hours", format!("is more than {OVERLAP_HOURS_MAX}")));
     }
-    let until = ports.now().plus(hours.saturating_mul(3_600_000));
-    let secret = renew(ports, &mut hook, until)?;
-    store(ports, &hook).await?;
+    let until = act.ports.now().plus(hours.saturating_mul(3_600_000));
+    let mut secret = String::new();
+    let hook = update(act, path, hook, |hook| {
+        secret = renew(act.ports, hook, until)?;
+        Ok(())
+    })
+    .await?;
     let mut told = with_secret(shown(&hook), &secret);
     if let Some(object) = told.as_object_mut() {
         object.insert("old_secrets_sign_until".to_owned(), json!(until.to_rfc3339()));
     }
-    Ok(Reply::json(200, &told))
+    Ok(Reply::json(200, &told).with_header("etag", etag::of(&stored(&hook))))
 }
 
 /// `POST …/webhooks/{webhook}/test`: sends an event `webhook.test`, as any other.

@@ -139,6 +139,36 @@ describe('Canaries', { timeout: 180_000 }, () => {
     for (const key of [OWN, `${t.key.slice(0, -1)}${t.key.endsWith('a') ? 'b' : 'a'}`]) answers.push({ about: 'a wrong key', reply: await gateway.open('GET', '/v1/key', { key }).reply });
     await t.settled(15_000);
     await kept();
+    assert.deepEqual(await gateway.d1('SELECT id FROM prompts'), [], 'nothing is kept where nobody asked for it');
+  });
+
+  test('a workspace that keeps prompts: they are there for whoever may read them, and nowhere in plain', async () => {
+    const setting = (enabled) => gateway.admin('PATCH', `/workspaces/${t.workspace}/settings`, { prompt_logging: { enabled } });
+    (await setting(true)).is(200);
+    const asked = [];
+    for (const turn of ['all is well', 'the first fails', 'all fail', 'it breaks']) {
+      for (const [route, body] of Object.entries(DIALECTS)) {
+        for (const stream of [false, true]) {
+          ['p1', 'p2', 'p3'].forEach((name, i) => t[name].does(...TURNS[turn][i]));
+          const reply = await ask(route, { ...body(), ...(stream ? { stream: true } : {}) }, { 'x-gateway-explain': '1' });
+          assert.equal(reply.headers['x-gateway-prompt-logging'], 'on');
+          asked.push({ id: reply.id, answers: reply.text.includes(ANSWER) });
+        }
+      }
+    }
+    const secret = (await ask('chat/completions', { ...DIALECTS['chat/completions'](), provider: { only: ['p1'], zdr: true } })).id;
+    await t.settled(15_000);
+    await kept();
+    const rows = () => gateway.d1('SELECT id FROM prompts');
+    await eventually(async () => (await rows()).length === asked.length, 'every prompt is kept', { ms: 15_000 });
+    assert.ok(!(await rows()).some(({ id }) => id === secret));
+    for (const { id, answers } of asked) {
+      const { request, answer } = (await gateway.admin('GET', `/workspaces/${t.workspace}/prompts/${id}`)).is(200).json;
+      for (const text of [PROMPT, SYSTEM, TOOL, ARGUMENT]) assert.ok(request.text.includes(text), 'it is where it was meant for');
+      assert.equal(answer.text.includes(ANSWER), answers);
+      for (const text of [OWN, ERROR, HEADER, t.key]) assert.ok(!JSON.stringify({ request, answer }).includes(text), 'and holds nothing else');
+    }
+    (await setting(false)).is(200);
   });
 
   test('no answer shows what was not meant for its reader', async () => {
@@ -162,7 +192,7 @@ describe('Canaries', { timeout: 180_000 }, () => {
       texts[`${route} ${accept ?? ''}`] = JSON.stringify(reply.headers) + reply.is(200).text;
     };
     const own = `/v1/admin/workspaces/${t.workspace}`;
-    for (const route of ['/v1/activity?limit=100', '/v1/key', '/v1/credits', '/v1/metrics/models', `${own}`, `${own}/activity`, `${own}/analytics?group_by=app`, `${own}/byok`, `${own}/keys`, `${own}/credits`, `${own}/settings`, `${own}/webhooks/${hook.id}/deliveries`, '/v1/admin/metrics', '/v1/admin/health']) await read(route);
+    for (const route of ['/v1/activity?limit=100', '/v1/key', '/v1/credits', '/v1/metrics/models', `${own}`, `${own}/activity`, `${own}/analytics?group_by=app`, `${own}/byok`, `${own}/keys`, `${own}/credits`, `${own}/settings`, `${own}/export`, `${own}/audit?limit=200`, `${own}/presets`, `${own}/webhooks`, `${own}/webhooks/${hook.id}/deliveries`, '/v1/admin/metrics', '/v1/admin/health']) await read(route);
     for (const accept of ['text/csv', 'application/x-ndjson']) await read('/v1/activity', accept);
     await eventually(() => receiver.of('/hook').length >= 2, 'webhooks have arrived', { ms: 15_000 });
     await eventually(() => receiver.of('/v1/traces').length >= 2, 'traces have arrived', { ms: 15_000 });

@@ -5,6 +5,14 @@ import { OPERATOR_TOKEN, startGateway } from './support/harness.mjs';
 import { eventually, sleep } from './support/wait.mjs';
 
 let gateway;
+const DAY = 24 * 3600 * 1000;
+const DIGITS = '0123456789ABCDEFGHJKMNPQRSTVWXYZ';
+/** An id of that moment. */
+const idAt = (at, n) => {
+  let [time, text] = [at, ''];
+  for (let i = 0; i < 10; i += 1) [text, time] = [DIGITS[time % 32] + text, Math.floor(time / 32)];
+  return `gen_${text}${String(n).padStart(16, '0')}`;
+};
 
 const own = (t, rest = '') => `/workspaces/${t.workspace}${rest}`;
 const schedule = async () => (await gateway.mf.getWorker()).scheduled({ cron: '*/10 * * * *' });
@@ -24,6 +32,8 @@ async function furnished() {
   for (const system of ['One.', 'A canary-system-prompt.']) (await gateway.admin('PUT', own(t, '/presets/kind'), { system })).is(201);
   (await gateway.admin('POST', own(t, '/byok/p1'), { key: 'sk-canary-own-key-0123456789', use: 'fallback' })).is(201);
   const manager = (await gateway.admin('POST', own(t, '/management-keys'), { name: 'm', scopes: { workspace: 'read', keys: 'read' } })).is(201).json;
+  (await gateway.admin('POST', own(t, '/webhooks'), { url: 'http://127.0.0.1:9/hook', events: ['key.revoked'] })).is(201);
+  (await gateway.admin('PATCH', own(t, '/settings'), { prompt_logging: { enabled: true } })).is(200);
   (await t.chat()).is(200);
   (await t.stream()).is(200);
   await t.settled();
@@ -32,9 +42,36 @@ async function furnished() {
 
 describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
   before(async () => {
-    gateway = await startGateway({ providers: ['p1'] });
+    gateway = await startGateway({ providers: ['p1'], archive: true, vars: { ALLOW_LOOPBACK: '1' } });
   });
   after(() => gateway?.stop());
+
+  test('what was archived of a workspace is erased with it, however much it is; a neighbour keeps its own', async () => {
+    const [t, bystander] = [await gateway.scene(), await gateway.scene()];
+    const bucket = await gateway.mf.getR2Bucket('ARCHIVE');
+    const db = await gateway.mf.getD1Database('DB');
+    const at = Date.now() - 40 * DAY;
+    for (const { workspace } of [t, bystander]) {
+      const insert = db.prepare("INSERT INTO activity (workspace, id, at, key, status, ending, cost_nanos, row) VALUES (?1, ?2, ?3, 'k', 200, 'finished', 7, '{}')");
+      await db.batch(Array.from({ length: 5 }, (_, n) => insert.bind(workspace, idAt(at, n), at)));
+    }
+    await schedule();
+    const under = async ({ workspace }) => (await bucket.list({ prefix: `activity/${workspace}/`, limit: 1000 })).objects.length;
+    assert.deepEqual([await under(t), await under(bystander)], [1, 1], 'the sweep has written them');
+    // More than one list of the bucket, and than one call that deletes, can hold.
+    const more = Array.from({ length: 1100 }, (_, n) => `activity/${t.workspace}/${idAt(at, n)}-${idAt(at, n)}.jsonl.gz`);
+    for (let from = 0; from < more.length; from += 100) await Promise.all(more.slice(from, from + 100).map((name) => bucket.put(name, 'x')));
+    assert.equal(await under(t), 1000);
+    // Rows that are over their time, but not in the archive yet, do not get there any more.
+    await db.prepare("INSERT INTO activity (workspace, id, at, key, status, ending, cost_nanos, row) VALUES (?1, ?2, ?3, 'k', 200, 'finished', 7, '{}')").bind(t.workspace, idAt(at, 77), at).run();
+    (await gateway.admin('DELETE', own(t, '?grace_seconds=0'))).is(200);
+    await eventually(async () => {
+      await schedule();
+      return (await gateway.admin('GET', own(t))).status === 404;
+    }, 'it is erased');
+    assert.deepEqual([await under(t), await under(bystander)], [0, 1]);
+    assert.deepEqual(await gateway.d1('SELECT id FROM activity WHERE workspace = ?', t.workspace), []);
+  });
 
   test('a deleted workspace lets nobody in, and is whole when it is restored', async () => {
     const t = await furnished();
@@ -94,13 +131,16 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
     const count = (object) => whole.of(object).length;
     const sums = await eventually(async () => {
       const { of } = await exported(t);
-      return of('sum').reduce((sum, one) => sum + one.requests, 0) === 2 && of('sum');
+      const requests = (interval) => of('sum').reduce((sum, one) => sum + (one.interval === interval ? one.requests : 0), 0);
+      return requests('day') === 2 && requests('hour') === 2 && of('sum');
     }, 'the sums of the day');
     assert.deepEqual([...new Set(sums.map(({ key, model, provider }) => `${key} ${model} ${provider}`))], [`${t.keyId} ${t.model} p1`]);
-    assert.deepEqual(['workspace', 'settings', 'key', 'management_key', 'preset', 'credential', 'credits', 'entry', 'generation'].map(count), [1, 1, 1, 1, 2, 1, 1, 3, 2]);
+    const objects = ['workspace', 'settings', 'retention', 'key', 'management_key', 'preset', 'credential', 'webhook', 'credits', 'entry', 'generation', 'prompt'];
+    assert.deepEqual(objects.map(count), [1, 1, 1, 1, 1, 2, 1, 1, 1, 3, 2, 0]);
+    assert.ok(!whole.text.includes('whsec_'));
     assert.deepEqual(whole.of('preset').map(({ version, in_use }) => [version, in_use]), [[1, false], [2, true]]);
     const actions = whole.of('change').map(({ action }) => action);
-    assert.deepEqual(actions, ['workspace.create', 'credits.create', 'keys.create', 'settings.change', 'presets.put', 'presets.put', 'byok.create', 'management-keys.create']);
+    assert.deepEqual(actions, ['workspace.create', 'credits.create', 'keys.create', 'settings.change', 'presets.put', 'presets.put', 'byok.create', 'management-keys.create', 'webhooks.create', 'settings.change']);
     for (const secret of [t.key, t.key.slice(5, 30), t.manager.key, 'canary-own-key']) assert.ok(!whole.text.includes(secret), secret);
     const narrow = await exported(t, t.manager.key);
     assert.deepEqual([...new Set(narrow.lines.map(({ object }) => object))], ['workspace', 'key', 'end']);
@@ -110,9 +150,13 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
     const t = await furnished();
     const [credential] = (await gateway.admin('GET', own(t, '/byok'))).is(200).json.data;
     const byok = `/byok/p1/${credential.id}`;
+    const [webhook] = (await gateway.admin('GET', own(t, '/webhooks'))).is(200).json.data;
+    const hook = `/webhooks/${webhook.id}`;
     const cases = [
       ['', 'PATCH', { name: 'new name' }], [`/keys/${t.keyId}`, 'PATCH', { name: 'new name' }], ['/settings', 'PATCH', { mode: 'latency' }],
       ['/presets/kind', 'PUT', { system: 'Three.' }], ['/presets/kind', 'PATCH', { version: 1 }], [byok, 'PATCH', { name: 'new name' }],
+      [hook, 'PATCH', { enabled: false }], [hook, 'PATCH', { events: [], name: 'all' }], ['/retention', 'PUT', { days: 3 }],
+      ['/settings', 'PATCH', { prompt_logging: { retention_days: 3 } }],
     ];
     for (const [rest, method, body] of cases) {
       const about = `${method} ${rest}`;
@@ -127,7 +171,7 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
       assert.equal((await gateway.admin('GET', own(t, rest))).headers.etag, changed.headers.etag, about);
       (await gateway.admin(method, own(t, rest), body, { 'if-match': etag })).fails('idempotency_conflict');
     }
-    for (const rest of ['/presets/kind', byok, `/keys/${t.keyId}`, '']) {
+    for (const rest of ['/presets/kind', byok, hook, `/keys/${t.keyId}`, '']) {
       const { etag } = (await gateway.admin('GET', own(t, rest))).is(200).headers;
       (await gateway.admin('DELETE', own(t, rest), undefined, { 'if-match': '"stale"' })).fails('idempotency_conflict');
       (await gateway.admin('DELETE', own(t, rest), undefined, { 'if-match': etag })).is(200);
@@ -166,6 +210,13 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
       ...lists.map((narrowing) => gateway.admin('PATCH', own(t, '/settings'), { narrowing })),
       ...Array.from({ length: 4 }, (_, n) => gateway.admin('PUT', own(t, '/presets/p'), { system: `v${n}` })),
     ]);
+    const { id: hook } = (await gateway.admin('POST', own(t, '/webhooks'), { url: 'http://127.0.0.1:9/hook' })).is(201).json;
+    const hooked = [{ name: 'b' }, { events: ['key.revoked'] }, { enabled: false }, { url: 'http://127.0.0.1:9/other' }];
+    const turns = await Promise.all([...hooked.map((edit) => gateway.admin('PATCH', own(t, `/webhooks/${hook}`), edit)), gateway.admin('POST', own(t, `/webhooks/${hook}/secret`), {})]);
+    for (const turn of turns) turn.is(200);
+    const at = (await gateway.admin('GET', own(t, `/webhooks/${hook}`))).is(200).json;
+    assert.deepEqual([at.name, at.events, at.state, at.url], ['b', ['key.revoked'], 'disabled', 'http://127.0.0.1:9/other']);
+    assert.equal(JSON.parse((await gateway.d1('SELECT secrets FROM webhooks WHERE id = ?', hook))[0].secrets).length, 2, 'and the new secret is there');
     for (const reply of replies) assert.ok([200, 201].includes(reply.status), `${reply.status} ${reply.text}`);
     const shown = (await gateway.admin('GET', key)).is(200).json;
     assert.deepEqual([shown.name, shown.limits.requests_per_minute, shown.allowed_models, shown.budget.total, shown.expires_at.slice(0, 4)], ['a', 500, ['test/*'], '5', '2100']);

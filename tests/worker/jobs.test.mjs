@@ -322,3 +322,22 @@ test('a job expires: its hold is free, and nothing is charged', async () => {
     await other.stop();
   }
 });
+
+describe('A workspace that keeps prompts', () => {
+  test('an order is kept with its answer, and under zero retention it is not', async () => {
+    const keeper = await gateway.scene({ model: 'test/two', at: [], dollars: '100' });
+    (await gateway.admin('PATCH', `/workspaces/${keeper.workspace}/settings`, { prompt_logging: { enabled: true } })).is(200);
+    const ordered = (await order('two', { prompt: 'a cat on the moon' }, {}, { key: keeper.key })).is(200);
+    assert.equal(ordered.headers['x-gateway-prompt-logging'], 'on');
+    const read = () => gateway.admin('GET', `/workspaces/${keeper.workspace}/prompts/${ordered.id}`);
+    const { request, answer } = await eventually(async () => {
+      const reply = await read();
+      return reply.status === 200 && reply.json;
+    }, 'the order is kept');
+    assert.equal(JSON.parse(request.text).input.prompt, 'a cat on the moon');
+    assert.deepEqual([answer.status, JSON.parse(answer.text).id], [200, ordered.json.id]);
+    const secret = await order('two', { prompt: 'a cat on the moon' }, { provider: { zdr: true } }, { key: keeper.key });
+    assert.equal(secret.headers['x-gateway-prompt-logging'], 'on', 'nobody could serve it: what is told is the setting');
+    assert.equal((await gateway.d1('SELECT id FROM prompts')).length, 1);
+  });
+});

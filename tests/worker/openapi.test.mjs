@@ -1,5 +1,7 @@
 // The OpenAPI document: whole, valid, with examples that fit, and true of what the Worker answers.
 import assert from 'node:assert/strict';
+import zlib from 'node:zlib';
+import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { startGateway } from './support/harness.mjs';
 import { checkerOf } from './support/interface.mjs';
@@ -57,8 +59,15 @@ describe('The OpenAPI document', { timeout: 60_000 }, () => {
     const page = (await gateway.call('GET', '/docs')).is(200);
     assert.match(page.headers['content-type'], /^text\/html/);
     assert.match(page.headers['content-security-policy'], /default-src 'none'/);
-    assert.match(page.text, /integrity="sha384-[A-Za-z0-9+/]{64}"/);
     assert.ok(page.text.includes('/v1/openapi.json'));
+    // Nothing of it comes from elsewhere, and the policy would not let it.
+    assert.ok(!/(src|href)="(https?:)?\/\//.test(page.text) && !/https?:/.test(page.headers['content-security-policy']));
+    const [, source, hash] = /src="([^"]+)" integrity="sha384-([A-Za-z0-9+/]{64})"/.exec(page.text);
+    const script = (await gateway.call('GET', source)).is(200);
+    assert.deepEqual([script.headers['content-type'], script.headers['content-encoding']], ['text/javascript; charset=utf-8', 'gzip']);
+    const code = zlib.gunzipSync(script.bytes);
+    assert.equal(createHash('sha384').update(code).digest('base64'), hash, 'the page takes exactly these bytes');
+    assert.ok(code.includes('openapi-explorer') && code.length > 500_000);
   });
 
   test('an answer that is not described is found', async () => {

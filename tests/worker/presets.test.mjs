@@ -69,6 +69,35 @@ describe('Presets and settings', { timeout: 60_000 }, () => {
     assert.equal((await t.chat({ preset: 'v' })).fails('not_found').param, 'preset');
   });
 
+  test('a draft waits until somebody moves to it', async () => {
+    const t = await gateway.scene({ at: ['p1'] });
+    const draft = (system) => gateway.admin('PUT', `/workspaces/${t.workspace}/presets/d?draft=true`, { system });
+    const first = (await draft('one')).is(201);
+    assert.deepEqual([first.json.version, first.json.in_use], [1, false]);
+    const list = async () => (await gateway.admin('GET', `/workspaces/${t.workspace}/presets`)).is(200).json.data.map(({ version, in_use, preset }) => [version, in_use, preset.system]);
+    assert.deepEqual(await list(), [[1, false, 'one']]);
+    (await t.chat({ preset: 'd' })).fails('not_found');
+    const move = (version) => gateway.admin('PATCH', `/workspaces/${t.workspace}/presets/d`, { version });
+    assert.equal((await move(2)).fails('invalid_input').param, 'version');
+    assert.equal((await move(1)).is(200).json.in_use, true);
+    const told = async () => {
+      (await t.chat({ preset: 'd' })).is(200);
+      return t.p1.requests.at(-1).body.messages[0].content;
+    };
+    assert.equal(await told(), 'one');
+    (await draft('two')).is(201);
+    assert.equal(await told(), 'one', 'a draft changes nothing');
+    const all = (await gateway.admin('GET', `/workspaces/${t.workspace}/presets/d`)).is(200).json;
+    assert.deepEqual([all.version, all.versions.map(({ version, in_use }) => [version, in_use])], [1, [[2, false], [1, true]]]);
+    assert.deepEqual(await list(), [[1, true, 'one']]);
+    (await move(2)).is(200);
+    assert.equal(await told(), 'two');
+    (await draft('three')).is(201);
+    (await gateway.admin('DELETE', `/workspaces/${t.workspace}/presets/d`)).is(200);
+    (await t.chat({ preset: 'd' })).fails('not_found');
+    assert.equal((await gateway.admin('PUT', `/workspaces/${t.workspace}/presets/d?draft=perhaps`, {})).fails('invalid_input').param, 'draft');
+  });
+
   test('lists and caps narrow, the request cannot widen them', async () => {
     const t = await gateway.scene({});
     (await put(t, 'narrow', { max_tokens: 20, mode: 'price', narrowing: { allow_providers: ['p2', 'p3'], ignore_providers: ['p3'] } })).is(201);

@@ -15,6 +15,7 @@ const CHECKS = 'not_a_server_error,status_code_conformance,content_type_conforma
 const program = process.env.SCHEMATHESIS ?? at('.tools/python/bin/schemathesis');
 
 let gateway, workspace, key, folder;
+let selected = 0;
 
 describe('Schemathesis', { timeout: 300_000 }, () => {
   before(async () => {
@@ -50,9 +51,14 @@ describe('Schemathesis', { timeout: 300_000 }, () => {
     assert.equal(code, 0, output.slice(-8000));
     const count = Number(/(\d+) generated/.exec(output)?.[1] ?? 0);
     if (process.env.GATEWAY_TEST_LOG) console.log(output);
+    selected += Number(/(\d+) selected/.exec(output)?.[1] ?? 0);
     assert.ok(count > 100, `only ${count} requests were drawn:\n${output.slice(-2000)}`);
   }
 
   test('what anybody or a key may call', () => run(key, '^/(v1/(?!admin)|docs)'));
   test('what the operator may call', () => run(OPERATOR_TOKEN, '^/v1/admin'));
+  test('that was the whole document', async () => {
+    const { paths } = (await gateway.call('GET', '/v1/openapi.json')).is(200).json;
+    assert.equal(selected, Object.values(paths).flatMap(Object.keys).length);
+  });
 });

@@ -33,10 +33,11 @@ use crate::money::Nanos;
 use crate::routing::explain::{ASKED_CANDIDATES, ROW_CANDIDATES, explain};
 use crate::serve::infer::{Generation, admit, planned_for, read_body};
 use crate::serve::ports::Ports;
+use crate::serve::prompts::{self, Record};
 use crate::serve::replay::{self, Captured};
 use crate::serve::reply::{Body, Reply};
 use crate::serve::settlement::{Closing, settle};
-use crate::serve::{Head, fault, query};
+use crate::serve::{Head, fault, query, settings};
 use crate::ssrf::Loopback;
 use crate::text::request::Request;
 use crate::workspace::Admitted;
@@ -127,7 +128,25 @@ async fn ordered<P: Ports>(
 ) -> Result<Reply<P>, Failure> {
     let workspace = policy.workspace.clone();
     let Parsed { order, common, wait_ms, dropped } = parsed;
-    let generation = planned(ports.as_ref(), head, policy, &order, common.body).await?;
+    let (generation, record) = planned(ports.as_ref(), head, policy, &order, common.body).await?;
+    let keeping = generation.keeping;
+    let reply = begun(ports, head, (generation, order), (workspace, front), (wait_ms, dropped)).await?;
+    let reply = prompts::told(reply, keeping);
+    if let Some(record) = record {
+        let (record, ports_then) = (record.answered(&reply, keeping), Rc::clone(ports));
+        ports.in_background(async move { prompts::keep(ports_then.as_ref(), Some(record)).await });
+    }
+    Ok(reply)
+}
+
+/// Hands the order over, and waits for what becomes of it as long as the client wants to.
+async fn begun<P: Ports>(
+    ports: &Rc<P>,
+    head: &Head,
+    (generation, order): (Generation, Order),
+    (workspace, front): (WorkspaceId, Front),
+    (wait_ms, dropped): (u64, Vec<String>),
+) -> Result<Reply<P>, Failure> {
     let (tell, told) = oneshot::channel();
     ports.in_background(begin(Rc::clone(ports), generation, order, tell));
     let allowances: Allowances = match told.await {
@@ -182,7 +201,9 @@ async fn planned<P: Ports>(
     policy: Rc<Policy>,
     order: &Order,
     mut fields: serde_json::Map<String, Value>,
-) -> Result<Generation, Failure> {
+) -> Result<(Generation, Option<Record>), Failure> {
+    let logging = settings::routing(ports, &policy.workspace).await?.prompt_logging;
+    let asked = logging.enabled.then(|| json!(fields).to_string());
     // In a form an object is its text.
     if let Some(Value::String(text)) = fields.get("provider")
         && let Ok(object) = serde_json::from_str(text)
@@ -197,7 +218,10 @@ async fn planned<P: Ports>(
     let models = order.models.clone();
     let request = Request { models, provider, user, session, body, ..Request::default() };
     let work = Work::Job(Box::new(order.clone()));
-    planned_for(ports, head, policy, request, None, Some(work)).await.map_err(named)
+    let generation = planned_for(ports, head, policy, request, None, Some(work)).await.map_err(named)?;
+    let (of, keeping) = (&generation.policy.workspace, generation.keeping);
+    let record = asked.and_then(|asked| Record::new(of, &generation.id, generation.arrived, keeping, asked.as_bytes()));
+    Ok((generation, record))
 }
 
 /// Where every offer lacks what one field of the order asks for, that field is at fault.

@@ -12,6 +12,7 @@ use super::exchange::{ANSWER_BYTES_MAX, Got};
 use crate::attempt::classify::{self, Breakage};
 use crate::attempt::machine::Machine;
 use crate::error::Failure;
+use crate::excerpt::Excerpt;
 use crate::ledger::ending::Ending;
 use crate::media::Work;
 use crate::media::meter;
@@ -22,6 +23,7 @@ use crate::serve::attempts::{Trouble, sample};
 use crate::serve::deliver::explanation;
 use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Answer, Client, Ports, Waits};
+use crate::serve::prompts;
 use crate::serve::replay::Captured;
 use crate::serve::reply::{Body, Reply};
 use crate::serve::settlement::{Closing, charge, paid_by, price_members};
@@ -56,7 +58,9 @@ pub async fn deliver<P: Ports>(
     let served = match outcome {
         None => return Closing { status: STATUS_LEFT, ending: Ending::ClientLeft, ..told.closing() },
         Some(Err(failure)) => {
-            drop(tell.send(Ok(told.refused(&failure))));
+            let reply = told.refused(&failure);
+            prompts::hear(told.generation, &reply);
+            drop(tell.send(Ok(reply)));
             let code = Some(failure.code.name().to_owned());
             return Closing { status: failure.code.status(), code, ..told.closing() };
         }
@@ -78,6 +82,7 @@ pub async fn deliver<P: Ports>(
             let closing = told.finished(&of, &counted);
             let (mut client, readable) = ports.open_stream();
             let reply = told.reply(&of, Some(&closing), &content_type, Body::Stream(readable));
+            prompts::hear(told.generation, &reply);
             drop(tell.send(Ok(reply)));
             let stop = match client.write(&first).await {
                 Err(_) => Stop::Left,
@@ -93,21 +98,34 @@ pub async fn deliver<P: Ports>(
         Got::Events { answer, mut events, first, content_type } => {
             let (mut client, readable) = ports.open_stream();
             let reply = told.reply(&of, None, &content_type, Body::Stream(readable));
+            prompts::hear(told.generation, &reply);
             drop(tell.send(Ok(reply)));
+            let is_told = content_type.starts_with("text/event-stream");
+            let most = told.generation.keeping.bytes_max().filter(|_| is_told);
+            let mut record = most.map(|most| Excerpt::of(&first, most));
             let stop = match client.write(&first).await {
                 Err(_) => Stop::Left,
-                Ok(()) => relayed(ports.as_ref(), answer, &mut client, &mut events, told.waits(ports.as_ref())).await,
+                Ok(()) => {
+                    let waits = told.waits(ports.as_ref());
+                    relayed(ports.as_ref(), answer, &mut client, &mut events, waits, &mut record).await
+                }
             };
-            if stop != Stop::Eof && stop != Stop::Left && content_type.starts_with("text/event-stream") {
+            if stop != Stop::Eof && stop != Stop::Left && is_told {
                 let failure = Failure::new(classify::breakage(Breakage::Cut).code, "the provider broke off");
                 let mut out = Vec::new();
                 event(
                     &serde_json::json!({"type": "error", "error": {"code": failure.code.name(), "message": failure.message}}),
                     &mut out,
                 );
+                if let Some(record) = &mut record {
+                    record.push(&out);
+                }
                 let _ = client.write(&out).await;
             }
             client.close().await;
+            if let Some(record) = record {
+                prompts::hear_stream(told.generation, record);
+            }
             let closing = told.finished(&of, &events.told());
             told.stopped(ports.as_ref(), &of, closing, stop)
         }
@@ -184,7 +202,9 @@ impl Told<'_> {
     fn broken<P: Ports>(&self, ports: &P, of: &Of, breakage: Breakage, tell: oneshot::Sender<Outcome<P>>) -> Closing {
         let trouble = Trouble::broke(breakage);
         let failure = Failure::new(trouble.verdict.code, "the provider broke off");
-        drop(tell.send(Ok(self.refused(&failure))));
+        let reply = self.refused(&failure);
+        prompts::hear(self.generation, &reply);
+        drop(tell.send(Ok(reply)));
         if let Some(candidate) = self.generation.plan.candidates.get(of.candidate) {
             sample(ports, self.generation, candidate, of.slot, &trouble.verdict, None, ports.now());
         }
@@ -206,6 +226,7 @@ impl Told<'_> {
             let captured = Captured { headers: reply.headers.clone(), body: body.clone() };
             self.generation.captured.replace(Some(captured));
         }
+        prompts::hear(self.generation, &reply);
         drop(tell.send(Ok(reply)));
         closing
     }
@@ -233,7 +254,8 @@ impl Told<'_> {
         let began = self.dispatched.get().unwrap_or(of.began);
         let (gateway, provider) = (began.since(generation.arrived), of.first_byte.since(began));
         headers.push(("server-timing", format!("gateway;dur={gateway}, provider;dur={provider}")));
-        Reply { status: 200, headers, body }.with_allowances(self.admitted.requests, self.admitted.tokens)
+        let reply = prompts::told(Reply { status: 200, headers, body }, generation.keeping);
+        reply.with_allowances(self.admitted.requests, self.admitted.tokens)
     }
 
     fn waits<P: Ports>(&self, ports: &P) -> Waits {
@@ -265,6 +287,7 @@ async fn relayed<P: Ports>(
     client: &mut P::Client,
     events: &mut Events,
     waits: Waits,
+    record: &mut Option<Excerpt>,
 ) -> Stop {
     let end = ports.now().plus(waits.total_ms);
     let left = ports.left();
@@ -285,6 +308,9 @@ async fn relayed<P: Ports>(
         let Ok(Some(chunk)) = chunk else { return Stop::Broken };
         out.clear();
         events.push(&chunk, &mut out);
+        if let Some(record) = record {
+            record.push(&out);
+        }
         if client.write(&out).await.is_err() {
             return Stop::Left;
         }
