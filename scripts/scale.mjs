@@ -1,12 +1,12 @@
 // `node scripts/scale.mjs [--rows 10000000]`: activity of that size in the local store, and what the Worker takes to answer from it.
 // Rows are spread over 30 days, 12 models, 3 providers and 8 keys of 3 applications, each as long as a real one (`--slim` without its `why`); sums as the flush keeps
-// them. Prints size, times (median of 5 over HTTP) and query plans. Needs a built Worker and some 50 GB for ten million rows.
+// them. Prints size, times over HTTP and query plans. Needs a built Worker; `--folder` keeps the store, and a second call with it only measures.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { parseArgs } from 'node:util';
-import { startGateway } from '../tests/worker/support/harness.mjs';
+import { OPERATOR_TOKEN, startGateway } from '../tests/worker/support/harness.mjs';
 
 const { values: options } = parseArgs({ options: { rows: { type: 'string', default: '10000000' }, folder: { type: 'string' }, slim: { type: 'boolean' } } });
 const ROWS = Number(options.rows);
@@ -78,20 +78,62 @@ function fill(file, workspace, sample, end) {
   return { model: models[5], key: keys[3], bytes: text({ id: `gen_${ulid(end, 0)}`, at: end, key: keys[0], model: models[0], provider: providers[0], total: 1000, session: 'session-1000', app: 'Console' }).length };
 }
 
-async function timed(gateway, workspace, label, route) {
+/** Asks over HTTP as a dashboard does: the first time, and the median of nine after it. */
+async function timed(gateway, { workspace, label, route, slowest }) {
   const times = [];
   let found;
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < 10; i++) {
     const began = performance.now();
-    found = (await gateway.admin('GET', `/workspaces/${workspace}/${route}`)).is(200).json.data.length;
+    const reply = await gateway.open('GET', `/v1/admin/workspaces/${workspace}/${route}`, { key: OPERATOR_TOKEN }).reply;
     times.push(performance.now() - began);
+    found = reply.is(200).json.data.length;
   }
-  console.log(`${label}: first ${times[0].toFixed(0)} ms, median ${times.toSorted((a, b) => a - b)[2].toFixed(0)} ms, ${found} entries`);
+  const median = times.slice(1).toSorted((a, b) => a - b)[4];
+  slowest.push(median);
+  console.log(`| ${label} | ${times[0].toFixed(0)} | ${median.toFixed(0)} | ${found} |`);
 }
 
-const folder = options.folder ?? fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-scale-'));
-try {
-  let gateway = await startGateway({ persist: folder, providers: ['p1', 'p2', 'p3'], scenes: 2 });
+/** The plans of the statements behind them, as `src/activity/question.rs` and `src/analytics/rollup.rs` write them. */
+async function plans(gateway, workspace) {
+  const range = "FROM activity WHERE workspace = '?' AND id >= 'gen_' AND id < 'gen_~' ORDER BY id DESC";
+  const sums = (group) => `SELECT start, ${group} AS name, sum(requests) FROM rollups WHERE workspace = '?' AND span = 'day' AND start >= 0 AND start < 9e15 GROUP BY start, ${group} ORDER BY start, ${group} LIMIT 10001`;
+  for (const [label, statement] of Object.entries({
+    'a page': `SELECT id, cost_nanos, row ${range} LIMIT 101`,
+    'a filtered page': `SELECT id, cost_nanos, row FROM (SELECT * ${range} LIMIT 8000) WHERE model IN ('m') AND row ->> '$.session' IN ('s') ORDER BY id DESC LIMIT 101`,
+    'where its scan ended': `SELECT id ${range} LIMIT 1 OFFSET 7999`,
+    'analytics by model': sums('model'),
+    'analytics by key': sums('key'),
+  })) {
+    const steps = await gateway.d1(`EXPLAIN QUERY PLAN ${statement.replaceAll("'?'", `'${workspace}'`)}`);
+    console.log(`${label}: ${steps.map(({ detail }) => detail).join(' · ')}`);
+  }
+}
+
+async function measure(folder, { workspace, model, key, end }) {
+  const gateway = await startGateway({ persist: folder, providers: ['p1', 'p2', 'p3'], scenes: 2, migrate: false });
+  const slowest = [];
+  try {
+    await gateway.open('GET', `/v1/admin/workspaces/${workspace}`, { key: OPERATOR_TOKEN }).reply;
+    console.log('| what | first ms | median ms | entries |\n| --- | --: | --: | --: |');
+    const ask = (label, route) => timed(gateway, { workspace, label, route, slowest });
+    for (const group of ['model', 'provider', 'key', 'app']) await ask(`analytics, 30 days by ${group}`, `analytics?group_by=${group}`);
+    await ask('analytics, 7 days by hour and model', `analytics?interval=hour&group_by=model&since=${new Date(end - 7 * 24 * HOUR).toISOString()}`);
+    await ask('newest page of 100', 'activity?limit=100');
+    await ask('page of one model and key', `activity?limit=100&model=${model}&key=${key}`);
+    await ask('page of one day, a month back', `activity?limit=100&until=${new Date(end - 29 * 24 * HOUR).toISOString()}`);
+    await ask('page of failures that took long', 'activity?limit=100&status_min=500&total_ms_min=8000');
+    await ask('page of one session', 'activity?limit=100&session=session-77');
+    await ask('page of what is not there (a scan to its limit)', 'activity?limit=100&user=nobody');
+    await plans(gateway, workspace);
+    console.log(Math.max(...slowest) < 200 ? 'each under 200 ms' : 'not each under 200 ms');
+  } finally {
+    await gateway.stop();
+  }
+}
+
+/** Fills the store with rows like one that the gateway wrote itself. */
+async function made(folder) {
+  const gateway = await startGateway({ persist: folder, providers: ['p1', 'p2', 'p3'], scenes: 2 });
   const scene = await gateway.scene({});
   const { id } = (await scene.chat({ user: 'user-1', session_id: 'session-1' })).is(200);
   const { prompt_tokens, completion_tokens, cost, cost_nanos, created_at, object, ...sample } = await scene.row(id);
@@ -104,15 +146,14 @@ try {
   const { model, key, bytes } = fill(file, scene.workspace, sample, end);
   const size = fs.statSync(file).size;
   console.log(`${ROWS} rows of ${bytes} bytes of JSON: ${(size / 1e9).toFixed(2)} GB, ${((size - small) / ROWS).toFixed(0)} bytes a row, sums included`);
-  gateway = await startGateway({ persist: folder, providers: ['p1', 'p2', 'p3'], scenes: 2, migrate: false });
-  for (const group of ['model', 'provider', 'key', 'app']) await timed(gateway, scene.workspace, `analytics, 30 days by ${group}`, `analytics?group_by=${group}`);
-  await timed(gateway, scene.workspace, 'analytics, 7 days by hour and model', `analytics?interval=hour&group_by=model&since=${new Date(end - 7 * 24 * HOUR).toISOString()}`);
-  await timed(gateway, scene.workspace, 'newest page', 'activity?limit=100');
-  await timed(gateway, scene.workspace, 'page of one model and key', `activity?limit=100&model=${model}&key=${key}`);
-  await timed(gateway, scene.workspace, 'page of one day, a month back', `activity?limit=100&until=${new Date(end - 29 * 24 * HOUR).toISOString()}`);
-  await timed(gateway, scene.workspace, 'page of one session', 'activity?limit=100&session=session-77');
-  await timed(gateway, scene.workspace, 'page of what is not there (a scan to its limit)', 'activity?limit=100&user=nobody');
-  await gateway.stop();
+  return { workspace: scene.workspace, model, key, end };
+}
+
+const folder = options.folder ?? fs.mkdtempSync(path.join(os.tmpdir(), 'gateway-scale-'));
+const about = path.join(folder, 'scale.json');
+try {
+  if (!fs.existsSync(about)) fs.writeFileSync(about, JSON.stringify(await made(folder)));
+  await measure(folder, JSON.parse(fs.readFileSync(about, 'utf8')));
 } finally {
   if (!options.folder) fs.rmSync(folder, { recursive: true, force: true });
 }
