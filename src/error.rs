@@ -80,6 +80,9 @@ pub struct Failure {
     pub allow: Option<String>,
 }
 
+/// What a client is told to wait where a wait is due and nobody knows how long, in milliseconds.
+const UNKNOWN_WAIT_MS: u64 = 5_000;
+
 impl Failure {
     /// A failure with a message.
     pub fn new(code: Code, message: impl Into<String>) -> Failure {
@@ -112,9 +115,10 @@ impl Failure {
         self
     }
 
-    /// `Retry-After` in whole seconds, rounded up, at least one.
+    /// `Retry-After` in whole seconds, rounded up, at least one. Every 429 and 503 has one, also where nobody knows.
     pub fn retry_after_seconds(&self) -> Option<u64> {
-        self.retry_after_ms.map(|ms| ms.div_ceil(1000).max(1))
+        let unknown = matches!(self.code.status(), 429 | 503).then_some(UNKNOWN_WAIT_MS);
+        self.retry_after_ms.or(unknown).map(|ms| ms.div_ceil(1000).max(1))
     }
 
     /// The one error envelope, for every modality and every endpoint.
@@ -177,5 +181,9 @@ mod tests {
     fn waits_are_whole_seconds_rounded_up() {
         let wait = |ms| Failure::new(Code::RateLimited, "").retry_after(Some(ms)).retry_after_seconds();
         assert_eq!((wait(0), wait(1), wait(1000), wait(1001)), (Some(1), Some(1), Some(1), Some(2)));
+        for code in Code::ALL {
+            let has_wait = Failure::new(*code, "").retry_after_seconds().is_some();
+            assert_eq!(has_wait, [429, 503].contains(&code.status()), "{}", code.name());
+        }
     }
 }

@@ -26,12 +26,53 @@ enum Kind {
     Number,
     /// Yes or no.
     Flag,
+    /// A bucket of usage, as a number: none where usage is known and does not name it.
+    Bucket,
+}
+
+impl Kind {
+    /// Whether it can lie between two.
+    const fn is_number(self) -> bool {
+        matches!(self, Kind::Number | Kind::Bucket)
+    }
 }
 
 /// A field: its name in a query, in SQL, and as a pointer into the stored row.
 struct Field(&'static str, Kind, &'static str, &'static str);
 
+macro_rules! buckets {
+    ($($name:literal),* $(,)?) => {
+        /// Tokens by bucket, as [`crate::usage::Meter`] names them.
+        const BUCKETS: &[Field] = &[$(Field(
+            $name,
+            Kind::Bucket,
+            concat!("iif(row ->> '$.usage' IS NULL, NULL, coalesce(row ->> '$.usage.", $name, "', 0))"),
+            concat!("/usage/", $name),
+        ),)*];
+    };
+}
+
+buckets! {
+    "input_tokens", "cache_read_tokens", "cache_write_tokens", "input_audio_tokens", "input_image_tokens",
+    "output_tokens", "reasoning_tokens", "output_audio_tokens", "output_image_tokens",
+}
+
+/// All of them.
+fn fields() -> impl Iterator<Item = &'static Field> {
+    FIELDS.iter().chain(BUCKETS)
+}
+
+/// The names of all filters, those with `_min` and `_max` too.
+pub fn names() -> Vec<String> {
+    let of = |field: &Field| {
+        let bounds = if field.1.is_number() { vec!["", "_min", "_max"] } else { vec![""] };
+        bounds.into_iter().map(|bound| format!("{}{bound}", field.0)).collect::<Vec<_>>()
+    };
+    fields().flat_map(of).collect()
+}
+
 const FIELDS: &[Field] = &[
+    Field("id", Kind::Text, "id", "/id"),
     Field("key", Kind::Text, "key", "/key"),
     Field("model", Kind::Text, "model", "/model"),
     Field("provider", Kind::Text, "provider", "/provider"),
@@ -137,23 +178,23 @@ impl Question {
 
     fn add(&mut self, name: &str, value: &str) -> Result<(), Unclear> {
         let unclear = |why: &str| Unclear(name.to_owned(), why.to_owned());
-        let place = |name: &str| FIELDS.iter().position(|field| field.0 == name);
+        let place = |name: &str| fields().position(|field| field.0 == name);
         let bound = |suffix: &str, relation| {
             let field = place(name.strip_suffix(suffix)?)?;
-            FIELDS.get(field).filter(|field| field.1 == Kind::Number).map(|_| (field, relation))
+            fields().nth(field).filter(|field| field.1.is_number()).map(|_| (field, relation))
         };
         let (field, relation) = place(name)
             .map(|field| (field, Relation::Equal))
             .or_else(|| bound("_min", Relation::AtLeast))
             .or_else(|| bound("_max", Relation::AtMost))
             .ok_or_else(|| unclear("is not a parameter of this list"))?;
-        let kind = FIELDS.get(field).map_or(Kind::Text, |field| field.1);
+        let kind = fields().nth(field).map_or(Kind::Text, |field| field.1);
         let operand = match (kind, name.starts_with("cost"), value) {
             (Kind::Text, _, text) => Operand::Text(text.to_owned()),
-            (Kind::Number, true, text) => {
+            (Kind::Number | Kind::Bucket, true, text) => {
                 Operand::Number(Nanos::from_dollars(text).map_err(|error| unclear(&error.to_string()))?.0)
             }
-            (Kind::Number, false, text) => {
+            (Kind::Number | Kind::Bucket, false, text) => {
                 Operand::Number(text.parse().map_err(|_| unclear("must be a whole number"))?)
             }
             (Kind::Flag, _, "true") => Operand::Number(1),
@@ -194,7 +235,7 @@ impl Question {
         let mut values = Vec::new();
         let mut terms = Vec::new();
         for filter in &self.filters {
-            let Some(field) = FIELDS.get(filter.field) else { continue };
+            let Some(field) = fields().nth(filter.field) else { continue };
             let mut marks = Vec::new();
             for value in &filter.values {
                 values.push(value.clone());
@@ -217,8 +258,12 @@ impl Question {
     /// Whether a row (its stored form with `cost_nanos`, `prompt_tokens` and `completion_tokens`) is meant.
     pub fn holds(&self, id: &str, row: &Value) -> bool {
         let fits = |filter: &Filter| {
-            let found = FIELDS.get(filter.field).and_then(|field| row.pointer(field.3));
+            let field = fields().nth(filter.field);
+            let found = field.and_then(|field| row.pointer(field.3));
             let number = found.and_then(|value| value.as_i64().or_else(|| value.as_bool().map(i64::from)));
+            let is_none =
+                || field.is_some_and(|field| field.1 == Kind::Bucket) && row.get("usage").is_some_and(Value::is_object);
+            let number = number.or_else(|| is_none().then_some(0));
             filter.values.iter().any(|value| match (value, filter.relation) {
                 (Operand::Text(text), _) => found.and_then(Value::as_str) == Some(text),
                 (Operand::Number(wanted), Relation::Equal) => number == Some(*wanted),
@@ -267,24 +312,39 @@ mod tests {
             "dialect": "chat", "code": "c", "finish_reason": "stop", "paid_by": "credits", "session": "s", "user": "u",
             "origin": {"app": "x", "referer": "r", "trace": {"id": "t"}}, "stream": true, "is_estimated": false,
             "first_byte_ms": 5, "total_ms": 9, "gateway_ms": 1, "prompt_tokens": 3, "completion_tokens": 4,
-            "cost_nanos": 7,
+            "cost_nanos": 7, "id": "gen_1", "usage": {
+                "input_tokens": 1, "cache_read_tokens": 2, "cache_write_tokens": 3, "input_audio_tokens": 4,
+                "input_image_tokens": 5, "output_tokens": 6, "reasoning_tokens": 7, "output_audio_tokens": 8,
+                "output_image_tokens": 9,
+            },
         });
-        for Field(name, kind, _, pointer) in FIELDS {
+        for Field(name, kind, _, pointer) in fields() {
             let found = row.pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
             let (same, other) = match (*name, kind) {
                 ("cost", _) => ("0.000000007".to_owned(), "1".to_owned()),
                 (_, Kind::Text) => (found.as_str().unwrap().to_owned(), "other".to_owned()),
-                (_, Kind::Number) => (found.to_string(), "777777".to_owned()),
+                (_, Kind::Number | Kind::Bucket) => (found.to_string(), "777777".to_owned()),
                 (_, Kind::Flag) => (found.to_string(), (!found.as_bool().unwrap()).to_string()),
             };
             assert!(ask(&[(name, &same)]).unwrap().holds("gen_1", &row), "{name}");
             assert!(!ask(&[(name, &other)]).unwrap().holds("gen_1", &row), "{name}");
             assert!(!ask(&[(name, &same)]).unwrap().holds("gen_1", &json!({})), "{name}");
-            if *kind == Kind::Number {
+            if kind.is_number() {
                 let bound = |suffix: &str| format!("{name}{suffix}");
                 assert!(ask(&[(&bound("_min"), &same), (&bound("_max"), &same)]).unwrap().holds("gen_1", &row));
                 assert!(!ask(&[(&bound("_min"), &other)]).unwrap().holds("gen_1", &row), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn a_bucket_that_usage_does_not_name_is_none_and_usage_that_nobody_knows_is_not() {
+        let none = ask(&[("cache_read_tokens_max", "0")]).unwrap();
+        assert!(none.holds("gen_1", &json!({"usage": {"input_tokens": 5}})));
+        assert!(!none.holds("gen_1", &json!({"usage": {"cache_read_tokens": 1}})));
+        assert!(!none.holds("gen_1", &json!({"usage": null})) && !none.holds("gen_1", &json!({})));
+        for Field(name, ..) in BUCKETS {
+            assert!(crate::usage::Meter::from_name(name).is_some(), "{name}");
         }
     }
 

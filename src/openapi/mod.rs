@@ -208,6 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn every_filter_of_activity_is_described() {
+        let interface = interface().unwrap();
+        let list = interface.operations.iter().find(|one| one.path == "/v1/activity").unwrap();
+        let described: BTreeSet<String> = list.query.iter().map(|one| one.name.clone()).collect();
+        let others = ["limit", "cursor", "since", "until", "format"].map(str::to_owned);
+        let filters: BTreeSet<String> = crate::activity::question::names().into_iter().chain(others).collect();
+        assert_eq!(described, filters);
+    }
+
+    #[test]
     fn every_type_that_is_named_is_there_and_used() {
         let document: Value = serde_json::from_str(&document().unwrap()).unwrap();
         let text = document.to_string();

@@ -1,6 +1,7 @@
 //! A preset's place in the bytes of a request.
 
 use crate::dialect::Dialect;
+use crate::error::Failure;
 use crate::json::view::Node;
 use crate::json::write::{Writer, quoted};
 use crate::json::{self, ObjectEdits};
@@ -19,21 +20,39 @@ pub struct Named {
 
 /// The preset that a body names: in `model` (`@slug`, `model@slug`) or in the field `preset`. A body that is no JSON
 /// object names none: its parser will say so.
-pub fn named(bytes: &[u8]) -> Option<Named> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let node = Node::parse(text)?;
-    let model = node.text_at("model").map(|text| text.into_owned());
-    let in_model = model.as_deref().and_then(|model| model.rsplit_once('@')).filter(|(rest, _)| !rest.ends_with(':'));
-    if let Some((rest, after)) = in_model {
-        // `org/model@slug:fast`: the suffix belongs to the model.
-        let (slug, suffix) = after.split_once(':').map_or((after, ""), |(slug, suffix)| (slug, suffix));
-        let model = if suffix.is_empty() { rest.to_owned() } else { format!("{rest}:{suffix}") };
-        let model = Some(model).filter(|_| !rest.is_empty());
-        return Some(Named { slug: slug.to_owned(), model, param: "model" });
+///
+/// # Errors
+/// 400 about `preset` where it is no text, or the second one: a preset that was passed over would not narrow.
+pub fn named(bytes: &[u8]) -> Result<Option<Named>, Failure> {
+    let node = std::str::from_utf8(bytes).ok().and_then(Node::parse);
+    let Some(node) = node.filter(|node| node.is_object()) else { return Ok(None) };
+    let model = node.text_at("model");
+    let field = node.get("preset").filter(|field| !field.is_null());
+    let text = field.map(|field| field.text().ok_or_else(|| Failure::invalid("preset", "must be a string")));
+    named_in(model.as_deref(), text.transpose()?.as_deref())
+}
+
+/// The same of the two fields.
+///
+/// # Errors
+/// 400 about `preset` where both name one.
+pub fn named_in(model: Option<&str>, field: Option<&str>) -> Result<Option<Named>, Failure> {
+    let in_model = model.and_then(|model| model.rsplit_once('@')).filter(|(rest, _)| !rest.ends_with(':'));
+    match (in_model, field) {
+        (Some(_), Some(_)) => Err(Failure::invalid("preset", "a preset is named in `model` or in `preset`, and once")),
+        (Some((rest, after)), None) => {
+            // `org/model@slug:fast`: the suffix belongs to the model.
+            let (slug, suffix) = after.split_once(':').map_or((after, ""), |(slug, suffix)| (slug, suffix));
+            let model = if suffix.is_empty() { rest.to_owned() } else { format!("{rest}:{suffix}") };
+            let model = Some(model).filter(|_| !rest.is_empty());
+            Ok(Some(Named { slug: slug.to_owned(), model, param: "model" }))
+        }
+        (None, Some(slug)) => {
+            let slug = slug.strip_prefix('@').unwrap_or(slug).to_owned();
+            Ok(Some(Named { slug, model: model.map(str::to_owned), param: "preset" }))
+        }
+        (None, None) => Ok(None),
     }
-    let slug = node.text_at("preset")?.into_owned();
-    let slug = slug.strip_prefix('@').map_or(slug.clone(), str::to_owned);
-    Some(Named { slug, model, param: "preset" })
 }
 
 /// The fields that state an output limit, the one to write first.
@@ -149,13 +168,13 @@ mod tests {
 
     fn applied(dialect: Dialect, body: &Value) -> Value {
         let bytes = body.to_string().into_bytes();
-        let named = named(&bytes).unwrap();
+        let named = named(&bytes).unwrap().unwrap();
         serde_json::from_slice(&apply(dialect, &bytes, &named, &preset()).unwrap()).unwrap()
     }
 
     #[test]
     fn a_preset_is_named_by_model_or_field() {
-        let of = |body: Value| named(body.to_string().as_bytes()).map(|n| (n.slug, n.model, n.param));
+        let of = |body: Value| named(body.to_string().as_bytes()).unwrap().map(|n| (n.slug, n.model, n.param));
         let some = |slug: &str, model: Option<&str>, param| Some((slug.to_owned(), model.map(str::to_owned), param));
         assert_eq!(of(json!({"model": "@mine"})), some("mine", None, "model"));
         assert_eq!(of(json!({"model": "org/m@mine"})), some("mine", Some("org/m"), "model"));
@@ -163,7 +182,11 @@ mod tests {
         assert_eq!(of(json!({"model": "org/m", "preset": "mine"})), some("mine", Some("org/m"), "preset"));
         assert_eq!(of(json!({"model": "p:@cf/org/m"})), None);
         assert_eq!(of(json!({"model": "org/m", "preset": null})), None);
-        assert_eq!(named(b"no json"), None);
+        assert_eq!(named(b"no json"), Ok(None));
+        let refused = |body: Value| named(body.to_string().as_bytes()).map_err(|failure| failure.param);
+        let preset = || Err(Some("preset".to_owned()));
+        assert_eq!(refused(json!({"model": "org/m", "preset": 5})), preset());
+        assert_eq!(refused(json!({"model": "org/m@one", "preset": "two"})), preset(), "neither is passed over");
     }
 
     #[test]

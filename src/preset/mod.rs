@@ -13,7 +13,7 @@ use crate::access::routing::Narrowing;
 use crate::error::Failure;
 use crate::text::request::Mode;
 
-pub use apply::{Named, apply, named};
+pub use apply::{Named, apply, named, named_in};
 
 /// Longest system prompt, in bytes.
 pub const SYSTEM_BYTES_MAX: usize = 64 * 1024;

@@ -34,7 +34,7 @@ use crate::serve::prompts;
 use crate::serve::replay::{self, Begun};
 use crate::serve::reply::Reply;
 use crate::serve::settlement::settle;
-use crate::serve::{Does, Head};
+use crate::serve::{Does, Head, settings};
 use crate::text::request::Request;
 use crate::time::Millis;
 use crate::workspace::Admitted;
@@ -115,6 +115,8 @@ async fn planned<P: Ports>(ports: &P, head: &Head, policy: Rc<Policy>, work: Wor
     }
     let text = |name: &str| fields.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
     let (user, session) = (text("user"), text("session_id"));
+    let mut models = work.models().to_vec();
+    let preset = settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?;
     let body = common::body(serde_json::Value::Object(fields).to_string().into_bytes(), &[])?;
     let mut provider = common::provider(&body)?;
     let (mut quality, mut size) = (None, None);
@@ -126,9 +128,8 @@ async fn planned<P: Ports>(ports: &P, head: &Head, policy: Rc<Policy>, work: Wor
         Work::Transcription(sound) => provider.only.extend(sound.provider().map(str::to_owned)),
         _ => {}
     }
-    let request =
-        Request { models: work.models().to_vec(), provider, user, session, quality, size, body, ..Request::default() };
-    let generation = planned_for(ports, head, policy, request, None, Some(work)).await?;
+    let request = Request { models, provider, user, session, quality, size, body, ..Request::default() };
+    let generation = planned_for(ports, head, policy, request, preset, Some(work)).await?;
     match unwritable(&generation) {
         Some(mut failure) => {
             // In the words of the front that was used.

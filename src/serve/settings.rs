@@ -1,14 +1,14 @@
 //! How a workspace's requests are routed, and its presets: the admin's endpoints, and what a request reads of them.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::access::routing::RoutingSettings;
 use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
 use crate::id::WorkspaceId;
 use crate::money::Nanos;
-use crate::preset::{Preset, apply, named};
+use crate::preset::{Named, Preset, apply, named, named_in};
 use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::admin::{body, known, tell};
 use crate::serve::ports::{Ports, Sql};
@@ -50,7 +50,36 @@ pub async fn with_preset<P: Ports>(
     dialect: Dialect,
     bytes: Vec<u8>,
 ) -> Result<(Vec<u8>, Option<Preset>), Failure> {
-    let Some(named) = named(&bytes) else { return Ok((bytes, None)) };
+    let Some(named) = named(&bytes)? else { return Ok((bytes, None)) };
+    let preset = found(ports, workspace, &named).await?;
+    let bytes = apply(dialect, &bytes, &named, &preset).ok_or_else(|| Failure::invalid("messages", "is not a list"))?;
+    Ok((bytes, Some(preset)))
+}
+
+/// The preset that work other than text names, in the first of its `models` or in a field: its lists and its mode count
+/// there, and its model where the request has none of its own.
+pub async fn preset_of_work<P: Ports>(
+    ports: &P,
+    workspace: &WorkspaceId,
+    models: &mut [String],
+    fields: &mut Map<String, Value>,
+) -> Result<Option<Preset>, Failure> {
+    let field = match fields.remove("preset") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text),
+        Some(_) => return Err(Failure::invalid("preset", "must be a string")),
+    };
+    let first = models.first_mut();
+    let Some(named) = named_in(first.as_ref().map(|model| model.as_str()), field.as_deref())? else { return Ok(None) };
+    let preset = found(ports, workspace, &named).await?;
+    let unnamed = || Failure::invalid("model", "is missing: the preset names none either");
+    if let Some(first) = first {
+        *first = named.model.or_else(|| preset.model.clone()).ok_or_else(unnamed)?;
+    }
+    Ok(Some(preset))
+}
+
+async fn found<P: Ports>(ports: &P, workspace: &WorkspaceId, named: &Named) -> Result<Preset, Failure> {
     let unknown = || Failure::new(Code::NotFound, format!("there is no preset `{}`", named.slug)).about(named.param);
     if !is_slug(&named.slug) {
         return Err(unknown());
@@ -59,10 +88,7 @@ pub async fn with_preset<P: Ports>(
     let key = preset_key(workspace, &named.slug);
     let copy = ports.read_copy(&key, IN_USE, &values).await.map_err(|error| fault(ports, &error))?;
     let text = copy.filter(|copy| copy.as_str() != "null").ok_or_else(unknown)?;
-    let preset: Preset =
-        serde_json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the preset cannot be read"))?;
-    let bytes = apply(dialect, &bytes, &named, &preset).ok_or_else(|| Failure::invalid("messages", "is not a list"))?;
-    Ok((bytes, Some(preset)))
+    serde_json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the preset cannot be read"))
 }
 
 /// `GET …/settings`.

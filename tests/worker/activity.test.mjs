@@ -73,6 +73,9 @@ describe('Activity', { concurrency: 3, timeout: 120_000 }, () => {
         ['cost_max=0', ['failed']],
         ['paid_by=credits&is_estimated=false&limit=1', ['failed']],
         ['model=other', []],
+        [`id=${ids.app}&id=${ids.plain}`, ['app', 'plain']],
+        ['input_tokens=11&output_tokens_min=7&cache_read_tokens_max=0', ['stream', 'app', 'plain']],
+        ['cache_read_tokens_min=1', []],
         ['since=2020-01-01T00:00:00Z&until=2020-02-01T00:00:00Z', []],
         ['since=2020-01-01T00:00:00Z', ['failed', 'stream', 'app', 'plain']],
       ]) {

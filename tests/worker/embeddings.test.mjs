@@ -155,3 +155,21 @@ describe('moderation', () => {
     assert.equal((await post('moderations', { model: 'test/mod-mistral', input: 5 })).fails('invalid_input').param, 'input');
   });
 });
+
+describe('presets of other work than text', () => {
+  const put = (slug, preset) => gateway.admin('PUT', `/workspaces/${t.workspace}/presets/${slug}`, preset);
+
+  test('its model, its lists and its mode count; one that cannot be followed is an error, never passed over', async () => {
+    (await put('vectors', { model: 'test/embed', narrowing: { ignore_providers: ['broken'] } })).is(201);
+    (await put('nobody', { narrowing: { allow_providers: ['voyage'] } })).is(201);
+    for (const fields of [{ model: '@vectors' }, { model: 'test/embed@vectors' }, { model: 'test/embed', preset: 'vectors' }]) {
+      const reply = (await post('embeddings', { input: 'a', ...fields })).is(200);
+      assert.deepEqual([reply.headers['x-gateway-provider'], reply.headers['x-gateway-model'], reply.headers['x-gateway-attempts']], ['openai', 'test/embed', '1']);
+    }
+    (await post('embeddings', { input: 'a', model: 'test/embed', preset: 'nobody' })).fails('no_eligible_provider');
+    (await post('rerank', { model: 'test/rank', query: 'q', documents: ['a', 'b'], preset: 'nobody' })).fails('no_eligible_provider');
+    for (const [fields, code, param] of [[{ preset: 'none' }, 'not_found', 'preset'], [{ preset: 5 }, 'invalid_input', 'preset'], [{ model: 'test/embed@vectors', preset: 'nobody' }, 'invalid_input', 'preset'], [{ model: '@nobody' }, 'invalid_input', 'model']]) {
+      assert.equal((await post('embeddings', { input: 'a', model: 'test/embed', ...fields })).fails(code).param, param);
+    }
+  });
+});

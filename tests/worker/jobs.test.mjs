@@ -339,5 +339,8 @@ describe('A workspace that keeps prompts', () => {
     const secret = await order('two', { prompt: 'a cat on the moon' }, { provider: { zdr: true } }, { key: keeper.key });
     assert.equal(secret.headers['x-gateway-prompt-logging'], 'on', 'nobody could serve it: what is told is the setting');
     assert.equal((await gateway.d1('SELECT id FROM prompts')).length, 1);
+    (await gateway.admin('PUT', `/workspaces/${keeper.workspace}/presets/nobody`, { narrowing: { allow_providers: ['p1'] } })).is(201);
+    (await order('two', {}, { preset: 'nobody' }, { key: keeper.key })).fails('no_eligible_provider');
+    (await order('two', {}, { preset: 'none' }, { key: keeper.key })).fails('not_found', { param: 'preset' });
   });
 });

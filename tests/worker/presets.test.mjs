@@ -132,6 +132,8 @@ describe('Presets and settings', { timeout: 60_000 }, () => {
 
   test('mistakes are 400s that name their field', async () => {
     const t = await gateway.scene({});
+    (await put(t, 'one', { narrowing: { zdr: true } })).is(201);
+    for (const body of [{ preset: 5 }, { preset: 'one', model: `${t.model}@one` }]) assert.equal((await t.chat(body)).fails('invalid_input').param, 'preset');
     for (const [reply, param] of [
       [await put(t, 'x', { parameters: { messages: [] } }), 'parameters.messages'],
       [await put(t, 'x', { max_tokens: 0 }), 'max_tokens'],

@@ -210,15 +210,16 @@ async fn planned<P: Ports>(
     {
         fields.insert("provider".to_owned(), object);
     }
+    let mut models = order.models.clone();
+    let preset = settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?;
     fields.retain(|name, _| ["model", "models", "provider", "user", "session_id"].contains(&name.as_str()));
     let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
     let (user, session) = (text("user"), text("session_id"));
     let body = common::body(Value::Object(fields).to_string().into_bytes(), &[])?;
     let provider = common::provider(&body)?;
-    let models = order.models.clone();
     let request = Request { models, provider, user, session, body, ..Request::default() };
     let work = Work::Job(Box::new(order.clone()));
-    let generation = planned_for(ports, head, policy, request, None, Some(work)).await.map_err(named)?;
+    let generation = planned_for(ports, head, policy, request, preset, Some(work)).await.map_err(named)?;
     let (of, keeping) = (&generation.policy.workspace, generation.keeping);
     let record = asked.and_then(|asked| Record::new(of, &generation.id, generation.arrived, keeping, asked.as_bytes()));
     Ok((generation, record))
