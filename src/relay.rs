@@ -16,6 +16,7 @@ use crate::family::quirk::Quirk;
 use crate::family::{Decoder, Family, event_stream};
 use crate::ledger::ending::Ending;
 use crate::sse::{Frame, Frames, write_data};
+use crate::text::custom::Customs;
 use crate::text::event::Event;
 use crate::usage::Usage;
 
@@ -99,7 +100,7 @@ enum Mode {
     /// Another dialect that both sides speak: frames pass.
     Pass { decoder: Decoder, dialect: Dialect },
     /// Two that differ.
-    Translate { decoder: Decoder, encoder: Encoder },
+    Translate { decoder: Decoder, customs: Customs, encoder: Encoder },
 }
 
 /// How bytes become frames.
@@ -143,9 +144,15 @@ impl Relay {
     }
 
     /// For one answer that is translated.
-    pub fn translate(dialect: Dialect, family: Family, quirks: &[Quirk], provider: &str, voice: Voice) -> Relay {
+    /// `customs` are the client's tools that take free text, where the family has them as functions.
+    pub fn translate(
+        dialect: Dialect,
+        (family, quirks, provider): (Family, &[Quirk], &str),
+        customs: &[String],
+        voice: Voice,
+    ) -> Relay {
         let (decoder, encoder) = (Decoder::new(family, quirks, provider), Encoder::new(dialect, voice));
-        let relay = Relay::of(Mode::Translate { decoder, encoder });
+        let relay = Relay::of(Mode::Translate { decoder, customs: Customs::new(customs.to_vec()), encoder });
         match family.has_event_stream() {
             true => Relay { cut: Cut::Aws(EventFrames::default()), ..relay },
             false => relay,
@@ -217,8 +224,9 @@ impl Relay {
     /// A whole answer in place of a stream, by a host that did not stream although asked to.
     pub fn push_whole(&mut self, text: &str, out: &mut Vec<u8>) {
         let Relay { mode, seen, events, .. } = self;
-        if let Mode::Translate { decoder, encoder } = mode {
+        if let Mode::Translate { decoder, customs, encoder } = mode {
             decoder.whole(text, events);
+            customs.turn(events);
             spread(events, Some(encoder), seen, Some(out));
         }
     }
@@ -246,8 +254,9 @@ impl Relay {
         if had_pending && !is_translated && (native || out.len() > before) {
             out.extend_from_slice(b"\n\n");
         }
-        if let (Mode::Translate { decoder, encoder }, Stop::Eof) = (mode, stop) {
+        if let (Mode::Translate { decoder, customs, encoder }, Stop::Eof) = (mode, stop) {
             decoder.finish(events);
+            customs.turn(events);
             spread(events, Some(encoder), seen, Some(out));
         }
         self.end(stop, native, request_id, out, amend)
@@ -340,8 +349,9 @@ fn decode(data: &str, mode: &mut Mode, events: &mut Vec<Event>, seen: &mut Seen,
     if seen.is_done || seen.fault.is_some() {
         return;
     }
-    if let Mode::Translate { decoder, encoder } = mode {
+    if let Mode::Translate { decoder, customs, encoder } = mode {
         decoder.frame(data, events);
+        customs.turn(events);
         spread(events, Some(encoder), seen, out);
     }
 }
@@ -464,6 +474,8 @@ pub fn with_members(text: &str, object: std::ops::Range<usize>, members: &str) -
 
 #[cfg(test)]
 mod calls;
+#[cfg(test)]
+mod citations;
 #[cfg(test)]
 mod features;
 #[cfg(test)]

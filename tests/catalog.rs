@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use ai_stats_gateway::catalog::{
-    Effective, ModelEntry, ModelName, Provider, Situation, Snapshot, Source, Status, Training, compile, doubts,
-    model_key,
+    Effective, ModelEntry, ModelName, Provider, Situation, Snapshot, Source, Status, Support, Training, compile,
+    doubts, model_key,
 };
+use ai_stats_gateway::dialect::Dialect;
 use ai_stats_gateway::family::quirk::Quirk;
 use ai_stats_gateway::money::Price;
+use ai_stats_gateway::routing::filter::family_of;
 use ai_stats_gateway::time::Millis;
 use ai_stats_gateway::usage::Meter;
 use serde_json::{Value, json};
@@ -56,6 +58,23 @@ fn compiled(sources: &[Source]) -> Snapshot {
 }
 
 #[test]
+fn every_chat_offer_is_of_a_family_that_is_spoken_or_says_that_it_is_not() {
+    let mut spoken = BTreeMap::new();
+    for model in own_models() {
+        for offer in &model.offers {
+            let provider = model.provider_of(offer).unwrap();
+            if offer.kind != "chat" || offer.standing.support == Support::Unsupported {
+                continue;
+            }
+            let family = family_of(Dialect::Chat, offer, provider);
+            assert!(family.is_some(), "{}:{} speaks {:?}", provider.id, offer.upstream, provider.families);
+            *spoken.entry(family.map(|family| family.name())).or_insert(0) += 1;
+        }
+    }
+    assert!(spoken.contains_key(&Some("watsonx")), "{spoken:?}");
+}
+
+#[test]
 fn the_own_catalog_has_no_problems() {
     let snapshot = &*OWN;
     assert_eq!(doubts(&own()), []);
@@ -94,7 +113,7 @@ fn every_chat_provider_but_openai_declares_what_it_does_not_take() {
     let speaks_chat = |provider: &Provider| provider.families.first().is_some_and(|family| family == "openai-chat");
     let providers = own_models().flat_map(|entry| entry.providers).filter(|(_, provider)| speaks_chat(provider));
     let mut quirks: BTreeMap<String, Vec<Quirk>> = providers.map(|(id, provider)| (id, provider.quirks)).collect();
-    assert_eq!(quirks.remove("openai"), Some(vec![]));
+    assert_eq!(quirks.remove("openai"), Some(vec![Quirk::TakesFreeText]));
     for (id, quirks) in &quirks {
         assert!(quirks.contains(&Quirk::DeveloperAsSystem), "{id}");
         let is_store =

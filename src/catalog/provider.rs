@@ -25,6 +25,10 @@ pub struct Provider {
     /// Query parameters of every call, such as an API version. Their values may hold `{name}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub query: BTreeMap<String, String>,
+    /// Members of every text request's body that name the account, such as the project that pays. Their values may hold
+    /// `{name}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub body: BTreeMap<String, String>,
     /// What an account fills in, by name: placeholders of the URLs, and further parts of a credential.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, Variable>,
@@ -231,7 +235,7 @@ impl Provider {
     pub fn is_placeholder(&self, name: &str) -> bool {
         placeholders_of(&self.base_url)
             .chain(self.family_base_urls.values().flat_map(|url| placeholders_of(url)))
-            .chain(self.query.values().flat_map(|value| placeholders_of(value)))
+            .chain(self.query.values().chain(self.body.values()).flat_map(|value| placeholders_of(value)))
             .any(|used| used == name)
     }
 }

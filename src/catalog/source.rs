@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! providers/{id}.json
-//!   {id, name?, role?, country?, docs?, pricing_page?, base_url, family_base_urls?: {family: URL}, query?: {name: value},
+//!   {id, name?, role?, country?, docs?, pricing_page?, base_url, family_base_urls?: {family: URL}, query?: {name: value}, body?: {name: value},
 //!    variables?: {name: {env, default?, optional?, allowed?: [pattern]}}, families?, verify?: "/path",
 //!    auth?: {scheme?, header?, prefix?, extra_headers?, service?, family_services?, token_url?, alternative?: {key_env, header, prefix?}}, key_env?, regions?, data_policy?: {trains_on_api_data, retention_days, zero_retention, policy_page?, checked?},
 //!    reasoning?: {style?, request?, response?}, endpoints?, quirks?, as_of?, offers: [
@@ -82,7 +82,8 @@ pub(super) fn parse_provider(source: &Source, problems: &mut Vec<Problem>) -> Op
         }
     }
     let line = line_of_text(source, "\"id\"");
-    let templates = || file.family_base_urls.values().chain(file.query.values()).chain([&file.base_url]);
+    let templates =
+        || file.family_base_urls.values().chain(file.query.values()).chain(file.body.values()).chain([&file.base_url]);
     for name in templates().flat_map(|template| placeholders_of(template)) {
         if file.variables.get(name).is_none_or(|variable| variable.optional) {
             let line = line_of_text(source, &format!("{{{name}}}"));
@@ -184,6 +185,8 @@ struct ProviderFields<'a> {
     #[serde(default)]
     query: BTreeMap<String, String>,
     #[serde(default)]
+    body: BTreeMap<String, String>,
+    #[serde(default)]
     variables: BTreeMap<String, Variable>,
     #[serde(default)]
     families: Vec<String>,
@@ -216,6 +219,7 @@ impl ProviderFields<'_> {
             base_url: self.base_url,
             family_base_urls: self.family_base_urls,
             query: self.query,
+            body: self.body,
             variables: self.variables,
             families: if self.families.is_empty() { vec!["openai-chat".into()] } else { self.families },
             auth: self.auth,

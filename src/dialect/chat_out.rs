@@ -1,12 +1,14 @@
 //! The OpenAI chat completions dialect: answers, whole and streamed, out of the typed form.
 //!
 //! Wire: OpenAI API reference, chat completion object and chunk. Reasoning goes out as `reasoning_content`; what must
-//! come back with it as `reasoning_details` (OpenRouter's form, `format` is the issuer).
+//! come back with it as `reasoning_details` (OpenRouter's form, `format` is the issuer). Citations of documents go out as
+//! `citations`, beside the dialect's `annotations`.
 
 use crate::dialect::{Amend, Voice};
 use crate::json::view::Node;
 use crate::json::write::Writer;
 use crate::sse::write_data;
+use crate::text::citation;
 use crate::text::event::{Event, Finish};
 use crate::text::prompt::ToolKind;
 use crate::text::reply::{Block, Choice, Reply};
@@ -146,7 +148,17 @@ fn message(choice: &Choice, w: &mut Writer) {
     if let Some(Block::Audio(pieces)) = choice.blocks.iter().find(|block| matches!(block, Block::Audio(_))) {
         audio(pieces, w);
     }
-    w.value("annotations", &format!("[{}]", choice.annotations.join(",")));
+    let (links, others): (Vec<&str>, Vec<&str>) =
+        choice.annotations.iter().map(String::as_str).partition(|json| is_link(json));
+    w.value("annotations", &format!("[{}]", links.join(",")));
+    if !others.is_empty() {
+        w.value("citations", &format!("[{}]", others.join(",")));
+    }
+}
+
+/// The dialect has annotations for links alone, and strict clients refuse others there.
+fn is_link(json: &str) -> bool {
+    citation::parts(json).is_none_or(|(kind, _)| kind == citation::URL)
 }
 
 /// Pieces of an audio object: ids and ends replace, data and transcripts join.
@@ -348,7 +360,8 @@ impl Encoder {
             }
             Event::CallEnd { .. } => return,
             Event::Annotation { json, .. } => {
-                delta.value("annotations", &format!("[{json}]"));
+                let name = if is_link(json) { "annotations" } else { "citations" };
+                delta.value(name, &format!("[{json}]"));
             }
             Event::Audio { json, .. } => {
                 delta.value("audio", json);
@@ -403,7 +416,7 @@ mod tests {
     use super::*;
 
     fn voice() -> Voice {
-        Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true }
+        Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true, echo: None }
     }
 
     fn events() -> Vec<Event> {

@@ -147,7 +147,7 @@ fn part<'a>(node: Node<'a>, path: &str, parts: &mut Vec<Part<'a>>) -> Result<(),
                 (None, Some(id)) => Source::Id(id),
                 (None, None) => return Err(wrong(&format!("{path}.file"), "has neither file_data nor file_id")),
             };
-            parts.push(Part::File { source, name: of("filename") });
+            parts.push(Part::File { source, name: of("filename"), is_cited: false });
         }
         Some("refusal") => parts.push(Part::Refusal(need(node.text_at("refusal"), "refusal")?)),
         _ => {

@@ -3,6 +3,7 @@
 //! Wire: Anthropic API reference, `POST /v1/messages`. Fields this file does not know are kept and passed on to
 //! providers of the same family.
 
+mod cite;
 mod out;
 mod prompt;
 

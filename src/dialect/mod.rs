@@ -40,6 +40,8 @@ pub struct Voice {
     pub created: u64,
     /// Whether the client of a chat stream asked for usage.
     pub wants_usage: bool,
+    /// Members of the request that the answer repeats, in JSON, without braces, where the dialect does so.
+    pub echo: Option<String>,
 }
 
 impl Dialect {
@@ -67,6 +69,14 @@ impl Dialect {
             Dialect::Chat => chat_prompt::prompt(request),
             Dialect::Responses => responses::prompt(request),
             Dialect::Messages => messages::prompt(request),
+        }
+    }
+
+    /// What an answer to the request repeats of it.
+    pub fn echo(self, request: &Request) -> Option<String> {
+        match self {
+            Dialect::Responses => Some(responses::echo(request)),
+            Dialect::Chat | Dialect::Messages => None,
         }
     }
 
@@ -119,7 +129,7 @@ impl Dialect {
 #[derive(Debug)]
 pub enum Encoder {
     /// OpenAI chat completions.
-    Chat(chat_out::Encoder),
+    Chat(Box<chat_out::Encoder>),
     /// OpenAI Responses.
     Responses(Box<responses::Encoder>),
     /// Anthropic Messages.
@@ -130,7 +140,7 @@ impl Encoder {
     /// For one answer.
     pub fn new(dialect: Dialect, voice: Voice) -> Encoder {
         match dialect {
-            Dialect::Chat => Encoder::Chat(chat_out::Encoder::new(voice)),
+            Dialect::Chat => Encoder::Chat(Box::new(chat_out::Encoder::new(voice))),
             Dialect::Responses => Encoder::Responses(Box::new(responses::Encoder::new(voice))),
             Dialect::Messages => Encoder::Messages(Box::new(messages::Encoder::new(voice))),
         }

@@ -9,7 +9,7 @@ mod out;
 mod prompt;
 mod seal;
 
-pub use out::{Encoder, echo, failure_event, write, write_echoing};
+pub use out::{Encoder, echo, failure_event, write};
 
 use crate::dialect::common::{self, Kind, count, field, label, provider, text_field};
 use crate::error::Failure;

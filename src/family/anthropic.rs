@@ -2,6 +2,7 @@
 //!
 //! Wire: Anthropic API reference, `POST /v1/messages`; Vertex AI, `rawPredict` for partner models.
 
+mod cite;
 mod decode;
 mod write;
 

@@ -7,7 +7,8 @@ use crate::error::Failure;
 use crate::family::fault::Fault;
 use crate::family::target::{Target, Written, cannot, dropped};
 use crate::json::view::Node;
-use crate::json::write::{Writer, quoted};
+use crate::json::write::Writer;
+use crate::text::citation::{Span, also, of_file, of_link};
 use crate::text::event::{Event, Finish};
 use crate::text::prompt::{Format, Message, Param, Part, Prompt, Role, Source, ToolChoice, ToolKind};
 use crate::usage::{Meter, Usage};
@@ -198,6 +199,7 @@ impl Decoder {
                 if let Some(content) = message.and_then(|message| message.get("content")) {
                     say(content, out);
                 }
+                weigh(node.get("logprobs"), out);
             }
             Some("tool-plan-delta") => {
                 let plan = message.and_then(|message| message.text_at("tool_plan"));
@@ -248,6 +250,7 @@ impl Decoder {
         let plan = message.text_at("tool_plan").filter(|plan| !plan.is_empty());
         out.extend(plan.map(|text| Event::Reasoning { choice: 0, text: text.into_owned() }));
         message.get("content").map(Node::items).into_iter().flatten().for_each(|content| say(content, out));
+        node.get("logprobs").map(Node::items).into_iter().flatten().for_each(|piece| weigh(Some(piece), out));
         for call in message.get("tool_calls").map(Node::items).into_iter().flatten() {
             self.call(call, out);
             self.end_call(out);
@@ -306,16 +309,28 @@ fn say(content: Node<'_>, out: &mut Vec<Event>) {
     out.extend(text("text").map(|text| Event::Text { choice: 0, text, logprobs: None }));
 }
 
-/// The web pages of a citation; documents of the request have no address.
+/// Log probabilities of a piece of text, in the chat dialect's form: it is told as one token.
+fn weigh(logprobs: Option<Node<'_>>, out: &mut Vec<Event>) {
+    let Some(node) = logprobs else { return };
+    let Some(first) = node.get("logprobs").and_then(|list| list.items().next()) else { return };
+    let mut w = Writer::object();
+    w.array_at("content").begin_object().text("token", &node.string_at("text")).value("logprob", first.raw());
+    w.value("bytes", "null").value("top_logprobs", "[]").end_object().end_array().value("refusal", "null");
+    out.push(Event::Text { choice: 0, text: String::new(), logprobs: Some(w.close()) });
+}
+
+/// A citation has one or more sources: pages, documents of the request, what a tool answered.
 fn cite(citation: Node<'_>, out: &mut Vec<Event>) {
-    let (start, end) = (citation.u64_at("start").unwrap_or(0), citation.u64_at("end").unwrap_or(0));
-    for source in citation.get("sources").map(Node::items).into_iter().flatten() {
-        let Some(url) = source.at(&["document", "url"]).and_then(Node::text) else { continue };
-        let title = source.at(&["document", "title"]).and_then(Node::text).unwrap_or_else(|| url.clone());
-        let mut w = Writer::object();
-        w.text("type", "url_citation").object_at("url_citation").text("url", &url).value("title", &quoted(&title));
-        w.count("start_index", start).count("end_index", end).end_object();
-        out.push(Event::Annotation { choice: 0, json: w.close() });
+    let span = Span { start: citation.u64_at("start").unwrap_or(0), end: citation.u64_at("end").unwrap_or(0) };
+    for (at, source) in (0u64..).zip(citation.get("sources").map(Node::items).into_iter().flatten()) {
+        let inside = |key: &str| source.at(&["document", key]).and_then(Node::text);
+        let id = source.text_at("id").or_else(|| inside("id")).unwrap_or_default();
+        let title = inside("title").or_else(|| Some(id.clone()).filter(|id| !id.is_empty()));
+        let json = match inside("url") {
+            Some(url) => of_link(&url, title.as_deref(), span, &[]),
+            None => of_file(&id, title.as_deref(), at, span, &also(source, &["tool_output"])),
+        };
+        out.push(Event::Annotation { choice: 0, json });
     }
 }
 

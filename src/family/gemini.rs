@@ -3,6 +3,7 @@
 //! Wire: Gemini API reference, `models.generateContent` and `models.streamGenerateContent` (with `alt=sse`).
 
 mod decode;
+mod ground;
 mod write;
 
 pub use decode::Decoder;

@@ -16,10 +16,13 @@ pub mod openai_responses;
 pub mod quirk;
 pub mod target;
 pub mod wait;
+pub mod watsonx;
+pub mod workers_ai;
 
 use crate::error::Failure;
 use crate::family::quirk::Quirk;
 use crate::family::target::{Target, Written};
+use crate::text::custom;
 use crate::text::event::Event;
 use crate::text::prompt::Prompt;
 
@@ -50,6 +53,10 @@ pub enum Family {
     BedrockConverse,
     /// Anthropic Messages through Amazon Bedrock, by invoke.
     BedrockInvoke,
+    /// IBM watsonx.ai's chat.
+    Watsonx,
+    /// Cloudflare Workers AI by its own surface.
+    WorkersAi,
 }
 
 const NAMES: &[(&str, Family)] = &[
@@ -65,6 +72,8 @@ const NAMES: &[(&str, Family)] = &[
     ("vertex-mistral", Family::VertexMistral),
     ("bedrock-converse", Family::BedrockConverse),
     ("bedrock-invoke", Family::BedrockInvoke),
+    ("watsonx", Family::Watsonx), // a family, not the provider
+    ("cloudflare-ai-run", Family::WorkersAi),
 ];
 
 impl Family {
@@ -83,8 +92,38 @@ impl Family {
         NAMES.iter().find(|(_, family)| *family == self).map_or("", |(name, _)| name)
     }
 
-    /// Writes a request. Fails where the prompt holds something the family has no words for.
+    /// Whether its tools may take free text, at a provider with these quirks.
+    pub fn takes_free_text(self, quirks: &[Quirk]) -> bool {
+        match self {
+            Family::OpenAiChat => quirks.contains(&Quirk::TakesFreeText),
+            Family::AzureOpenAi | Family::OpenAiResponses => true,
+            _ => false,
+        }
+    }
+
+    /// Writes a request. Fails where the prompt holds something the family has no words for. Tools that take free text are
+    /// functions where the family has none ([`custom`]).
     pub fn write(self, prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failure> {
+        let mut written = match self.takes_free_text(target.quirks) || !custom::is_needed(prompt) {
+            true => self.words(prompt, target)?,
+            false => {
+                let (prompt, lost) = custom::as_functions(prompt);
+                let written = self.words(&prompt, target)?;
+                Written { dropped: written.dropped.into_iter().chain(lost).collect(), ..written }
+            }
+        };
+        if prompt.wants_citations() && !self.cites() {
+            written.dropped.push("citations".to_owned());
+        }
+        Ok(written)
+    }
+
+    /// Whether it can be asked to cite the files of a request.
+    const fn cites(self) -> bool {
+        matches!(self, Family::Anthropic | Family::VertexAnthropic | Family::BedrockInvoke | Family::BedrockConverse)
+    }
+
+    fn words(self, prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failure> {
         match self {
             Family::OpenAiChat | Family::AzureOpenAi => openai_chat::write(prompt, target),
             Family::Mistral => mistral::write(prompt, target),
@@ -97,6 +136,8 @@ impl Family {
             Family::VertexMistral => mistral::write_for_vertex(prompt, target),
             Family::BedrockConverse => bedrock::write(prompt, target),
             Family::BedrockInvoke => anthropic::write(prompt, target, anthropic::Host::Bedrock),
+            Family::Watsonx => watsonx::write(prompt, target),
+            Family::WorkersAi => workers_ai::write(prompt, target),
         }
     }
 }
@@ -117,13 +158,15 @@ pub enum Decoder {
     Cohere(cohere::Decoder),
     /// Amazon Bedrock's Converse.
     Bedrock(bedrock::Decoder),
+    /// Cloudflare Workers AI.
+    WorkersAi(workers_ai::Decoder),
 }
 
 impl Decoder {
     /// For one answer of a provider with these quirks. `provider` is its id, for what it seals.
     pub fn new(family: Family, quirks: &[Quirk], provider: &str) -> Decoder {
         match family {
-            Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral | Family::VertexMistral => {
+            Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral | Family::VertexMistral | Family::Watsonx => {
                 Decoder::Chat(openai_chat::Decoder::new(quirks, provider))
             }
             Family::OpenAiResponses => Decoder::Responses(openai_responses::Decoder::new(provider)),
@@ -133,6 +176,7 @@ impl Decoder {
             Family::BedrockConverse => Decoder::Bedrock(bedrock::Decoder::new(provider)),
             Family::Gemini | Family::VertexGemini => Decoder::Gemini(gemini::Decoder::default()),
             Family::Cohere => Decoder::Cohere(cohere::Decoder::default()),
+            Family::WorkersAi => Decoder::WorkersAi(workers_ai::Decoder::new(quirks, provider)),
         }
     }
 
@@ -145,6 +189,7 @@ impl Decoder {
             Decoder::Gemini(decoder) => decoder.frame(data, out),
             Decoder::Cohere(decoder) => decoder.frame(data, out),
             Decoder::Bedrock(decoder) => decoder.frame(data, out),
+            Decoder::WorkersAi(decoder) => decoder.frame(data, out),
         }
     }
 
@@ -155,6 +200,7 @@ impl Decoder {
             Decoder::Responses(_) | Decoder::Anthropic(_) | Decoder::Cohere(_) => {}
             Decoder::Gemini(decoder) => decoder.finish(out),
             Decoder::Bedrock(decoder) => decoder.finish(out),
+            Decoder::WorkersAi(decoder) => decoder.finish(out),
         }
     }
 
@@ -168,6 +214,7 @@ impl Decoder {
             Decoder::Gemini(decoder) => decoder.whole(text, out),
             Decoder::Cohere(decoder) => decoder.whole(text, out),
             Decoder::Bedrock(decoder) => decoder.whole(text, out),
+            Decoder::WorkersAi(decoder) => decoder.whole(text, out),
         }
     }
 }

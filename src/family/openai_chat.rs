@@ -56,6 +56,7 @@ pub fn request(
             Quirk::NoStreamOptions
             | Quirk::ReasoningOutsideOutput
             | Quirk::ReasoningSometimesOutsideOutput
+            | Quirk::TakesFreeText
             | Quirk::BaseResp => {}
         }
     }
@@ -280,6 +281,7 @@ pub(crate) fn is_error_finish(reason: &str) -> bool {
         reason.to_ascii_lowercase().as_str(),
         "error"
             | "timeout"
+            | "cancelled"
             | "network_error"
             | "insufficient_system_resource"
             | "malformed_function_call"
@@ -290,7 +292,12 @@ pub(crate) fn is_error_finish(reason: &str) -> bool {
 /// A finish reason in the words of the OpenAI dialect. An unknown word is a normal stop.
 pub fn finish_reason(provider_word: &str) -> &'static str {
     match provider_word.to_ascii_lowercase().as_str() {
-        "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" | "max_output_tokens" => "length",
+        "length"
+        | "max_tokens"
+        | "model_length"
+        | "model_context_window_exceeded"
+        | "max_output_tokens"
+        | "time_limit" => "length",
         "tool_calls" | "tool_use" | "tool_call" | "function_call" => "tool_calls",
         "content_filter"
         | "content_filtered"

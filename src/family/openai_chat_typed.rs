@@ -10,8 +10,10 @@ use crate::family::fault::{self, Fault};
 use crate::family::openai_chat::{self, DONE, PATH};
 use crate::family::quirk::Quirk;
 use crate::family::target::{ReasoningStyle, Target, Written, cannot, dropped};
+use crate::json::progress::Progress;
 use crate::json::view::Node;
-use crate::json::write::{Writer, quoted};
+use crate::json::write::Writer;
+use crate::text::citation::{Span, of_link};
 use crate::text::event::{Event, Finish};
 use crate::text::issuer;
 use crate::text::prompt::{Effort, Format, Message, Param, Part, Prompt, Role, Source, Tool, ToolChoice, ToolKind};
@@ -156,7 +158,7 @@ fn content(parts: &[&Part<'_>], message: &Message<'_>, w: &mut Writer) -> Result
             Part::File { source: Source::Text(text), .. } => {
                 w.text("type", "text").text("text", text);
             }
-            Part::File { source, name } => {
+            Part::File { source, name, .. } => {
                 w.text("type", "file").object_at("file");
                 match source {
                     Source::Id(_) => return Err(cannot(&message.path, "a file by its id")),
@@ -295,8 +297,9 @@ fn tools(prompt: &Prompt<'_>, target: &Target<'_>, w: &mut Writer) {
             w.text("tool_choice", "required");
         }
         Some(ToolChoice::Named(name)) => {
-            w.object_at("tool_choice").text("type", "function");
-            w.object_at("function").text("name", name).end_object().end_object();
+            let is_custom = prompt.tools.iter().any(|tool| tool.name == *name && tool.kind == ToolKind::Custom);
+            let kind = if is_custom { "custom" } else { "function" };
+            w.object_at("tool_choice").text("type", kind).object_at(kind).text("name", name).end_object().end_object();
         }
     }
 }
@@ -409,6 +412,8 @@ struct Open {
     kind: ToolKind,
     ended: bool,
     has_arguments: bool,
+    /// How far its arguments are, where they are JSON.
+    progress: Progress,
 }
 
 /// Decodes answers.
@@ -418,7 +423,8 @@ pub struct Decoder {
     issuer: String,
     started: bool,
     calls: Vec<Open>,
-    citations: Vec<String>,
+    /// Links of sources and their titles.
+    citations: Vec<(String, Option<String>)>,
     finished: bool,
 }
 
@@ -486,7 +492,13 @@ impl Decoder {
             nested = nested.or(choice.get("usage"));
         }
         if let Some(list) = node.get("citations") {
-            self.citations = list.items().filter_map(Node::text).map(Into::into).collect();
+            self.citations = list.items().filter_map(Node::text).map(|url| (url.into_owned(), None)).collect();
+        }
+        for found in node.get("search_results").map(Node::items).into_iter().flatten() {
+            let known = self.citations.iter_mut().find(|(url, _)| found.text_at("url").is_some_and(|one| one == *url));
+            if let Some((_, title)) = known {
+                *title = found.text_at("title").map(Into::into);
+            }
         }
         let usage = node.get("usage").or_else(|| node.at(&["x_groq", "usage"])).or(nested);
         if let Some(usage) = usage.and_then(|usage| openai_chat::usage(usage.raw(), &self.quirks)) {
@@ -522,11 +534,8 @@ impl Decoder {
             out.push(Event::Fault(Fault { code: word.into_owned(), ..Fault::default() }));
             return;
         }
-        for open in self.calls.iter_mut().filter(|open| open.choice == choice && !open.ended) {
-            end(open, out);
-        }
+        let has_calls = self.end_calls(choice, out);
         self.cite(out);
-        let has_calls = self.calls.iter().any(|open| open.choice == choice);
         let reason = match openai_chat::finish_reason(&word) {
             "length" => Finish::Length,
             "content_filter" => Finish::ContentFilter,
@@ -538,13 +547,18 @@ impl Decoder {
         out.push(Event::Finish { choice, reason, stop_sequence: None });
     }
 
+    /// Ends what calls of a choice are open; says whether there were any.
+    pub(super) fn end_calls(&mut self, choice: u32, out: &mut Vec<Event>) -> bool {
+        for open in self.calls.iter_mut().filter(|open| open.choice == choice && !open.ended) {
+            end(open, out);
+        }
+        self.calls.iter().any(|open| open.choice == choice)
+    }
+
     /// Sources of the answer as a list of links, as annotations.
     fn cite(&mut self, out: &mut Vec<Event>) {
-        for url in self.citations.drain(..) {
-            let url = quoted(&url);
-            let json = format!(
-                r#"{{"type":"url_citation","url_citation":{{"url":{url},"title":{url},"start_index":0,"end_index":0}}}}"#
-            );
+        for (url, title) in self.citations.drain(..) {
+            let json = of_link(&url, title.as_deref(), Span::default(), &[]);
             out.push(Event::Annotation { choice: 0, json });
         }
     }
@@ -608,7 +622,7 @@ impl Decoder {
     }
 
     /// A piece of a tool call. What ties pieces together: the index, else the id, else the order.
-    fn call(&mut self, node: Node<'_>, inner: Option<Node<'_>>, choice: u32, out: &mut Vec<Event>) {
+    pub(super) fn call(&mut self, node: Node<'_>, inner: Option<Node<'_>>, choice: u32, out: &mut Vec<Event>) {
         let index = node.u64_at("index");
         let id = node.text_at("id").filter(|id| !id.is_empty());
         let name = inner.and_then(|inner| inner.text_at("name")).filter(|name| !name.is_empty());
@@ -640,22 +654,32 @@ impl Decoder {
                 } else {
                     ToolKind::Function
                 };
-                // The calls before it are complete: hosts send one after the other.
+                // The calls before it are complete where their arguments are; hosts may send calls side by side, and
+                // only those without numbers of their own surely one after the other.
                 let is_before = |open: &&mut Open| {
-                    open.choice == choice && !open.ended && (open.index.is_none() || open.index == index)
+                    let is_whole = open.index.is_none() || open.index == index || open.progress.is_done();
+                    open.choice == choice && !open.ended && is_whole
                 };
                 self.calls.iter_mut().filter(is_before).for_each(|open| end(open, out));
                 let name = name.into_owned();
                 out.push(Event::CallStart { choice, call, id: id.clone(), name, kind, signature: None });
-                self.calls.push(Open { choice, index, id, call, kind, ended: false, has_arguments: false });
+                let progress = Progress::default();
+                self.calls.push(Open { choice, index, id, call, kind, ended: false, has_arguments: false, progress });
                 self.calls.len().saturating_sub(1)
             }
         };
         let arguments = inner.and_then(|inner| inner.get("arguments").or_else(|| inner.get("input")));
         let arguments = arguments.map(|node| node.text().map_or_else(|| node.raw().to_owned(), Into::into));
+        let is_last = self.calls.iter().rposition(|open| open.choice == choice) == Some(at);
         if let (Some(open), Some(arguments)) = (self.calls.get_mut(at), arguments.filter(|text| !text.is_empty())) {
             open.has_arguments = true;
+            if open.kind == ToolKind::Function {
+                open.progress.push(&arguments);
+            }
             out.push(Event::CallDelta { choice, call: open.call, arguments });
+            if !is_last && !open.ended && open.progress.is_done() {
+                end(open, out);
+            }
         }
     }
 }

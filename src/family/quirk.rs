@@ -24,4 +24,6 @@ pub enum Quirk {
     BaseResp,
     /// Refuses `messages[].name`.
     NoMessageName,
+    /// Has tools that take free text (`type: custom`), as only the family's maker and few others do.
+    TakesFreeText,
 }

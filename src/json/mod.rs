@@ -3,6 +3,7 @@
 //! A body is parsed without building a tree: [`members`] finds the spans of its top-level values, and [`splice`]
 //! replaces spans in the bytes. What nobody edits is never printed again.
 
+pub mod progress;
 pub mod view;
 pub mod write;
 

@@ -19,7 +19,7 @@ use scene::{Call, Scene, scene};
 
 const DIALECTS: [Dialect; 3] = [Dialect::Chat, Dialect::Responses, Dialect::Messages];
 
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 14] = [
     Family::OpenAiChat,
     Family::AzureOpenAi,
     Family::Mistral,
@@ -32,18 +32,33 @@ const FAMILIES: [Family; 12] = [
     Family::VertexMistral,
     Family::BedrockConverse,
     Family::BedrockInvoke,
+    Family::Watsonx,
+    Family::WorkersAi,
 ];
 
 /// Cases of each property. Every one goes through all pairs of dialect and family, so this makes tens of thousands of
 /// translations.
 const CASES: u32 = 400;
 
-fn has_custom_tools(dialect: Dialect, family: Family) -> bool {
-    dialect != Dialect::Messages && (is_chat(family) || family == Family::OpenAiResponses)
+/// The tools that a client has with free text and the family as functions.
+fn customs(scene: &Scene, family: Family) -> Vec<String> {
+    let all = scene.calls.iter().filter(|call| call.is_custom && !family.takes_free_text(&[]));
+    all.map(|call| call.name.clone()).collect()
+}
+
+/// The scene as a model of the family says it: free text inside an object, where it has no other place.
+fn as_told(scene: &Scene, family: Family) -> Scene {
+    let mut scene = scene.clone();
+    for call in scene.calls.iter_mut().filter(|call| call.is_custom && !family.takes_free_text(&[])) {
+        call.is_custom = false;
+        call.arguments = format!("{{\"input\":{}}}", scene::quoted(&call.arguments, scene.is_ascii));
+    }
+    scene
 }
 
 fn is_chat(family: Family) -> bool {
-    matches!(family, Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral | Family::VertexMistral)
+    use Family::*;
+    matches!(family, OpenAiChat | AzureOpenAi | Mistral | VertexMistral | Watsonx)
 }
 
 /// Whether the family says arguments in the dialect's own way.
@@ -60,11 +75,11 @@ fn is_alike(dialect: Dialect, family: Family) -> bool {
 fn pairs(scene: &Scene) -> impl Iterator<Item = (Dialect, Family)> {
     let has_custom = scene.calls.iter().any(|call| call.is_custom);
     let all = DIALECTS.iter().flat_map(|dialect| FAMILIES.iter().map(move |family| (*dialect, *family)));
-    all.filter(move |(dialect, family)| !has_custom || has_custom_tools(*dialect, *family))
+    all.filter(move |(dialect, _)| !has_custom || *dialect != Dialect::Messages)
 }
 
-fn voice() -> Voice {
-    Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true }
+pub(super) fn voice() -> Voice {
+    Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true, echo: None }
 }
 
 fn no_price(_: &Usage, _: Option<&str>, _: Ending) -> Option<String> {
@@ -72,7 +87,7 @@ fn no_price(_: &Usage, _: Option<&str>, _: Ending) -> Option<String> {
 }
 
 /// Sends bytes through a relay in chunks of these sizes, again and again.
-fn sent(mut relay: Relay, mut bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, End) {
+pub(super) fn sent(mut relay: Relay, mut bytes: &[u8], sizes: &[usize]) -> (Vec<u8>, End) {
     let mut out = Vec::new();
     for size in sizes.iter().cycle() {
         if bytes.is_empty() {
@@ -109,8 +124,9 @@ proptest! {
     #[test]
     fn streamed_calls_come_over_whole(scene in scene(), sizes in prop::collection::vec(1usize..200, 1..6)) {
         for (dialect, family) in pairs(&scene) {
-            let relay = Relay::translate(dialect, family, &[], "p", voice());
-            let (out, end) = sent(relay, &upstream::stream(family, &scene), &sizes);
+            let customs = customs(&scene, family);
+            let relay = Relay::translate(dialect, (family, &[], "p"), &customs, voice());
+            let (out, end) = sent(relay, &upstream::stream(family, &as_told(&scene, family)), &sizes);
             prop_assert_eq!(end.ending, Ending::Finished, "{:?} {:?}", dialect, family);
             let got = client::streamed(dialect, &out);
             same_scene(&scene, &got, is_alike(dialect, family))
@@ -122,7 +138,8 @@ proptest! {
     fn calls_of_a_whole_answer_come_over_whole(scene in scene()) {
         for (dialect, family) in pairs(&scene) {
             let mut events = Vec::new();
-            Decoder::new(family, &[], "p").whole(&upstream::whole(family, &scene), &mut events);
+            Decoder::new(family, &[], "p").whole(&upstream::whole(family, &as_told(&scene, family)), &mut events);
+            Customs::new(customs(&scene, family)).turn(&mut events);
             prop_assert!(!events.iter().any(|event| matches!(event, Event::Fault(_) | Event::Malformed)), "{:?}", family);
             let got = client::whole(dialect, &dialect.write(&Reply::fold(events), &voice(), None));
             same_scene(&scene, &got, is_alike(dialect, family))

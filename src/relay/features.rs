@@ -14,7 +14,7 @@ use crate::family::{Family, openai_chat};
 
 const DIALECTS: [(Dialect, &str); 3] = [(Dialect::Chat, "c"), (Dialect::Responses, "r"), (Dialect::Messages, "m")];
 
-const FAMILIES: [Family; 12] = [
+const FAMILIES: [Family; 14] = [
     Family::OpenAiChat,
     Family::AzureOpenAi,
     Family::Mistral,
@@ -27,6 +27,8 @@ const FAMILIES: [Family; 12] = [
     Family::Gemini,
     Family::VertexGemini,
     Family::Cohere,
+    Family::Watsonx,
+    Family::WorkersAi,
 ];
 
 /// What only concerns a provider's own bookkeeping or speed may be left out without a word, and what is so anyway.
@@ -229,6 +231,7 @@ fn features() -> Vec<Feature> {
         added("`verbosity`", Some(json!({"verbosity": "low"})), Some(json!({"text": {"verbosity": "low"}})), None),
         added("`web_search_options`", Some(json!({"web_search_options": {}})), None, None),
         marked(),
+        cited(),
         added("`prompt_cache_key`", key_chat, key_responses, None),
         added("`service_tier`: flex", tier_chat, tier_responses, None),
         added("`metadata`", metadata_chat, metadata_responses, None),
@@ -236,6 +239,17 @@ fn features() -> Vec<Feature> {
         added("`store`", store_chat, store_responses, None),
         added("a field that nobody knows", new_chat, new_responses, Some(json!({"brand_new": 1}))),
     ]
+}
+
+/// A document that the answer is to cite.
+fn cited() -> Feature {
+    let content = |citations: Value| {
+        let source = json!({"type": "text", "media_type": "text/plain", "data": "d"});
+        let document = merged(json!({"type": "document", "source": source}), citations);
+        json!({"messages": [{"role": "user", "content": [document, {"type": "text", "text": "a"}]}]})
+    };
+    let asked = Some((content(nothing()), content(json!({"citations": {"enabled": true}}))));
+    Feature { name: "citations of a document", asked: [None, None, asked] }
 }
 
 /// A mark for the cache on a part.

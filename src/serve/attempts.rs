@@ -23,6 +23,7 @@ use crate::serve::infer::Generation;
 use crate::serve::ports::{Answer, Call, Ports};
 use crate::serve::settlement::price_of;
 use crate::serve::{byok, credential};
+use crate::text::custom::Customs;
 use crate::text::reply::Reply;
 use crate::time::Millis;
 use crate::workspace::Admitted;
@@ -168,8 +169,8 @@ impl<P: Ports> Asking<'_, P> {
         let lowered = affordable < candidate.bound.output_tokens;
         let limit = (lowered || candidate.bound.must_send_limit).then_some(affordable);
         let slot = machine.borrow().slot(place);
-        let Prepared { call, family, is_pass, dropped } = match prepare(ports, generation, candidate, limit, slot).await
-        {
+        let prepared = prepare(ports, generation, candidate, limit, slot).await;
+        let Prepared { call, family, is_pass, dropped, customs } = match prepared {
             Ok(prepared) => prepared,
             Err(Unwritable { verdict, param }) => {
                 machine.borrow_mut().on_unwritable(verdict, param);
@@ -187,7 +188,8 @@ impl<P: Ports> Asking<'_, P> {
         let answered = Cell::new(None);
         let result = {
             let _waiting = Waiting::new(ports, health, late_ms, began);
-            let work = one(ports, generation, candidate, call, Spoken { family, is_pass }, &answered);
+            let work =
+                one(ports, generation, candidate, call, Spoken { family, is_pass, customs: &customs }, &answered);
             let deadline = ports.sleep(wait_ms);
             pin_mut!(work, deadline);
             match select(work, deadline).await {
@@ -361,9 +363,11 @@ impl Trouble {
 
 /// In which words a provider was asked.
 #[derive(Clone, Copy)]
-struct Spoken {
+struct Spoken<'a> {
     family: Family,
     is_pass: bool,
+    /// Tools that take free text, asked for as functions.
+    customs: &'a [String],
 }
 
 /// One upstream call up to its commit point.
@@ -372,7 +376,7 @@ async fn one<P: Ports>(
     generation: &Generation,
     candidate: &Candidate,
     call: Call,
-    spoken: Spoken,
+    spoken: Spoken<'_>,
     answered: &Cell<Option<u16>>,
 ) -> Result<(u16, What<P>), Trouble> {
     let (quirks, provider) =
@@ -405,12 +409,12 @@ async fn one<P: Ports>(
         (false, true) => UsageView::Shown,
         (false, false) => UsageView::Hidden,
     };
-    let Spoken { family, is_pass } = spoken;
+    let Spoken { family, is_pass, customs } = spoken;
     let is_chat = generation.dialect == Dialect::Chat && is_pass;
     let is_json = answer.header("content-type").is_some_and(|kind| kind.contains("json"));
     let translate = || {
         let voice = voice(generation, candidate, ports.now());
-        Relay::translate(generation.dialect, family, &quirks, &provider, voice)
+        Relay::translate(generation.dialect, (family, &quirks, &provider), customs, voice)
     };
     let mut relay = match (is_chat, is_pass && !is_json) {
         (true, _) => Relay::new(quirks.clone(), view),
@@ -488,7 +492,7 @@ pub(super) async fn refusal<P: Ports>(ports: &P, answer: &mut P::Answer, generat
 fn whole(
     generation: &Generation,
     bytes: Vec<u8>,
-    Spoken { family, is_pass }: Spoken,
+    Spoken { family, is_pass, customs }: Spoken<'_>,
     quirks: &[Quirk],
     provider: &str,
 ) -> Result<(WholeBody, Seen), fault::Fault> {
@@ -507,6 +511,7 @@ fn whole(
     let mut events = Vec::new();
     let text = std::str::from_utf8(&bytes).map_err(|_| fault::Fault::default())?;
     Decoder::new(family, quirks, provider).whole(text, &mut events);
+    Customs::new(customs.to_vec()).turn(&mut events);
     let mut seen = Seen::default();
     let mut reply = Reply::default();
     for event in events {
@@ -534,5 +539,6 @@ pub fn voice(generation: &Generation, candidate: &Candidate, now: Millis) -> Voi
         model: candidate.model().id.clone(),
         created: now.0 / 1000,
         wants_usage: generation.request.wants_usage || generation.request.wants_cost,
+        echo: generation.dialect.echo(&generation.request),
     }
 }

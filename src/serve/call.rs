@@ -16,6 +16,7 @@ use crate::serve::byok;
 use crate::serve::credential::{self, Secrets, Subject};
 use crate::serve::infer::Generation;
 use crate::serve::ports::{Call, Ports};
+use crate::text::custom;
 
 /// A call that can be sent.
 pub struct Prepared {
@@ -27,6 +28,8 @@ pub struct Prepared {
     pub is_pass: bool,
     /// Parameters of the client that are not sent, by name.
     pub dropped: Vec<String>,
+    /// The client's tools that take free text, where they went out as functions.
+    pub customs: Vec<String>,
 }
 
 /// Why a call cannot be made: the candidate is passed over without being asked.
@@ -64,7 +67,7 @@ pub async fn prepare<P: Ports>(
     let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { return Err(unusable()) };
     let family = family_of(generation.dialect, offer, provider).ok_or_else(unusable)?;
     let is_pass = relay::is_pass(generation.dialect, family);
-    let (path, headers, body, dropped) = match is_pass {
+    let Parts { path, headers, body, dropped, customs } = match is_pass {
         true => pass(generation, candidate, offer, provider, family, limit),
         false => translate(generation, candidate, offer, provider, family, limit)?,
     };
@@ -75,8 +78,9 @@ pub async fn prepare<P: Ports>(
     }
     let secrets = SecretsOf::new(ports, generation, candidate)?.in_slot(generation, candidate, slot);
     let url = url(&secrets, provider, family.name(), &path).ok_or_else(unusable)?;
+    let body = of_account(&secrets, provider, body).ok_or_else(unusable)?;
     let call = authorized(ports, &secrets, family.name(), url, "application/json", headers, body).await?;
-    Ok(Prepared { call, family, is_pass, dropped })
+    Ok(Prepared { call, family, is_pass, dropped, customs })
 }
 
 /// What tells the credential of a call from the provider's others: tokens are made of it, and cool-downs are its own. An
@@ -191,7 +195,15 @@ pub async fn signed<P: Ports>(
     Ok(Call { method, url, headers, body })
 }
 
-type Parts = (String, Vec<(String, String)>, Vec<u8>, Vec<String>);
+/// A request in the provider's words.
+#[derive(Default)]
+struct Parts {
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    dropped: Vec<String>,
+    customs: Vec<String>,
+}
 
 /// The client's bytes with only what must change.
 fn pass(
@@ -218,7 +230,8 @@ fn pass(
         Family::Anthropic => ("/messages", edited(generation, &offer.upstream, &gone, "max_tokens", limit)),
         _ => (openai_chat::PATH, openai_chat::request(request, &offer.upstream, &provider.quirks, &gone, limit)),
     };
-    (path.to_owned(), Vec::new(), body, refused.into_iter().map(str::to_owned).collect())
+    let dropped = refused.into_iter().map(str::to_owned).collect();
+    Parts { path: path.to_owned(), body, dropped, ..Parts::default() }
 }
 
 fn edited(generation: &Generation, upstream: &str, gone: &[&str], limit_field: &str, limit: Option<u64>) -> Vec<u8> {
@@ -251,7 +264,22 @@ fn translate(
         own_limit: Some(candidate.bound.output_tokens),
     };
     let written = family.write(&prompt, &target)?;
-    Ok((written.path, written.headers, written.body, written.dropped))
+    let customs = if family.takes_free_text(&provider.quirks) { Vec::new() } else { custom::names(&prompt) };
+    Ok(Parts { path: written.path, headers: written.headers, body: written.body, dropped: written.dropped, customs })
+}
+
+/// The body with the members that name the account.
+fn of_account<P: Ports>(secrets: &SecretsOf<'_, P>, provider: &Provider, body: Vec<u8>) -> Option<Vec<u8>> {
+    if provider.body.is_empty() {
+        return Some(body);
+    }
+    let members = crate::json::members(&body).ok()?;
+    let mut edits = crate::json::ObjectEdits::new(&body, &members);
+    for (name, value) in &provider.body {
+        let value = provider.fill(value, &|name| secrets.value(name)).ok()?;
+        edits.set(name, &crate::json::write::quoted(&value));
+    }
+    Some(edits.finish())
 }
 
 /// Base URL, path and the provider's own query.

@@ -59,6 +59,8 @@ pub enum Part<'a> {
         source: Source<'a>,
         /// Its name.
         name: Option<Text<'a>>,
+        /// Whether the answer is to say what of it it uses.
+        is_cited: bool,
     },
     /// The model's refusal, replayed.
     Refusal(Text<'a>),
@@ -346,6 +348,12 @@ impl<'a> Prompt<'a> {
             Part::Call(call) if call.id == id => Some(call.name.as_ref()),
             _ => None,
         })
+    }
+
+    /// Whether the answer is to cite a file.
+    pub fn wants_citations(&self) -> bool {
+        let is_cited = |part: &Part<'_>| matches!(part, Part::File { is_cited: true, .. });
+        self.messages.iter().any(|message| message.parts.iter().any(is_cited))
     }
 
     /// The system turns at the beginning, and the rest.

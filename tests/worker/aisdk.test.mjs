@@ -8,10 +8,11 @@ import Anthropic from '@anthropic-ai/sdk';
 import { generateObject, generateText, jsonSchema, stepCountIs, streamObject, streamText, tool } from 'ai';
 import OpenAI from 'openai';
 import { startGateway } from './support/harness.mjs';
-import { CALLS, FAMILIES, RESULT, TEXT, authOf, familySecrets, startFamilies } from './support/families.mjs';
+import { CALLS, FAMILIES, LINK, RESULT, TEXT, authOf, familySecrets, startFamilies } from './support/families.mjs';
 
 const SAID = TEXT.join('');
 const PLACE = { city: 'Bern', deg: 21 };
+const PICTURE = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==';
 const prices = { input_tokens: '1', cache_read_tokens: '0.5', output_tokens: '2' };
 const can = ['tools', 'vision', 'structured_output', 'reasoning'];
 const model = (family) => `test/m-${family}`;
@@ -28,7 +29,7 @@ before(async () => {
     extra: {
       models: families.map((family) => ({ id: model(family), capabilities: { reasoning: true, structured_output: true, tools: true, vision: true } })),
       providers: families.map((family) => ({
-        id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family], ...authOf(family),
+        id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family], ...authOf(family, upstream.url),
         offers: [{ model: model(family), upstream: FAMILIES[family].auth ? 'up:0' : 'up', prices, context: 32768, max_output: 4096, can }],
       })),
     },
@@ -78,14 +79,34 @@ for (const [name, of] of Object.entries(PROVIDERS)) {
         assert.deepEqual([text, await stream.finishReason, (await stream.usage).outputTokens], [SAID, 'stop', 7]);
 
         const object = { ...common, schema: jsonSchema(schema), schemaName: 'place', prompt: 'say it as an object' };
-        // Anthropic's provider asks by a tool for models whose name it does not know; what is said then is a call.
-        if (name !== '@ai-sdk/anthropic') {
-          assert.deepEqual((await generateObject(object)).object, PLACE);
-          const made = streamObject({ ...object, onError: ({ error }) => assert.fail(String(error)) });
+        // Anthropic's provider asks by a tool for models whose name it does not know, or by a form where it is told to.
+        const ways = name === '@ai-sdk/anthropic' ? ['jsonTool', 'outputFormat'] : [undefined];
+        for (const structuredOutputMode of ways) {
+          const asked = { ...object, providerOptions: { ...OPTIONS, anthropic: { structuredOutputMode } } };
+          assert.deepEqual((await generateObject(asked)).object, PLACE, structuredOutputMode);
+          const made = streamObject({ ...asked, onError: ({ error }) => assert.fail(String(error)) });
           let partial;
           for await (const one of made.partialObjectStream) partial = one;
-          assert.deepEqual([partial, await made.object], [PLACE, PLACE]);
+          assert.deepEqual([partial, await made.object], [PLACE, PLACE], structuredOutputMode);
         }
+
+        const look = (image) => generateText({ ...common, messages: [{ role: 'user', content: [{ type: 'text', text: 'look' }, { type: 'image', image }] }] });
+        assert.equal((await look(Buffer.from(PICTURE, 'base64'))).text, SAID);
+        assert.ok(JSON.stringify(upstream.asked.get(family).body).includes(PICTURE));
+        // The compatible provider fetches pictures by itself and sends their bytes.
+        if (name !== '@ai-sdk/openai-compatible') {
+          const link = new URL('https://a.example/picture.png');
+          if (family === 'bedrock-converse') await assert.rejects(look(link), ({ statusCode, responseBody }) => statusCode === 400 && responseBody.includes('"unsupported_parameter"'));
+          else {
+            assert.equal((await look(link)).text, SAID);
+            assert.ok(JSON.stringify(upstream.asked.get(family).body).includes(link.href));
+          }
+        }
+
+        // The compatible provider reads no annotations, and Anthropic's takes links from its own search only; both take answers with them.
+        const cited = await generateText({ ...common, prompt: 'cite it' });
+        assert.equal(cited.text, SAID);
+        if (name.startsWith('@ai-sdk/openai,')) assert.deepEqual(cited.sources.map(({ url, title }) => ({ url, title })), [LINK]);
 
         for (const isStream of [false, true]) {
           const called = [];

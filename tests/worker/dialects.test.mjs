@@ -4,16 +4,18 @@ import { after, before, describe, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { startGateway } from './support/harness.mjs';
-import { CALLS, FAMILIES, TEXT, THOUGHT, authOf, familySecrets, startFamilies } from './support/families.mjs';
+import { CALLS, FAMILIES, FREE, LINK, OBJECT, RESULT, TEXT, THOUGHT, authOf, familySecrets, startFamilies } from './support/families.mjs';
 
 const SAID = TEXT.join('');
 const prices = { input_tokens: '1', cache_read_tokens: '0.5', output_tokens: '2' };
 /** 7 fresh, 4 cached, 7 out. */
 const COST = 7 * 1000 + 4 * 500 + 7 * 2000;
 const model = (family) => `test/m-${family}`;
-const schema = { type: 'object', properties: { city: { type: 'string' } } };
-/** Requests of the matrix: dialects × families × plain and streamed × three prompts. */
-const PAIRS = 3 * Object.keys(FAMILIES).length * 2 * 3;
+const city = { type: 'object', properties: { city: { type: 'string' } } };
+const form = { type: 'object', properties: { city: { type: 'string' }, deg: { type: 'number', description: 'zebra' } }, required: ['city', 'deg'], additionalProperties: false };
+const PICTURE = 'iVBORw0KGgo=';
+/** Requests of the matrix: dialects × families × plain and streamed × five prompts. */
+const PAIRS = 3 * Object.keys(FAMILIES).length * 2 * 5;
 let upstream, gateway, key, openai, anthropic;
 
 before(async () => {
@@ -26,7 +28,7 @@ before(async () => {
     extra: {
       models: families.map((family) => ({ id: model(family), capabilities: { reasoning: true, structured_output: true, tools: true, vision: true } })),
       providers: families.map((family) => ({
-        id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family], ...authOf(family),
+        id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family], ...authOf(family, upstream.url),
         offers: [{ model: model(family), upstream: FAMILIES[family].auth ? 'up:0' : 'up', prices, context: 32768, max_output: 4096, can: ['tools', 'vision', 'structured_output', 'reasoning'] }],
       })),
     },
@@ -41,7 +43,7 @@ after(async () => {
   await upstream?.close();
 });
 
-const chatTools = CALLS.map(({ name }) => ({ type: 'function', function: { name, description: name, parameters: schema } }));
+const chatTools = CALLS.map(({ name }) => ({ type: 'function', function: { name, description: name, parameters: city } }));
 const sameCalls = (calls) => {
   assert.deepEqual(calls.map(({ name, args }) => [name, JSON.parse(args)]), CALLS.map(({ name, args }) => [name, JSON.parse(args)]));
   assert.equal(new Set(calls.map(({ id }) => id)).size, CALLS.length, 'ids differ');
@@ -49,8 +51,10 @@ const sameCalls = (calls) => {
 
 /** Each dialect: asks, and gives back what was said in one form. */
 const DIALECTS = {
-  chat: async ({ family, prompt, stream }) => {
-    const request = { model: model(family), messages: [{ role: 'system', content: 'Be kind.' }, { role: 'user', content: prompt }], max_completion_tokens: 2000, tools: prompt === 'use tools' ? chatTools : undefined, reasoning_effort: prompt === 'think first' ? 'low' : undefined };
+  chat: async ({ family, prompt, stream, image, schema }) => {
+    const content = image ? [{ type: 'text', text: prompt }, { type: 'image_url', image_url: { url: image } }] : prompt;
+    const response_format = schema && { type: 'json_schema', json_schema: { name: 'place', strict: true, schema } };
+    const request = { model: model(family), messages: [{ role: 'system', content: 'Be kind.' }, { role: 'user', content }], response_format, max_completion_tokens: 2000, tools: prompt === 'use tools' ? chatTools : undefined, reasoning_effort: prompt === 'think first' ? 'low' : undefined };
     const answer = stream
       ? await openai.chat.completions.stream({ ...request, stream_options: { include_usage: true } }).finalChatCompletion()
       : await openai.chat.completions.create(request);
@@ -61,8 +65,10 @@ const DIALECTS = {
       usage: [answer.usage.prompt_tokens, answer.usage.prompt_tokens_details.cached_tokens, answer.usage.completion_tokens],
     };
   },
-  responses: async ({ family, prompt, stream }) => {
-    const request = { model: model(family), instructions: 'Be kind.', input: prompt, max_output_tokens: 2000, tools: prompt === 'use tools' ? CALLS.map(({ name }) => ({ type: 'function', name, parameters: schema, strict: false })) : undefined, reasoning: prompt === 'think first' ? { effort: 'low', summary: 'auto' } : undefined };
+  responses: async ({ family, prompt, stream, image, schema }) => {
+    const input = image ? [{ role: 'user', content: [{ type: 'input_text', text: prompt }, { type: 'input_image', image_url: image, detail: 'auto' }] }] : prompt;
+    const text = schema && { format: { type: 'json_schema', name: 'place', strict: true, schema } };
+    const request = { model: model(family), instructions: 'Be kind.', input, text, max_output_tokens: 2000, tools: prompt === 'use tools' ? CALLS.map(({ name }) => ({ type: 'function', name, parameters: city, strict: false })) : undefined, reasoning: prompt === 'think first' ? { effort: 'low', summary: 'auto' } : undefined };
     const answer = stream ? await openai.responses.stream(request).finalResponse() : await openai.responses.create(request);
     assert.equal(answer.status, 'completed');
     return {
@@ -73,8 +79,11 @@ const DIALECTS = {
       usage: [answer.usage.input_tokens, answer.usage.input_tokens_details.cached_tokens, answer.usage.output_tokens],
     };
   },
-  messages: async ({ family, prompt, stream }) => {
-    const request = { model: model(family), system: 'Be kind.', max_tokens: 2000, messages: [{ role: 'user', content: prompt }], tools: prompt === 'use tools' ? CALLS.map(({ name }) => ({ name, input_schema: schema })) : undefined, thinking: prompt === 'think first' ? { type: 'enabled', budget_tokens: 1024 } : undefined };
+  messages: async ({ family, prompt, stream, image, schema }) => {
+    const source = image?.startsWith('data:') ? { type: 'base64', media_type: 'image/png', data: PICTURE } : { type: 'url', url: image };
+    const content = image ? [{ type: 'text', text: prompt }, { type: 'image', source }] : prompt;
+    const output_config = schema && { format: { type: 'json_schema', schema } };
+    const request = { model: model(family), system: 'Be kind.', max_tokens: 2000, messages: [{ role: 'user', content }], output_config, tools: prompt === 'use tools' ? CALLS.map(({ name }) => ({ name, input_schema: city })) : undefined, thinking: prompt === 'think first' ? { type: 'enabled', budget_tokens: 1024 } : undefined };
     const answer = stream ? await anthropic.messages.stream(request).finalMessage() : await anthropic.messages.create(request);
     const of = (kind) => answer.content.filter(({ type }) => type === kind);
     return {
@@ -91,7 +100,7 @@ for (const [dialect, ask] of Object.entries(DIALECTS)) {
     for (const family of Object.keys(FAMILIES)) {
       for (const stream of [false, true]) {
         const how = stream ? 'streamed' : 'plain';
-        test(`${family}, ${how}: text, tools in parallel, reasoning, and the same charge`, async () => {
+        test(`${family}, ${how}: text, tools in parallel, reasoning, a picture, a form, and the same charge`, async () => {
           const text = await ask({ family, prompt: 'say hello', stream });
           assert.deepEqual(text, { text: SAID, thought: undefined, finish: 'stop', calls: [], usage: [11, 4, 7] });
           const tools = await ask({ family, prompt: 'use tools', stream });
@@ -100,6 +109,12 @@ for (const [dialect, ask] of Object.entries(DIALECTS)) {
           const thought = await ask({ family, prompt: 'think first', stream });
           assert.deepEqual([thought.text, thought.thought], [SAID, THOUGHT]);
           const { asked } = upstream;
+          const seen = await ask({ family, prompt: 'look', stream, image: `data:image/png;base64,${PICTURE}` });
+          assert.equal(seen.text, SAID);
+          assert.ok(JSON.stringify(asked.get(family).body).includes(PICTURE), 'the picture goes along');
+          const object = await ask({ family, prompt: 'say it as an object', stream, schema: form });
+          assert.deepEqual([object.text, object.finish], [OBJECT.join(''), 'stop']);
+          assert.ok(JSON.stringify(asked.get(family).body).includes('zebra'), 'the schema goes along');
           assert.ok(!JSON.stringify(asked.get(family)).includes(key), 'our key is not the provider\'s');
         });
       }
@@ -122,6 +137,94 @@ test('plain and streamed cost the same in every pair, and the rows say the diale
   assert.equal(rows.length, PAIRS);
   for (const row of rows) assert.equal(row.cost_nanos, COST, `${row.dialect} at ${row.provider}, stream ${row.stream}`);
   assert.deepEqual([...new Set(rows.map(({ dialect }) => dialect))].sort(), ['chat', 'messages', 'responses']);
+});
+
+test('a picture by its link goes along, or is refused where the family takes none', async () => {
+  const image = 'https://a.example/picture.png';
+  for (const [dialect, ask] of Object.entries(DIALECTS)) {
+    for (const family of Object.keys(FAMILIES)) {
+      const asked = ask({ family, prompt: 'look', stream: false, image });
+      if (family === 'bedrock-converse') {
+        await assert.rejects(asked, ({ status, error }) => status === 400 && (error.error ?? error).code === 'unsupported_parameter', dialect);
+        continue;
+      }
+      assert.equal((await asked).text, SAID, `${dialect} ${family}`);
+      assert.ok(JSON.stringify(upstream.asked.get(family).body).includes(image), `${dialect} ${family}`);
+    }
+  }
+});
+
+test('what an answer cites is told in every dialect, plain and streamed', async () => {
+  const place = { start_index: TEXT[0].length, end_index: TEXT[0].length + TEXT[1].length };
+  for (const family of Object.keys(FAMILIES)) {
+    for (const stream of [false, true]) {
+      const what = `${family}, stream ${stream}`;
+      const messages = [{ role: 'user', content: 'cite it' }];
+      if (stream) {
+        const annotations = [];
+        for await (const chunk of await openai.chat.completions.create({ model: model(family), messages, stream })) annotations.push(...(chunk.choices[0]?.delta.annotations ?? []));
+        assert.deepEqual(annotations.map(({ url_citation: { url, title } }) => ({ url, title })), [LINK], what);
+      } else {
+        const { annotations } = (await openai.chat.completions.create({ model: model(family), messages })).choices[0].message;
+        const { url, title, start_index, end_index } = annotations[0].url_citation;
+        assert.deepEqual([annotations.length, { url, title }, { start_index, end_index }], [1, LINK, place], what);
+      }
+      const request = { model: model(family), input: 'cite it' };
+      const added = [];
+      const answer = stream
+        ? await openai.responses.stream(request).on('response.output_text.annotation.added', (event) => added.push(event.annotation)).finalResponse()
+        : await openai.responses.create(request);
+      const { annotations } = answer.output.find(({ type }) => type === 'message').content.at(-1);
+      assert.deepEqual(annotations.map(({ type, url, title, start_index, end_index }) => ({ type, url, title, start_index, end_index })), [{ type: 'url_citation', ...LINK, ...place }], what);
+      assert.equal(added.length, stream ? 1 : 0, what);
+      const asked = { model: model(family), max_tokens: 99, messages };
+      const said = stream ? await anthropic.messages.stream(asked).finalMessage() : await anthropic.messages.create(asked);
+      const citations = said.content.flatMap((block) => block.citations ?? []);
+      assert.deepEqual(citations.map(({ type, url, title }) => ({ type, url, title })), [{ type: 'web_search_result_location', ...LINK }], what);
+      assert.equal(said.content.map(({ text }) => text).join(''), SAID, what);
+    }
+  }
+});
+
+test('tools that take free text do so over every family, turn after turn', async () => {
+  for (const family of Object.keys(FAMILIES)) {
+    const tools = [{ type: 'custom', custom: { name: 'query', description: 'SQL' } }];
+    for (const stream of [false, true]) {
+      const what = `${family}, stream ${stream}`;
+      const messages = [{ role: 'user', content: 'use free text' }];
+      let call;
+      if (stream) {
+        call = { custom: { input: '' } };
+        for await (const chunk of await openai.chat.completions.create({ model: model(family), messages, tools, stream })) {
+          for (const piece of chunk.choices[0]?.delta.tool_calls ?? []) {
+            if (piece.id) call = { ...call, id: piece.id, type: piece.type, custom: { ...call.custom, name: piece.custom.name } };
+            call.custom.input += piece.custom.input;
+          }
+        }
+      } else {
+        [call] = (await openai.chat.completions.create({ model: model(family), messages, tools })).choices[0].message.tool_calls;
+      }
+      // Hosts of the chat family get the client's own bytes, and their answers come back as they are.
+      const isPassed = /^(openai-chat|azure-openai)$/.test(family);
+      assert.deepEqual([call.type, call.custom.name, call.custom.input], ['custom', 'query', FREE], what);
+      const back = await openai.chat.completions.create({ model: model(family), tools, messages: [...messages, { role: 'assistant', tool_calls: [call] }, { role: 'tool', tool_call_id: call.id, content: RESULT }] });
+      assert.equal(back.choices[0].message.content, SAID, what);
+      const body = JSON.stringify(upstream.asked.get(family).body);
+      assert.equal(body.includes('"custom"'), isPassed || family === 'openai-responses', what);
+      assert.ok(body.includes('Zürich'), what);
+
+      const request = { model: model(family), input: [{ role: 'user', content: 'use free text' }], tools: [{ type: 'custom', name: 'query', description: 'SQL' }] };
+      const deltas = [];
+      const answer = stream
+        ? await openai.responses.stream(request).on('response.custom_tool_call_input.delta', ({ delta }) => deltas.push(delta)).finalResponse()
+        : await openai.responses.create(request);
+      const item = answer.output.find(({ type }) => type === 'custom_tool_call');
+      assert.deepEqual([item.name, item.input], ['query', FREE], what);
+      assert.equal(deltas.join(''), stream ? FREE : '', what);
+      const next = await openai.responses.create({ ...request, input: [...request.input, item, { type: 'custom_tool_call_output', call_id: item.call_id, output: RESULT }] });
+      assert.equal(next.output_text, SAID, what);
+    }
+  }
 });
 
 test('a turn with tools goes back and forth between dialects', async () => {
@@ -178,4 +281,5 @@ test('one access token a provider served every request of the service account', 
   // How many providers share the account is the catalog's; each asks for a token of its own, once.
   const holders = Object.values(FAMILIES).filter(({ auth }) => auth === 'google');
   assert.deepEqual(upstream.tokens, holders.map(() => true));
+  assert.deepEqual(upstream.iam, [true]);
 });

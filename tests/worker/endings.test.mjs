@@ -22,7 +22,7 @@ function told(reply, stream) {
   return named === undefined ? undefined : nanosOf(named);
 }
 /** Where an answer without a word and a reason has no end mark either: streamed it cannot be told from one that was cut. */
-const NO_MARK = /gemini|cohere/;
+const NO_MARK = /gemini|cohere|watsonx/;
 /** Where being done is the reason, so that an answer never lacks one. */
 const ALWAYS_REASON = /responses/;
 /** Where nothing is ever refused without a word. */
@@ -99,7 +99,7 @@ const start = (vars) => startGateway({
   extra: {
     models: families.map((family) => ({ id: model(family) })),
     providers: families.map((family) => ({
-      id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family], ...authOf(family),
+      id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family], ...authOf(family, upstream.url),
       offers: [{ model: model(family), upstream: FAMILIES[family].auth ? 'up:0' : 'up', prices, context: 32768, max_output: 4096 }],
     })),
   },

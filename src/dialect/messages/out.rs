@@ -2,13 +2,18 @@
 
 use std::collections::VecDeque;
 
+use crate::dialect::messages::cite;
 use crate::dialect::{Amend, Voice};
 use crate::json::view::Node;
 use crate::json::write::Writer;
+use crate::text::citation;
 use crate::text::event::{Event, Finish};
 use crate::text::issuer;
 use crate::text::reply::{Block, Reply};
 use crate::usage::{Meter, Usage};
+
+/// How a block of text begins.
+const EMPTY_TEXT: &str = r#"{"type":"text","text":""}"#;
 
 /// One event: its name in both places.
 pub(super) fn event(name: &str, data: &str, out: &mut Vec<u8>) {
@@ -78,10 +83,19 @@ pub fn write(reply: &Reply, voice: &Voice, price: Option<&str>) -> Vec<u8> {
     w.text("id", &id(voice)).text("type", "message").text("role", "assistant").text("model", &voice.model);
     w.array_at("content");
     let choice = reply.choices.first();
+    let mut citations = choice.map(|choice| choice.annotations.as_slice()).map(Citations::new).unwrap_or_default();
     for block in choice.map(|choice| choice.blocks.as_slice()).unwrap_or_default() {
         match block {
-            Block::Text(text) | Block::Refusal(text) => {
+            Block::Text(text) => {
+                w.begin_object().text("type", "text").text("text", text);
+                citations.write(text, &mut w);
+                w.end_object();
+            }
+            Block::Refusal(text) => {
                 w.begin_object().text("type", "text").text("text", text).end_object();
+            }
+            Block::Image(url) => {
+                w.begin_object().text("type", "text").text("text", &picture(url)).end_object();
             }
             Block::Reasoning { text, signature, sealed, issuer, .. } => {
                 let issuer = issuer.as_deref();
@@ -98,8 +112,13 @@ pub fn write(reply: &Reply, voice: &Voice, price: Option<&str>) -> Vec<u8> {
                 w.begin_object().text("type", "tool_use").text("id", id).text("name", name);
                 w.value("input", &input(arguments)).end_object();
             }
-            Block::Audio(_) | Block::Image(_) => {}
+            Block::Audio(_) => {}
         }
+    }
+    if !citations.left.is_empty() {
+        w.begin_object().text("type", "text").text("text", "");
+        citations.write_all(&mut w);
+        w.end_object();
     }
     w.end_array();
     let has_calls = choice.is_some_and(|choice| choice.has_calls());
@@ -113,6 +132,51 @@ pub fn write(reply: &Reply, voice: &Voice, price: Option<&str>) -> Vec<u8> {
     };
     w.value("usage", &usage(&reply.usage.clone().unwrap_or_default(), price));
     w.close().into_bytes()
+}
+
+/// The dialect's answers hold no pictures: one is told in the text.
+fn picture(url: &str) -> String {
+    format!("![image]({url})")
+}
+
+/// Citations that are not written yet, each with the letter at which it begins.
+#[derive(Default)]
+struct Citations {
+    left: VecDeque<(u64, String)>,
+    letters: u64,
+}
+
+impl Citations {
+    fn new(annotations: &[String]) -> Citations {
+        let start = |json: &str| citation::parts(json).and_then(|(_, node)| node.u64_at("start_index")).unwrap_or(0);
+        let mut left: Vec<(u64, String)> =
+            annotations.iter().filter_map(|json| Some((start(json), cite::location(json)?))).collect();
+        left.sort_by_key(|(start, _)| *start);
+        Citations { left: left.into(), letters: 0 }
+    }
+
+    /// Those of a block of text: all that begin before its end. A block without any has no list: strict clients refuse an
+    /// empty one.
+    fn write(&mut self, text: &str, w: &mut Writer) {
+        self.letters = self.letters.saturating_add(citation::letters(text));
+        let count = self.left.iter().take_while(|(start, _)| *start < self.letters).count();
+        self.some(count, w);
+    }
+
+    fn write_all(&mut self, w: &mut Writer) {
+        self.some(self.left.len(), w);
+    }
+
+    fn some(&mut self, count: usize, w: &mut Writer) {
+        if count == 0 {
+            return;
+        }
+        w.array_at("citations");
+        self.left.drain(..count).for_each(|(_, location)| {
+            w.raw(&location);
+        });
+        w.end_array();
+    }
 }
 
 /// The kind of block that is open.
@@ -134,6 +198,8 @@ fn has_block(what: &Event) -> bool {
             | Event::CallStart { .. }
             | Event::CallDelta { .. }
             | Event::CallEnd { .. }
+            | Event::Annotation { .. }
+            | Event::Image { .. }
     )
 }
 
@@ -209,6 +275,13 @@ impl Encoder {
         event("content_block_delta", &w.close(), out);
     }
 
+    fn cite(&self, location: &str, out: &mut Vec<u8>) {
+        let mut w = Writer::object();
+        w.text("type", "content_block_delta").count("index", self.index);
+        w.object_at("delta").text("type", "citations_delta").value("citation", location).end_object();
+        event("content_block_delta", &w.close(), out);
+    }
+
     fn call(&mut self, call: u32, id: &str, name: &str, out: &mut Vec<u8>) {
         let mut w = Writer::object();
         w.text("type", "tool_use").text("id", id).text("name", name).value("input", "{}");
@@ -234,7 +307,7 @@ impl Encoder {
             Event::Start { .. } => self.start(out),
             Event::Text { text, .. } | Event::Refusal { text, .. } => {
                 if !text.is_empty() {
-                    self.open(Open::Text, r#"{"type":"text","text":""}"#, out);
+                    self.open(Open::Text, EMPTY_TEXT, out);
                     self.delta("text_delta", "text", text, out);
                 }
             }
@@ -271,7 +344,17 @@ impl Encoder {
                 }
             }
             Event::Finish { reason, stop_sequence, .. } => self.finish = Some((*reason, stop_sequence.clone())),
-            Event::Annotation { .. } | Event::Audio { .. } | Event::Image { .. } => {}
+            Event::Annotation { json, .. } => {
+                if let Some(location) = cite::location(json) {
+                    self.open(Open::Text, EMPTY_TEXT, out);
+                    self.cite(&location, out);
+                }
+            }
+            Event::Image { url, .. } => {
+                self.open(Open::Text, EMPTY_TEXT, out);
+                self.delta("text_delta", "text", &picture(url), out);
+            }
+            Event::Audio { .. } => {}
             Event::Usage(_) | Event::ServiceTier(_) | Event::Fault(_) | Event::Malformed | Event::Done => {}
         }
     }

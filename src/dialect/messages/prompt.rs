@@ -34,6 +34,12 @@ pub fn prompt(request: &Request) -> Result<Prompt<'_>, Failure> {
         };
         prompt.messages.push(Message { role, parts, name: None, path });
     }
+    // A mark at the top stands for one on the last block.
+    if let (Some(control), Some(last)) = (node("cache_control"), prompt.messages.last_mut())
+        && !matches!(last.parts.last(), None | Some(Part::CacheUpToHere(_)))
+    {
+        last.parts.push(Part::CacheUpToHere(lifetime_of(control)));
+    }
     for (index, item) in node("tools").map(Node::items).into_iter().flatten().enumerate() {
         match tool(item, index)? {
             Some(tool) => prompt.tools.push(tool),
@@ -98,8 +104,11 @@ fn content<'a>(node: Node<'a>, path: &str, parts: &mut Vec<Part<'a>>) -> Result<
 }
 
 fn lifetime(node: Node<'_>) -> Option<Lifetime> {
-    let control = node.get("cache_control")?;
-    Some(if control.text_at("ttl").as_deref() == Some("1h") { Lifetime::Hour } else { Lifetime::Short })
+    node.get("cache_control").map(lifetime_of)
+}
+
+fn lifetime_of(control: Node<'_>) -> Lifetime {
+    if control.text_at("ttl").as_deref() == Some("1h") { Lifetime::Hour } else { Lifetime::Short }
 }
 
 fn block<'a>(node: Node<'a>, path: &str) -> Result<Part<'a>, Failure> {
@@ -113,7 +122,11 @@ fn block<'a>(node: Node<'a>, path: &str) -> Result<Part<'a>, Failure> {
     Ok(match need("type")?.as_ref() {
         "text" => Part::Text(need("text")?),
         "image" => Part::Image { source: source(node, path)?, detail: None },
-        "document" => Part::File { source: source(node, path)?, name: node.text_at("title") },
+        "document" => Part::File {
+            source: source(node, path)?,
+            name: node.text_at("title"),
+            is_cited: node.at(&["citations", "enabled"]).and_then(Node::bool) == Some(true),
+        },
         "thinking" => {
             let signed = node.text_at("signature").filter(|signature| !signature.is_empty()).map(owned);
             let (issuer, signature) = signed.map_or((None, None), |(issuer, value)| (issuer, Some(value)));

@@ -9,7 +9,7 @@ use crate::text::reply::Reply;
 use crate::usage::{Meter, Usage};
 
 fn voice() -> Voice {
-    Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true }
+    Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true, echo: None }
 }
 
 #[test]
@@ -150,4 +150,18 @@ fn a_failure_is_in_its_makers_form() {
         (&value["type"], &value["error"]["type"], &value["error"]["param"], &value["request_id"]),
         (&json!("error"), &json!("invalid_request_error"), &json!("max_tokens"), &json!("r"))
     );
+}
+
+#[test]
+fn a_mark_at_the_top_stands_on_the_last_block() {
+    let parts = |more: Value| {
+        let mut body =
+            json!({"model":"m","max_tokens":9,"messages":[{"role":"user","content":[{"type":"text","text":"a"}]}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let request = parse(body.to_string().into_bytes()).unwrap();
+        prompt(&request).unwrap().messages.iter().map(|message| format!("{:?}", message.parts)).collect::<String>()
+    };
+    let hour = json!({"cache_control":{"type":"ephemeral","ttl":"1h"}});
+    assert!(parts(hour).ends_with("CacheUpToHere(Hour)]"));
+    assert!(!parts(json!({})).contains("CacheUpToHere"));
 }

@@ -2,8 +2,8 @@
 
 use crate::dialect::Voice;
 use crate::error::Failure;
-use crate::json::view::Node;
 use crate::json::write::Writer;
+use crate::text::citation;
 use crate::text::event::Finish;
 use crate::text::prompt::ToolKind;
 use crate::usage::{Meter, Usage};
@@ -146,6 +146,7 @@ impl Item {
 
 /// Fields of the request that an answer repeats, and what it says where the request is silent.
 pub(super) const ECHOED: &[(&str, &str)] = &[
+    ("instructions", "null"),
     ("max_output_tokens", "null"),
     ("max_tool_calls", "null"),
     ("metadata", "{}"),
@@ -204,7 +205,7 @@ impl Frame {
             Some(Finish::ContentFilter) => w.raw(r#"{"reason":"content_filter"}"#),
             _ => w.raw("null"),
         };
-        w.value("instructions", "null").text("model", &self.voice.model).array_at("output");
+        w.text("model", &self.voice.model).array_at("output");
         items.iter().for_each(|item| item.write(w));
         w.end_array().value("previous_response_id", "null").flag("store", false).raw(&self.echo);
         w.key("service_tier");
@@ -264,21 +265,21 @@ fn write_usage(usage: &Usage, price: Option<&str>, w: &mut Writer) {
 /// A citation of the chat dialect (`{"type":T,T:{…}}`) in this dialect's flat form. Positions count from the beginning
 /// of all text there, of the part here: `before` characters come off.
 pub(super) fn annotation(json: &str, before: u64) -> Option<String> {
-    let node = Node::parse(json)?;
-    let kind = node.text_at("type")?;
-    let Some(inner) = node.get(&kind).filter(|inner| inner.is_object()) else { return Some(node.raw().to_owned()) };
-    let is_link = kind == "url_citation";
+    let (kind, inner) = citation::parts(json)?;
+    let is_link = kind == citation::URL;
     let mut w = Writer::object();
-    w.text("type", &kind);
+    w.text("type", kind);
     for (key, value) in inner.members() {
         match value.u64().filter(|_| is_position(&key)) {
             Some(at) => w.count(&key, at.saturating_sub(before)),
             None => w.value(&key, value.raw()),
         };
     }
-    // The dialect promises all four.
-    let promised = [("start_index", "0"), ("end_index", "0"), ("title", "\"\""), ("url", "\"\"")];
-    for (key, nothing) in promised.into_iter().filter(|(key, _)| is_link && inner.get(key).is_none()) {
+    // The dialect promises all four of a link, and of everything else the file's id.
+    let promised = [("start_index", "0"), ("end_index", "0"), ("title", "\"\""), ("url", "\"\""), ("file_id", "\"\"")];
+    for (key, nothing) in
+        promised.into_iter().filter(|(key, _)| is_link != (*key == "file_id") && inner.get(key).is_none())
+    {
         if !inner.members().any(|(known, _)| known == key) {
             w.value(key, nothing);
         }
@@ -292,6 +293,5 @@ fn is_position(key: &str) -> bool {
 
 /// Where the citation begins, in the chat dialect's counting.
 pub(super) fn start_of(json: &str) -> Option<u64> {
-    let node = Node::parse(json)?;
-    node.get(&node.text_at("type")?)?.u64_at("start_index")
+    citation::parts(json)?.1.u64_at("start_index")
 }

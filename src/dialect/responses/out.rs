@@ -26,12 +26,7 @@ fn members<'a>(said: impl Fn(&str) -> Option<&'a str>) -> String {
 
 /// A whole answer.
 pub fn write(reply: &Reply, voice: &Voice, price: Option<&str>) -> Vec<u8> {
-    write_echoing(reply, voice, price, members(|_| None))
-}
-
-/// A whole answer that repeats what [`echo`] took from the request.
-pub fn write_echoing(reply: &Reply, voice: &Voice, price: Option<&str>, echo: String) -> Vec<u8> {
-    let mut encoder = Encoder::echoing(voice.clone(), echo);
+    let mut encoder = Encoder::new(voice.clone());
     encoder.wire.is_quiet = true;
     let mut out = Vec::new();
     replay(reply, &mut |event| encoder.push(&event, &mut out));
@@ -127,12 +122,8 @@ pub struct Encoder {
 
 impl Encoder {
     /// For one answer.
-    pub fn new(voice: Voice) -> Encoder {
-        Encoder::echoing(voice, members(|_| None))
-    }
-
-    /// For one answer that repeats what [`echo`] took from the request.
-    pub fn echoing(voice: Voice, echo: String) -> Encoder {
+    pub fn new(mut voice: Voice) -> Encoder {
+        let echo = voice.echo.take().unwrap_or_else(|| members(|_| None));
         Encoder {
             frame: Frame { voice, echo, service_tier: None },
             wire: Wire::default(),

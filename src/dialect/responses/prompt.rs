@@ -256,7 +256,7 @@ fn part<'a>(node: Node<'a>, path: &str) -> Read<Part<'a>> {
                 (None, None, Some(id)) => Source::Id(id),
                 (None, None, None) => return Err(Failure::invalid(format!("{path}.file_data"), "is missing")),
             };
-            Part::File { source, name }
+            Part::File { source, name, is_cited: false }
         }
         "input_audio" => {
             let Some(audio) = object(node, "input_audio", path)? else {

@@ -1,14 +1,14 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::dialect::Voice;
+use crate::dialect::{Dialect, Voice};
 use crate::text::event::{Event, Finish};
 use crate::text::prompt::{Part, Role, ToolChoice, ToolKind};
 use crate::text::reply::Reply;
 use crate::usage::{Meter, Usage};
 
 fn voice() -> Voice {
-    Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true }
+    Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true, echo: None }
 }
 
 fn counted() -> Usage {
@@ -109,4 +109,24 @@ fn a_whole_answer_says_the_same() {
         (&value["usage"]["input_tokens_details"]["cached_tokens"], &value["usage"]["cost"]),
         (&json!(4), &json!(1))
     );
+}
+
+#[test]
+fn an_answer_repeats_what_was_asked() {
+    let body = json!({"model":"m","input":"x","instructions":"be","temperature":0.5,"metadata":{"a":"b"},"max_output_tokens":9,
+        "tools":[{"type":"custom","name":"f"}],"text":{"format":{"type":"json_object"}}});
+    let request = parse(body.to_string().into_bytes()).unwrap();
+    let voice = Voice { echo: Dialect::Responses.echo(&request), ..voice() };
+    let whole: Value = serde_json::from_slice(&write(&Reply::fold(events()), &voice, None)).unwrap();
+    let (mut encoder, mut out) = (Encoder::new(voice), Vec::new());
+    events().iter().for_each(|event| encoder.push(event, &mut out));
+    let text = String::from_utf8(out).unwrap();
+    let created = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    for answer in [whole, serde_json::from_str::<Value>(created).unwrap()["response"].take()] {
+        for key in ["instructions", "temperature", "metadata", "max_output_tokens", "tools", "text"] {
+            assert_eq!(answer[key], body[key], "{key}");
+        }
+        assert_eq!((&answer["top_p"], &answer["parallel_tool_calls"]), (&Value::Null, &json!(true)));
+    }
+    assert_eq!(Dialect::Chat.echo(&request), None);
 }

@@ -1,8 +1,9 @@
 //! Anthropic answers as events.
 
+use crate::family::anthropic::cite;
 use crate::family::fault::{self, Fault};
 use crate::json::view::Node;
-use crate::json::write::{Writer, quoted};
+use crate::text::citation::{self, Span};
 use crate::text::event::{Event, Finish};
 use crate::text::issuer;
 use crate::text::prompt::ToolKind;
@@ -11,7 +12,8 @@ use crate::usage::{Meter, Usage};
 /// What a content block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Block {
-    Text,
+    /// Text, and how many letters stood before it.
+    Text(u64),
     Thinking,
     /// A tool call: its number, and whether arguments have come.
     Call(u32, bool),
@@ -26,6 +28,10 @@ pub struct Decoder {
     signature: Option<String>,
     counts: Counts,
     started: bool,
+    /// Letters of text so far.
+    letters: u64,
+    /// Citations of the block of text at hand: they are told when it is clear how far it goes.
+    cited: Vec<String>,
 }
 
 /// Counts as the API reports them; later reports replace earlier ones, field by field.
@@ -161,11 +167,11 @@ impl Decoder {
         let text = |key: &str| node.text_at(key).filter(|text| !text.is_empty()).map(|text| text.into_owned());
         let block = match node.text_at("type").as_deref() {
             Some("text") => {
-                out.extend(text("text").map(|text| Event::Text { choice: 0, text, logprobs: None }));
-                for citation in node.get("citations").map(Node::items).into_iter().flatten() {
-                    out.extend(annotation(citation));
-                }
-                Block::Text
+                let before = self.letters;
+                out.extend(text("text").map(|text| self.say(text)));
+                let citations = node.get("citations").map(Node::items).into_iter().flatten();
+                self.cited = citations.map(|citation| citation.raw().to_owned()).collect();
+                Block::Text(before)
             }
             Some("thinking") => {
                 out.extend(text("thinking").map(|text| Event::Reasoning { choice: 0, text }));
@@ -202,7 +208,7 @@ impl Decoder {
     fn delta(&mut self, index: u64, node: Node<'_>, out: &mut Vec<Event>) {
         let text = |key: &str| node.text_at(key).filter(|text| !text.is_empty()).map(|text| text.into_owned());
         match node.text_at("type").as_deref() {
-            Some("text_delta") => out.extend(text("text").map(|text| Event::Text { choice: 0, text, logprobs: None })),
+            Some("text_delta") => out.extend(text("text").map(|text| self.say(text))),
             Some("thinking_delta") => out.extend(text("thinking").map(|text| Event::Reasoning { choice: 0, text })),
             Some("signature_delta") => {
                 if let Some(more) = text("signature") {
@@ -216,7 +222,9 @@ impl Decoder {
                     out.push(Event::CallDelta { choice: 0, call: *call, arguments });
                 }
             }
-            Some("citations_delta") => out.extend(node.get("citation").and_then(annotation)),
+            Some("citations_delta") => {
+                self.cited.extend(node.get("citation").map(|citation| citation.raw().to_owned()))
+            }
             _ => {}
         }
     }
@@ -236,8 +244,19 @@ impl Decoder {
                 let issuer = signature.as_ref().map(|_| issuer::CLAUDE.to_owned());
                 out.push(Event::ReasoningEnd { choice: 0, signature, sealed: None, id: None, issuer });
             }
-            Block::Text | Block::Other => {}
+            Block::Text(start) => {
+                let span = Span { start, end: self.letters };
+                let cited = std::mem::take(&mut self.cited);
+                let told = cited.iter().map(|json| cite::annotation(Node::of(json), span));
+                out.extend(told.map(|json| Event::Annotation { choice: 0, json }));
+            }
+            Block::Other => {}
         }
+    }
+
+    fn say(&mut self, text: String) -> Event {
+        self.letters = self.letters.saturating_add(citation::letters(&text));
+        Event::Text { choice: 0, text, logprobs: None }
     }
 
     fn stop(&mut self, node: Node<'_>, out: &mut Vec<Event>) {
@@ -262,14 +281,4 @@ impl Decoder {
 
 fn fault(node: Node<'_>) -> Fault {
     serde_json::from_str(node.raw()).ok().and_then(|value| fault::from_value(&value)).unwrap_or_default()
-}
-
-/// A citation of a web page, in the chat dialect's form. Others (pages of a given document) have no counterpart there.
-fn annotation(citation: Node<'_>) -> Option<Event> {
-    let url = citation.text_at("url")?;
-    let title = citation.text_at("title").unwrap_or_else(|| url.clone());
-    let mut w = Writer::object();
-    w.text("type", "url_citation").object_at("url_citation");
-    w.text("url", &url).value("title", &quoted(&title)).count("start_index", 0).count("end_index", 0).end_object();
-    Some(Event::Annotation { choice: 0, json: w.close() })
 }

@@ -298,9 +298,12 @@ fn block(part: &Part<'_>, next: Option<&Part<'_>>, is_last: bool, path: &str, w:
             w.begin_object().text("type", "image");
             self::source(source, path, w)?;
         }
-        Part::File { source, name } => {
+        Part::File { source, name, is_cited } => {
             w.begin_object().text("type", "document").text_if("title", name.as_deref());
             self::source(source, path, w)?;
+            if *is_cited {
+                w.object_at("citations").flag("enabled", true).end_object();
+            }
         }
         Part::Audio { .. } => return Err(cannot(path, "audio")),
         Part::Other { kind, .. } => return Err(cannot(path, &format!("a part of type {kind}"))),

@@ -2,6 +2,8 @@
 
 use crate::family::fault::Fault;
 use crate::json::view::Node;
+use crate::json::write::quoted;
+use crate::text::citation::{self, Span, of_file, of_link};
 use crate::text::event::{Event, Finish};
 use crate::text::issuer;
 use crate::text::prompt::ToolKind;
@@ -27,6 +29,12 @@ pub struct Decoder {
     calls: u32,
     is_finished: bool,
     is_done: bool,
+    /// Letters of text so far.
+    letters: u64,
+    /// The block of text at hand, and how many stood before it.
+    text: Option<(u64, u64)>,
+    /// Its citations: they are told when it is clear how far it goes.
+    cited: Vec<String>,
 }
 
 impl Decoder {
@@ -38,6 +46,9 @@ impl Decoder {
             calls: 0,
             is_finished: false,
             is_done: false,
+            letters: 0,
+            text: None,
+            cited: Vec::new(),
         }
     }
 
@@ -118,6 +129,15 @@ impl Decoder {
                     *has_arguments = true;
                     out.push(Event::CallDelta { choice: 0, call: *number, arguments: input.raw().to_owned() });
                 }
+            } else if let Some(cited) = block.get("citationsContent") {
+                cited
+                    .get("content")
+                    .map(Node::items)
+                    .into_iter()
+                    .flatten()
+                    .for_each(|part| self.delta(index, part, out));
+                let citations = cited.get("citations").map(Node::items).into_iter().flatten();
+                self.cited = citations.map(|citation| citation.raw().to_owned()).collect();
             } else if let Some(text) = block.at(&["reasoningContent", "reasoningText"]) {
                 self.reasoning(index, text, out);
             } else {
@@ -143,8 +163,13 @@ impl Decoder {
 
     fn delta(&mut self, index: u64, node: Node<'_>, out: &mut Vec<Event>) {
         if let Some(text) = node.text_at("text").filter(|text| !text.is_empty()) {
+            if self.text.is_none_or(|(known, _)| known != index) {
+                self.text = Some((index, self.letters));
+            }
+            self.letters = self.letters.saturating_add(citation::letters(&text));
             out.push(Event::Text { choice: 0, text: text.into_owned(), logprobs: None });
         }
+        self.cited.extend(node.get("citation").map(|citation| citation.raw().to_owned()));
         if let Some(input) = node.at(&["toolUse", "input"]).and_then(Node::text).filter(|text| !text.is_empty()) {
             let block = self.blocks.iter_mut().rev().find(|(known, _)| *known == index);
             if let Some((_, Block::Call(call, has_arguments))) = block {
@@ -175,6 +200,11 @@ impl Decoder {
     }
 
     fn close(&mut self, index: u64, out: &mut Vec<Event>) {
+        let start = self.text.filter(|(known, _)| *known == index).map_or(self.letters, |(_, start)| start);
+        let span = Span { start, end: self.letters };
+        let cited = std::mem::take(&mut self.cited);
+        let told = cited.iter().map(|json| annotation(Node::of(json), span));
+        out.extend(told.map(|json| Event::Annotation { choice: 0, json }));
         let Some(at) = self.blocks.iter().rposition(|(known, _)| *known == index) else { return };
         match self.blocks.swap_remove(at).1 {
             Block::Call(call, has_arguments) => {
@@ -213,6 +243,32 @@ impl Decoder {
 fn tier(node: Node<'_>, out: &mut Vec<Event>) {
     let tier = node.at(&["serviceTier", "type"]).and_then(Node::text);
     out.extend(tier.map(|tier| Event::ServiceTier(tier.into_owned())));
+}
+
+/// A citation: of a page of the web, or a place in a document of the request.
+fn annotation(node: Node<'_>, span: Span) -> String {
+    let title = node.text_at("title");
+    let location = node.get("location").and_then(|location| location.members().next());
+    let quotes =
+        node.get("sourceContent").map(Node::items).into_iter().flatten().filter_map(|part| part.text_at("text"));
+    let quote = quoted(&quotes.collect::<String>());
+    let mut more: Vec<(&str, &str)> = Vec::new();
+    if quote != "\"\"" {
+        more.push(("cited_text", &quote));
+    }
+    let Some((kind, place)) = location else { return of_file("", title.as_deref(), 0, span, &more) };
+    if let Some(url) = place.text_at("url") {
+        return of_link(&url, title.as_deref(), span, &more);
+    }
+    let (start, end) = match kind.as_ref() {
+        "documentPage" => ("start_page_number", "end_page_number"),
+        "documentChar" => ("start_char_index", "end_char_index"),
+        _ => ("start_block_index", "end_block_index"),
+    };
+    more.extend(place.get("start").map(|node| (start, node.raw())));
+    more.extend(place.get("end").map(|node| (end, node.raw())));
+    let index = ["documentIndex", "searchResultIndex"].into_iter().find_map(|key| place.u64_at(key)).unwrap_or(0);
+    of_file("", title.as_deref(), index, span, &more)
 }
 
 /// The status that goes with an exception inside a stream.

@@ -262,11 +262,13 @@ fn block(part: &Part<'_>, target: &Target<'_>, path: &str, w: &mut Writer) -> Re
         }
         Part::Image { .. } => return Err(cannot(path, "an image by its link")),
         Part::Audio { data, format } => media("audio", format, data, None, w),
-        Part::File { source: Source::Data { media_type, data }, name } => {
-            media("document", document_format(media_type), data, Some(&document_name(name.as_deref())), w);
+        Part::File { source: Source::Data { media_type, data }, name, is_cited } => {
+            let name = document_name(name.as_deref());
+            media("document", document_format(media_type), data, Some((&name, *is_cited)), w);
         }
-        Part::File { source: Source::Text(text), name } => {
-            media("document", "txt", &STANDARD.encode(text.as_bytes()), Some(&document_name(name.as_deref())), w);
+        Part::File { source: Source::Text(text), name, is_cited } => {
+            let name = document_name(name.as_deref());
+            media("document", "txt", &STANDARD.encode(text.as_bytes()), Some((&name, *is_cited)), w);
         }
         Part::File { .. } => return Err(cannot(path, "a file by its link or id")),
         Part::Other { kind, .. } => return Err(cannot(path, &format!("a part of type {kind}"))),
@@ -316,8 +318,12 @@ fn block(part: &Part<'_>, target: &Target<'_>, path: &str, w: &mut Writer) -> Re
     Ok(())
 }
 
-fn media(kind: &str, format: &str, data: &str, name: Option<&str>, w: &mut Writer) {
-    w.begin_object().object_at(kind).text("format", format).text_if("name", name);
+/// A document has a name beside, and whether it is to be cited.
+fn media(kind: &str, format: &str, data: &str, document: Option<(&str, bool)>, w: &mut Writer) {
+    w.begin_object().object_at(kind).text("format", format).text_if("name", document.map(|(name, _)| name));
+    if document.is_some_and(|(_, is_cited)| is_cited) {
+        w.object_at("citations").flag("enabled", true).end_object();
+    }
     w.object_at("source").value("bytes", &quoted(data)).end_object().end_object().end_object();
 }
 

@@ -108,3 +108,20 @@ proptest! {
         decoder.whole(&text, &mut out);
     }
 }
+
+#[test]
+fn log_probabilities_come_over() {
+    let mut decoder = Decoder::default();
+    let mut streamed = Vec::new();
+    let delta = json!({"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"Hi"}}},"logprobs":{"token_ids":[7],"text":"Hi","logprobs":[-0.5]}});
+    decoder.frame(&delta.to_string(), &mut streamed);
+    let mut whole = Vec::new();
+    let answer = json!({"id":"c","finish_reason":"COMPLETE","message":{"content":[{"type":"text","text":"Hi"}]},"logprobs":[{"token_ids":[7],"text":"Hi","logprobs":[-0.5]}]});
+    Decoder::default().whole(&answer.to_string(), &mut whole);
+    for events in [streamed, whole] {
+        let choice = &Reply::fold(events).choices[0];
+        assert_eq!((choice.text().as_str(), choice.logprobs.len()), ("Hi", 1));
+        let told: Value = serde_json::from_str(&choice.logprobs[0]).unwrap();
+        assert_eq!((&told["content"][0]["token"], &told["content"][0]["logprob"]), (&json!("Hi"), &json!(-0.5)));
+    }
+}

@@ -1,6 +1,7 @@
 //! Gemini answers as events. Each frame of a stream is a whole answer with the new parts; usage adds up by itself.
 
 use crate::family::fault::{self, Fault};
+use crate::family::gemini::ground::{self, Ground};
 use crate::json::view::Node;
 use crate::json::write::Writer;
 use crate::text::event::{Event, Finish};
@@ -16,6 +17,7 @@ pub struct Decoder {
     calls: Vec<(u32, u32)>,
     has_content: bool,
     finished: bool,
+    grounds: Vec<Ground>,
 }
 
 impl Decoder {
@@ -84,15 +86,16 @@ impl Decoder {
         for part in node.at(&["content", "parts"]).map(Node::items).into_iter().flatten() {
             self.part(part, choice, out);
         }
-        for chunk in node.at(&["groundingMetadata", "groundingChunks"]).map(Node::items).into_iter().flatten() {
-            if let Some(web) = chunk.get("web").filter(|web| web.get("uri").is_some()) {
-                let mut w = Writer::object();
-                w.text("type", "url_citation").object_at("url_citation").text("url", &web.string_at("uri"));
-                w.text("title", &web.string_at("title")).count("start_index", 0).count("end_index", 0).end_object();
-                out.push(Event::Annotation { choice, json: w.close() });
-            }
+        if let Some(logprobs) = node.get("logprobsResult").and_then(logprobs) {
+            out.push(Event::Text { choice, text: String::new(), logprobs: Some(logprobs) });
+        }
+        if let Some(ground) = ground::of(&mut self.grounds, choice) {
+            ground.note(node);
         }
         let Some(word) = node.text_at("finishReason").filter(|word| !word.is_empty()) else { return };
+        // What the answer stands on is known when all of it is.
+        let annotations = ground::of(&mut self.grounds, choice).map(Ground::annotations).unwrap_or_default();
+        out.extend(annotations.into_iter().map(|json| Event::Annotation { choice, json }));
         let has_calls = self.calls.iter().any(|(known, _)| *known == choice);
         let reason = match word.as_ref() {
             "STOP" if has_calls => Finish::ToolCalls,
@@ -141,7 +144,12 @@ impl Decoder {
             let text = text.into_owned();
             out.push(match part.bool_at("thought") {
                 Some(true) => Event::Reasoning { choice, text },
-                _ => Event::Text { choice, text, logprobs: None },
+                _ => {
+                    if let Some(ground) = ground::of(&mut self.grounds, choice) {
+                        ground.say(&text);
+                    }
+                    Event::Text { choice, text, logprobs: None }
+                }
             });
         }
         for (key, member) in [("executableCode", "code"), ("codeExecutionResult", "output")] {
@@ -163,6 +171,35 @@ impl Decoder {
             out.push(Event::ReasoningEnd { choice, signature: Some(value), sealed: None, id: None, issuer });
         }
     }
+}
+
+/// Log probabilities of the tokens that came, in the chat dialect's form.
+fn logprobs(result: Node<'_>) -> Option<String> {
+    let token = |node: Node<'_>, w: &mut Writer| {
+        let text = node.string_at("token");
+        let bytes: Vec<String> = text.bytes().map(|byte| byte.to_string()).collect();
+        w.text("token", &text).value("logprob", node.get("logProbability").map_or("null", Node::raw));
+        w.value("bytes", &format!("[{}]", bytes.join(",")));
+    };
+    let mut tops = result.get("topCandidates").map(Node::items).into_iter().flatten();
+    let mut w = Writer::object();
+    w.array_at("content");
+    let mut is_empty = true;
+    for chosen in result.get("chosenCandidates").map(Node::items).into_iter().flatten() {
+        is_empty = false;
+        w.begin_object();
+        token(chosen, &mut w);
+        w.array_at("top_logprobs");
+        let others = tops.next().and_then(|top| top.get("candidates"));
+        for other in others.map(Node::items).into_iter().flatten() {
+            w.begin_object();
+            token(other, &mut w);
+            w.end_object();
+        }
+        w.end_array().end_object();
+    }
+    w.end_array().value("refusal", "null");
+    (!is_empty).then(|| w.close())
 }
 
 /// Cached tokens are inside the prompt, thoughts are outside the answer; other modalities stand in the details.

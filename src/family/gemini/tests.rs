@@ -121,3 +121,20 @@ proptest! {
         decoder.whole(&text, &mut out);
     }
 }
+
+#[test]
+fn log_probabilities_come_over() {
+    let answer = json!({"candidates":[{"content":{"parts":[{"text":"Hé"}]},"finishReason":"STOP","logprobsResult":{
+        "chosenCandidates":[{"token":"Hé","logProbability":-0.25}],"topCandidates":[{"candidates":[{"token":"Hé","logProbability":-0.25},{"token":"Yo","logProbability":-2}]}]}}]});
+    let mut events = Vec::new();
+    Decoder::default().whole(&answer.to_string(), &mut events);
+    let choice = &Reply::fold(events).choices[0];
+    assert_eq!((choice.text().as_str(), choice.logprobs.len()), ("Hé", 1));
+    let told: Value = serde_json::from_str(&choice.logprobs[0]).unwrap();
+    let first = &told["content"][0];
+    assert_eq!(
+        (&first["token"], &first["logprob"], &first["bytes"]),
+        (&json!("Hé"), &json!(-0.25), &json!([72, 195, 169]))
+    );
+    assert_eq!((&first["top_logprobs"][1]["token"], &first["top_logprobs"][1]["logprob"]), (&json!("Yo"), &json!(-2)));
+}

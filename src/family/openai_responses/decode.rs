@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::family::fault::{self, Fault};
 use crate::json::view::Node;
 use crate::json::write::Writer;
+use crate::text::citation;
 use crate::text::event::{Event, Finish};
 use crate::text::issuer;
 use crate::text::prompt::ToolKind;
@@ -19,6 +20,8 @@ struct Item {
     text: usize,
     refusal: usize,
     reasoning: usize,
+    /// Citations told.
+    cited: usize,
     ended: bool,
 }
 
@@ -29,6 +32,10 @@ pub struct Decoder {
     items: BTreeMap<u64, Item>,
     calls: u32,
     started: bool,
+    /// Letters of text so far.
+    letters: u64,
+    /// How many stood before each part of a message, by item and part.
+    begun: Vec<((u64, u64), u64)>,
 }
 
 impl Decoder {
@@ -68,6 +75,8 @@ impl Decoder {
             Some("response.output_text.delta") => {
                 if let Some(text) = delta() {
                     self.item(index).text += text.len();
+                    self.begin((index, node.u64_at("content_index").unwrap_or(0)));
+                    self.letters = self.letters.saturating_add(citation::letters(&text));
                     let logprobs = logprobs(node.get("logprobs"));
                     out.push(Event::Text { choice: 0, text, logprobs });
                 }
@@ -90,7 +99,11 @@ impl Decoder {
                     out.push(Event::CallDelta { choice: 0, call: *call, arguments });
                 }
             }
-            Some("response.output_text.annotation.added") => out.extend(node.get("annotation").and_then(annotation)),
+            Some("response.output_text.annotation.added") => {
+                let before = self.begin((index, node.u64_at("content_index").unwrap_or(0)));
+                self.item(index).cited += 1;
+                out.extend(node.get("annotation").and_then(|annotation| cited(annotation, before)));
+            }
             Some("response.completed" | "response.incomplete" | "response.failed" | "response.cancelled") => {
                 if let Some(response) = node.get("response") {
                     self.end(response, out);
@@ -118,6 +131,15 @@ impl Decoder {
         } else {
             out.push(Event::Malformed);
         }
+    }
+
+    /// How many letters stand before a part that goes on or begins now.
+    fn begin(&mut self, place: (u64, u64)) -> u64 {
+        if let Some((_, before)) = self.begun.iter().find(|(known, _)| *known == place) {
+            return *before;
+        }
+        self.begun.push((place, self.letters));
+        self.letters
     }
 
     fn item(&mut self, index: u64) -> &mut Item {
@@ -167,18 +189,16 @@ impl Decoder {
                     let of_kind = parts.filter(|part| part.text_at("type").is_some_and(|known| known == kind));
                     of_kind.map(|part| part.string_at(key)).collect()
                 };
-                let is_untold = item.text == 0;
-                if let Some(text) = rest(item.text, join("output_text", "text")) {
-                    out.push(Event::Text { choice: 0, text, logprobs: None });
-                }
-                if let Some(text) = rest(item.refusal, join("refusal", "refusal")) {
-                    out.push(Event::Refusal { choice: 0, text });
-                }
-                if is_untold {
-                    let parts = node.get("content").map(Node::items).into_iter().flatten();
-                    let all = parts.flat_map(|part| part.get("annotations").map(Node::items).into_iter().flatten());
-                    out.extend(all.filter_map(annotation));
-                }
+                let (told, refused, cited) = (item.text, item.refusal, item.cited);
+                let whole = join("output_text", "text");
+                let untold = rest(told, whole.clone());
+                // Where this message begins: what is told of it now counts already.
+                let so_far = whole.get(..told.min(whole.len())).map(citation::letters).unwrap_or_default();
+                let before = self.letters.saturating_sub(so_far);
+                self.letters = before.saturating_add(citation::letters(&whole));
+                out.extend(untold.map(|text| Event::Text { choice: 0, text, logprobs: None }));
+                out.extend(rest(refused, join("refusal", "refusal")).map(|text| Event::Refusal { choice: 0, text }));
+                out.extend(annotations(node, before).into_iter().skip(cited));
             }
             Some("reasoning") => {
                 let join = |list: &str| -> String {
@@ -252,14 +272,18 @@ fn logprobs(list: Option<Node<'_>>) -> Option<String> {
     Some(Writer::object().value("content", list.raw()).value("refusal", "null").clone().close())
 }
 
-/// A citation of a web page: flat here, nested in the chat dialect.
-fn annotation(node: Node<'_>) -> Option<Event> {
-    let url = node.text_at("url").filter(|_| node.text_at("type").as_deref() == Some("url_citation"))?;
-    let mut w = Writer::object();
-    w.text("type", "url_citation").object_at("url_citation").text("url", &url).text("title", &node.string_at("title"));
-    w.count("start_index", node.u64_at("start_index").unwrap_or(0));
-    w.count("end_index", node.u64_at("end_index").unwrap_or(0)).end_object();
-    Some(Event::Annotation { choice: 0, json: w.close() })
+fn cited(flat: Node<'_>, before: u64) -> Option<Event> {
+    citation::nested(flat, before).map(|json| Event::Annotation { choice: 0, json })
+}
+
+/// All citations of a message; `before` letters stand before it.
+fn annotations(message: Node<'_>, mut before: u64) -> Vec<Event> {
+    let mut all = Vec::new();
+    for part in message.get("content").map(Node::items).into_iter().flatten() {
+        all.extend(part.get("annotations").map(Node::items).into_iter().flatten().filter_map(|one| cited(one, before)));
+        before = before.saturating_add(part.text_at("text").map_or(0, |text| citation::letters(&text)));
+    }
+    all
 }
 
 /// Cached and written tokens are inside the input, reasoning is inside the output.

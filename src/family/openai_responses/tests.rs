@@ -127,3 +127,15 @@ proptest! {
         decoder.whole(&text, &mut out);
     }
 }
+
+#[test]
+fn log_probabilities_are_asked_for_in_its_own_way() {
+    let body = json!({"model":"m","logprobs":true,"top_logprobs":2,"messages":[{"role":"user","content":"x"}]});
+    let request = Dialect::Chat.parse(body.to_string().into_bytes()).unwrap();
+    let traits = Traits::default();
+    let target = Target { upstream: "u", provider: "p", quirks: &[], traits: &traits, limit: None, own_limit: None };
+    let written = write(&Dialect::Chat.prompt(&request).unwrap(), &target).unwrap();
+    let out: Value = serde_json::from_slice(&written.body).unwrap();
+    assert_eq!((&out["include"], &out["top_logprobs"]), (&json!(["message.output_text.logprobs"]), &json!(2)));
+    assert!(out.get("logprobs").is_none() && written.dropped.is_empty(), "{:?}", written.dropped);
+}

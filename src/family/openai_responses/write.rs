@@ -11,6 +11,7 @@ use crate::text::prompt::{Format, Message, Param, Part, Prompt, Role, Source, To
 const TAKEN: &[Param] = &[
     Param::Temperature,
     Param::TopP,
+    Param::Logprobs,
     Param::TopLogprobs,
     Param::ParallelToolCalls,
     Param::Metadata,
@@ -45,10 +46,13 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failur
         // The API takes no smaller one.
         w.count("max_output_tokens", limit.max(16));
     }
+    include(prompt, target, &mut w);
     tools(prompt, target, &mut w);
     text(prompt, target, &mut w)?;
     reasoning(prompt, target, &mut w);
-    for (param, json) in prompt.params.iter().filter(|(param, _)| taken.contains(param) && *param != Param::Verbosity) {
+    // Two have places of their own.
+    let is_plain = |param: &Param| taken.contains(param) && !matches!(param, Param::Verbosity | Param::Logprobs);
+    for (param, json) in prompt.params.iter().filter(|(param, _)| is_plain(param)) {
         w.value(param.name(), json);
     }
     let mut lost = dropped(&prompt.params, &taken);
@@ -164,7 +168,7 @@ fn part(part: &Part<'_>, is_output: bool, message: &Message<'_>, w: &mut Writer)
             w.begin_object().text("type", "input_audio").object_at("input_audio");
             w.text("data", data).text("format", format).end_object();
         }
-        Part::File { source, name } => {
+        Part::File { source, name, .. } => {
             w.begin_object().text("type", "input_file");
             match source {
                 Source::Url(url) => w.text("file_url", url),
@@ -262,10 +266,21 @@ fn text(prompt: &Prompt<'_>, target: &Target<'_>, w: &mut Writer) -> Result<(), 
     Ok(())
 }
 
-fn reasoning(prompt: &Prompt<'_>, target: &Target<'_>, w: &mut Writer) {
-    if target.traits.reasoning == Some(true) || prompt.reasoning.is_stated() {
-        w.value("include", r#"["reasoning.encrypted_content"]"#);
+/// What the answer holds only where it is asked for.
+fn include(prompt: &Prompt<'_>, target: &Target<'_>, w: &mut Writer) {
+    let reasons = target.traits.reasoning == Some(true) || prompt.reasoning.is_stated();
+    let counts = prompt.param(Param::Logprobs) == Some("true");
+    let wanted = [(reasons, "reasoning.encrypted_content"), (counts, "message.output_text.logprobs")];
+    if wanted.iter().any(|(is_wanted, _)| *is_wanted) {
+        w.array_at("include");
+        wanted.iter().filter(|(is_wanted, _)| *is_wanted).for_each(|(_, name)| {
+            w.string(name);
+        });
+        w.end_array();
     }
+}
+
+fn reasoning(prompt: &Prompt<'_>, target: &Target<'_>, w: &mut Writer) {
     let wanted = &prompt.reasoning;
     if !wanted.is_stated() || target.traits.reasoning == Some(false) {
         return;

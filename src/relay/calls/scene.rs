@@ -211,7 +211,8 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
             let is_text = is_custom && !has_custom;
             Call {
                 id: format!("{at}{id}"),
-                name,
+                // Tools of two kinds have two names.
+                name: format!("{name}{at}"),
                 arguments: if is_text { "{}".to_owned() } else { arguments },
                 is_custom: is_custom && has_custom,
             }

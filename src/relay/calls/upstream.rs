@@ -20,7 +20,10 @@ fn sse(all: Vec<String>) -> Vec<u8> {
 /// A streamed answer.
 pub fn stream(family: Family, scene: &Scene) -> Vec<u8> {
     match family {
-        Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral | Family::VertexMistral => sse(chat(scene)),
+        Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral | Family::VertexMistral | Family::Watsonx => {
+            sse(chat(scene))
+        }
+        Family::WorkersAi => sse(workers_ai(scene)),
         Family::OpenAiResponses => sse(responses(scene)),
         Family::Anthropic | Family::VertexAnthropic => sse(anthropic(scene)),
         Family::Gemini | Family::VertexGemini => sse(gemini(scene)),
@@ -38,7 +41,10 @@ pub fn stream(family: Family, scene: &Scene) -> Vec<u8> {
 /// A whole answer.
 pub fn whole(family: Family, scene: &Scene) -> String {
     match family {
-        Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral | Family::VertexMistral => chat_whole(scene),
+        Family::OpenAiChat | Family::AzureOpenAi | Family::Mistral | Family::VertexMistral | Family::Watsonx => {
+            chat_whole(scene)
+        }
+        Family::WorkersAi => format!(r#"{{"result":{},"success":true,"errors":[]}}"#, workers_ai_result(scene)),
         Family::OpenAiResponses => response(scene),
         Family::Anthropic | Family::VertexAnthropic | Family::BedrockInvoke => {
             let block = |kind: Said<'_>| match kind {
@@ -114,6 +120,25 @@ impl Scene {
 /// Type, and the names of what holds a call and its arguments.
 fn names(call: &Call) -> (&'static str, &'static str) {
     if call.is_custom { ("custom", "input") } else { ("function", "arguments") }
+}
+
+/// Text and all calls, which have no ids: those the gateway makes are not the scene's, so they are given here.
+fn workers_ai_result(scene: &Scene) -> String {
+    let calls = scene.calls.iter().map(|call| {
+        let (id, name) = (scene.q(&call.id), scene.q(&call.name));
+        format!(r#"{{"id":{id},"name":{name},"arguments":{}}}"#, call.arguments)
+    });
+    let text = scene.q(&format!("{}{}", scene.before, scene.aside));
+    format!(r#"{{"response":{text},"tool_calls":[{}]}}"#, calls.collect::<Vec<_>>().join(","))
+}
+
+fn workers_ai(scene: &Scene) -> Vec<String> {
+    let said = [&scene.before, &scene.aside].into_iter().map(|text| format!(r#"{{"response":{}}}"#, scene.q(text)));
+    let calls = scene.calls.iter().map(|call| {
+        let (id, name) = (scene.q(&call.id), scene.q(&call.name));
+        format!(r#"{{"tool_calls":[{{"id":{id},"name":{name},"arguments":{}}}]}}"#, call.arguments)
+    });
+    said.chain(calls).chain(["[DONE]".to_owned()]).collect()
 }
 
 fn chat(scene: &Scene) -> Vec<String> {
