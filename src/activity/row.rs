@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::activity::origin::Origin;
+use crate::json::Raw;
 use crate::ledger::charge::{Fee, Line};
 use crate::ledger::ending::Ending;
 use crate::usage::Usage;
@@ -129,7 +130,7 @@ pub struct Row {
     pub gateway_ms: u64,
     /// Why it went where it went, see [`crate::routing::explain`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<serde_json::Value>,
+    pub why: Option<Raw>,
     /// The client's conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,

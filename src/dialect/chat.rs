@@ -63,7 +63,12 @@ const FIELDS: &[(&str, Kind)] = &[
 
 /// Parses a body. Errors are `invalid_input` with the field's path in `param`.
 pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
-    let body = common::body(bytes, FIELDS)?;
+    parse_body(common::read(bytes)?)
+}
+
+/// The same of a body whose members are known.
+pub fn parse_body(body: Body) -> Result<Request, Failure> {
+    common::check_types(&body, FIELDS)?;
     let models = common::models(&body)?;
     let stream = field::<bool>(&body, "stream")?.unwrap_or(false);
     let options = field::<StreamOptions>(&body, "stream_options")?;
@@ -203,7 +208,11 @@ fn inline_chars(url: &str) -> u64 {
 
 fn messages(body: &Body) -> Result<Prompt, Failure> {
     let Some(text) = body.value("messages") else { return Err(Failure::invalid("messages", "is missing")) };
-    let list: Vec<Message<'_>> = json::parse_at(text, "messages").map_err(failure)?;
+    // Following the path costs as much as reading; it is wanted only where something is wrong.
+    let list = match quickly(text) {
+        Some(list) => list,
+        None => json::parse_at(text, "messages").map_err(failure)?,
+    };
     if list.is_empty() {
         return Err(Failure::invalid("messages", "is empty"));
     }
@@ -248,6 +257,37 @@ struct Message<'a> {
     tool_call_id: Option<Name<'a>>,
     #[serde(default, rename = "tool_calls")]
     _tool_calls: Option<Vec<IgnoredAny>>,
+}
+
+/// A message whose content is not looked into: most are one long text, and only its end matters.
+#[derive(Deserialize)]
+struct Outline<'a> {
+    #[serde(borrow, default)]
+    role: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_call_id: Option<Name<'a>>,
+    #[serde(default)]
+    tool_calls: Option<Vec<IgnoredAny>>,
+}
+
+/// The messages; `None` where something is wrong with them.
+fn quickly(text: &str) -> Option<Vec<Message<'_>>> {
+    let list: Vec<Outline<'_>> = serde_json::from_str(text).ok()?;
+    list.into_iter().map(Outline::message).collect()
+}
+
+impl<'a> Outline<'a> {
+    fn message(self) -> Option<Message<'a>> {
+        let content = match self.content.map(RawValue::get) {
+            None => None,
+            Some(text) if text.starts_with('"') => Some(Content::Text),
+            Some(text) => Some(Content::Parts(serde_json::from_str(text).ok()?)),
+        };
+        let Outline { role, tool_call_id, tool_calls, .. } = self;
+        Some(Message { role, content, tool_call_id, _tool_calls: tool_calls })
+    }
 }
 
 enum Content<'a> {
@@ -324,7 +364,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Part<'a> {
                             has_type = true;
                         }
                         "text" => {
-                            map.next_value::<Link<'de>>()?;
+                            let text = map.next_value::<&'de RawValue>()?.get();
+                            if !text.starts_with('"') {
+                                return Err(serde::de::Error::custom("`text` must be a string"));
+                            }
                         }
                         "image_url" => {
                             part = Part::Image(match map.next_value::<Image<'de>>()? {

@@ -34,12 +34,10 @@ pub enum Kind {
     TextOrObject,
 }
 
-/// The body with its members, each known field of its documented type.
-pub fn body(bytes: Vec<u8>, fields: &[(&str, Kind)]) -> Result<Body, Failure> {
+/// The body with its members. Checks the syntax of all of it.
+pub fn read(bytes: Vec<u8>) -> Result<Body, Failure> {
     let members = json::members(&bytes).map_err(failure)?;
-    let body = Body { bytes, members };
-    check_types(&body, fields)?;
-    Ok(body)
+    Ok(Body { bytes, members })
 }
 
 /// `model`, then `models`: at least one name.
@@ -89,7 +87,8 @@ pub fn count(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
 
-fn check_types(body: &Body, fields: &[(&str, Kind)]) -> Result<(), Failure> {
+/// Fails where a known field is not of its documented type.
+pub fn check_types(body: &Body, fields: &[(&str, Kind)]) -> Result<(), Failure> {
     for member in &body.members {
         let Some((_, kind)) = fields.iter().find(|(name, _)| *name == member.key) else { continue };
         let text = body.bytes.get(member.value.clone()).unwrap_or_default();

@@ -46,7 +46,12 @@ const FIELDS: &[(&str, Kind)] = &[
 
 /// Parses a body. Errors are `invalid_input` with the field's path in `param`.
 pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
-    let request = parse_to_count(bytes)?;
+    parse_body(common::read(bytes)?)
+}
+
+/// The same of a body whose members are known.
+pub fn parse_body(body: Body) -> Result<Request, Failure> {
+    let request = parse_to_count(body)?;
     match request.demand.max_output {
         Some(_) => Ok(request),
         None => Err(Failure::invalid("max_tokens", "is missing")),
@@ -54,8 +59,8 @@ pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
 }
 
 /// Parses the body of a count, which needs no limit.
-pub fn parse_to_count(bytes: Vec<u8>) -> Result<Request, Failure> {
-    let body = common::body(bytes, FIELDS)?;
+pub fn parse_to_count(body: Body) -> Result<Request, Failure> {
+    common::check_types(&body, FIELDS)?;
     let models = common::models(&body)?;
     let max_output = match field::<i64>(&body, "max_tokens")? {
         Some(limit) if limit < 1 => return Err(Failure::invalid("max_tokens", "must be at least 1")),

@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::text::event::Event;
 use crate::text::prompt::Prompt;
 use crate::text::reply::Reply;
-use crate::text::request::Request;
+use crate::text::request::{Body, Request};
 use crate::usage::Usage;
 
 /// A wire format for text at the gateway's front.
@@ -56,10 +56,15 @@ impl Dialect {
 
     /// Parses a body. Errors are `invalid_input` with the field's path in `param`.
     pub fn parse(self, bytes: Vec<u8>) -> Result<Request, Failure> {
+        self.parse_body(common::read(bytes)?)
+    }
+
+    /// The same of a body whose members are known.
+    pub fn parse_body(self, body: Body) -> Result<Request, Failure> {
         match self {
-            Dialect::Chat => chat::parse(bytes),
-            Dialect::Responses => responses::parse(bytes),
-            Dialect::Messages => messages::parse(bytes),
+            Dialect::Chat => chat::parse_body(body),
+            Dialect::Responses => responses::parse_body(body),
+            Dialect::Messages => messages::parse_body(body),
         }
     }
 

@@ -68,7 +68,12 @@ const STATEFUL: &[(&str, &str)] = &[
 
 /// Parses a body. Errors are `invalid_input` with the field's path in `param`.
 pub fn parse(bytes: Vec<u8>) -> Result<Request, Failure> {
-    let body = common::body(bytes, FIELDS)?;
+    parse_body(common::read(bytes)?)
+}
+
+/// The same of a body whose members are known.
+pub fn parse_body(body: Body) -> Result<Request, Failure> {
+    common::check_types(&body, FIELDS)?;
     let models = common::models(&body)?;
     for (name, why) in STATEFUL {
         if value(&body, name).is_some() {

@@ -3,6 +3,11 @@
 // Lists of strings cross as one: a separator that no header, method or URL can hold.
 const SEPARATOR = "\0";
 
+// Futures are woken by microtasks. The platform's own function crosses into C++ and back for each; a promise's job does not.
+globalThis.queueMicrotask = (job) => {
+  Promise.resolve().then(job);
+};
+
 // method, url, authorization, x-api-key, content-type, x-gateway-timeout-ms, x-session-id, content-length, if-none-match, x-gateway-explain,
 // idempotency-key, x-title, http-referer (or referer), traceparent, if-match, accept; what is absent is empty.
 export function head(request) {
@@ -30,8 +35,9 @@ export function head(request) {
 
 function headersOf(flat) {
   const parts = flat.split(SEPARATOR);
-  const headers = new Headers();
-  for (let i = 0; i + 1 < parts.length; i += 2) headers.set(parts[i], parts[i + 1]);
+  // The platform takes a plain object in one crossing, where `Headers` takes one for each name.
+  const headers = {};
+  for (let i = 0; i + 1 < parts.length; i += 2) headers[parts[i].toLowerCase()] = parts[i + 1];
   return headers;
 }
 
@@ -74,13 +80,16 @@ async function drain(reader, bytes) {
 }
 
 // The bytes of a body of at most `max`, or null when there are more.
-export async function wholeBody(holder, length, max) {
+export function wholeBody(holder, length, max) {
+  return length !== null && Number(length) <= max ? holder.arrayBuffer() : boundedBody(holder, length, max);
+}
+
+async function boundedBody(holder, length, max) {
   if (!holder.body) return new Uint8Array(0);
   if (length !== null && Number(length) > max) {
     await drain(holder.body.getReader(), max + 1048576);
     return null;
   }
-  if (length !== null && Number(length) <= max) return new Uint8Array(await holder.arrayBuffer());
   const reader = holder.body.getReader();
   const chunks = [];
   let size = 0;
@@ -102,6 +111,15 @@ export async function wholeBody(holder, length, max) {
     at += chunk.byteLength;
   }
   return whole;
+}
+
+export function bytesOf(body) {
+  return body.getReader({ mode: "byob" });
+}
+
+// As much as the buffer holds, or what is left at the end.
+export function readFull(reader, buffer) {
+  return reader.readAtLeast(buffer.byteLength, new Uint8Array(buffer));
 }
 
 export function send(method, url, headers, body, signal) {
@@ -166,9 +184,21 @@ export function respond(status, flat, body) {
   return new Response(body, init);
 }
 
+// The id of an object is a keyed hash of its name.
+const ids = new WeakMap();
+const IDS_MAX = 4096;
+
+function idOf(namespace, name) {
+  let known = ids.get(namespace);
+  if (known === undefined || known.size >= IDS_MAX) ids.set(namespace, (known = new Map()));
+  let id = known.get(name);
+  if (id === undefined) known.set(name, (id = namespace.idFromName(name)));
+  return id;
+}
+
 // One command to a workspace object; its answer as text.
 export async function ask(namespace, name, path, body) {
-  const stub = namespace.get(namespace.idFromName(name));
+  const stub = namespace.get(idOf(namespace, name));
   const response = await stub.fetch("https://workspace/" + path, { method: "POST", body });
   const text = await response.text();
   if (response.status !== 200) throw new Error("workspace answered " + response.status);
@@ -179,6 +209,11 @@ export async function ask(namespace, name, path, body) {
 export async function texts(namespace, keys) {
   const found = await namespace.get(keys, { type: "text", cacheTtl: 30 });
   return keys.map((key) => found.get(key) ?? null);
+}
+
+// Keeps the request's context until the promise is settled.
+export function hold(context, promise) {
+  context.waitUntil(promise);
 }
 
 export function identity() {

@@ -1,6 +1,6 @@
 //! Bindings of `glue.js`, and small conversions.
 
-use js_sys::{Array, Function, Promise, Uint8Array};
+use js_sys::{Array, ArrayBuffer, Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortController, AbortSignal, Response};
 
@@ -11,6 +11,10 @@ extern "C" {
     pub fn sleep(ms: f64) -> Promise;
     #[wasm_bindgen(js_name = wholeBody)]
     pub fn whole_body(holder: &JsValue, length: &JsValue, max: f64) -> Promise;
+    #[wasm_bindgen(js_name = bytesOf)]
+    pub fn bytes_of(body: &JsValue) -> JsValue;
+    #[wasm_bindgen(js_name = readFull)]
+    pub fn read_full(reader: &JsValue, buffer: &ArrayBuffer) -> Promise;
     pub fn send(method: &str, url: &str, headers: &str, body: &Uint8Array, signal: &AbortSignal) -> Promise;
     pub fn archive(bucket: &JsValue, name: &str, text: &str) -> Promise;
     #[wasm_bindgen(js_name = clearBucket)]
@@ -39,6 +43,7 @@ extern "C" {
     pub fn ask(namespace: &JsValue, name: &str, path: &str, body: &str) -> Promise;
     pub fn texts(namespace: &JsValue, keys: &js_sys::Array) -> Promise;
     pub fn clear(namespace: &JsValue, prefix: &str) -> Promise;
+    pub fn hold(context: &JsValue, promise: &Promise);
     pub fn identity() -> JsValue;
     pub type Timer;
     #[wasm_bindgen(constructor)]

@@ -14,6 +14,7 @@ use super::counters::count;
 use super::glue;
 use super::world::now;
 use crate::id::{RequestId, WorkspaceId};
+use crate::serve::ports::Due;
 use crate::time::Millis;
 use crate::workspace::{Command, Settlement};
 
@@ -30,9 +31,23 @@ const TRIES: u32 = 6;
 const SETTLED_WAIT_MS: u64 = 2_000;
 const SETTLED_STEP_MS: u64 = 3;
 
+enum Waiting {
+    Due(Due),
+    Made(Settlement),
+}
+
+impl Waiting {
+    fn made(self) -> Settlement {
+        match self {
+            Waiting::Due(due) => due(),
+            Waiting::Made(settlement) => settlement,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Settlement>,
+    waiting: Vec<Waiting>,
     on_the_way: Vec<Settlement>,
     leader_since: Option<Millis>,
 }
@@ -46,14 +61,14 @@ fn with<T>(workspace: &WorkspaceId, f: impl FnOnce(&mut Queue) -> T) -> T {
 }
 
 /// Hands a settlement over.
-pub async fn settle(namespace: &JsValue, workspace: &WorkspaceId, settlement: Settlement) {
+pub async fn settle(namespace: &JsValue, workspace: &WorkspaceId, due: Due) {
     let leads = with(workspace, |queue| {
-        queue.waiting.push(settlement);
+        queue.waiting.push(Waiting::Due(due));
         let moment = now();
         let led = queue.leader_since.is_some_and(|since| moment.since(since) < LEADER_MS);
         if !led {
             let left_behind = std::mem::take(&mut queue.on_the_way);
-            queue.waiting.extend(left_behind);
+            queue.waiting.extend(left_behind.into_iter().map(Waiting::Made));
             queue.leader_since = Some(moment);
         }
         !led
@@ -70,7 +85,7 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
         let batch = with(workspace, |queue| {
             let size = queue.waiting.len().min(BATCH_MAX);
             if queue.on_the_way.is_empty() {
-                queue.on_the_way = queue.waiting.drain(..size).collect();
+                queue.on_the_way = queue.waiting.drain(..size).map(Waiting::made).collect();
             }
             queue.leader_since = (!queue.on_the_way.is_empty()).then(now);
             queue.on_the_way.clone()

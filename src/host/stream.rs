@@ -125,7 +125,9 @@ impl Answer for Upstream {
 }
 
 /// Bytes of a large body that cross at once.
-pub const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
+/// A request's body from which on it is large: to have a smaller one twice for a moment costs less than its chunks do.
+pub const LARGE_BYTES: usize = 1024 * 1024;
 
 /// A body in pieces, given out in chunks.
 pub struct Feed {
@@ -149,19 +151,22 @@ impl Feed {
     }
 }
 
-/// A body of a stated size, taken in chunk by chunk: it is here once, and not a second time in JavaScript.
+/// A body of a stated size, taken in chunk by chunk: it is here once, and not a second time in JavaScript. Each chunk is a
+/// turn of the event loop, so it is filled before it is given.
 pub async fn large_body(request: &web_sys::Request, size: usize) -> Option<Vec<u8>> {
-    let reader = call(request.body()?.as_ref(), "getReader").ok()?;
+    let reader = glue::bytes_of(request.body()?.as_ref());
     let mut whole = Vec::with_capacity(size);
+    let mut buffer = js_sys::ArrayBuffer::new(u32::try_from(CHUNK_BYTES).ok()?);
     loop {
-        let result = JsFuture::from(Promise::from(call(&reader, "read").ok()?)).await.ok()?;
-        if Reflect::get(&result, &JsValue::from_str("done")).is_ok_and(|done| done.is_truthy()) {
-            return (whole.len() == size).then_some(whole);
-        }
+        let result = JsFuture::from(glue::read_full(&reader, &buffer)).await.ok()?;
         let chunk = Uint8Array::new(&Reflect::get(&result, &JsValue::from_str("value")).ok()?);
         let at = whole.len();
         whole.resize(at.checked_add(usize::try_from(chunk.length()).ok()?)?, 0);
         chunk.copy_to(whole.get_mut(at..)?);
+        if whole.len() >= size || chunk.length() == 0 {
+            return (whole.len() == size).then_some(whole);
+        }
+        buffer = chunk.buffer();
     }
 }
 

@@ -28,11 +28,11 @@ use crate::replay;
 use crate::routing::sticky::Affinity;
 use crate::serve::keys::{POLICY_OF, policy_in, policy_key};
 use crate::serve::ports::{
-    BodyError, CATALOG_NOT_WHOLE, Call, Counters, LedgerPage, PortError, Ports, Resolved, Settings, Sql, Waits,
+    BodyError, CATALOG_NOT_WHOLE, Call, Counters, Due, LedgerPage, PortError, Ports, Resolved, Settings, Sql, Waits,
 };
 use crate::time::Millis;
 use crate::webhook::event::Event;
-use crate::workspace::{Command, JournalEntry, Reply, Settlement};
+use crate::workspace::{Command, JournalEntry, Reply};
 
 /// The name under which the snapshot in use is remembered.
 const SNAPSHOT: &str = "current";
@@ -101,10 +101,7 @@ impl World {
             work.await;
             Ok(JsValue::UNDEFINED)
         });
-        let wait = Reflect::get(&self.context, &JsValue::from_str("waitUntil"));
-        if let Some(wait) = wait.ok().and_then(|wait| wait.dyn_into::<js_sys::Function>().ok()) {
-            let _ = wait.call1(&self.context, &promise);
-        }
+        glue::hold(&self.context, &promise);
     }
 
     async fn command(&self, workspace: &WorkspaceId, path: &str, body: &str) -> Result<String, PortError> {
@@ -311,7 +308,7 @@ impl Ports for World {
 
     async fn body(&self, max: u64) -> Result<Vec<u8>, BodyError> {
         if let Some(size) = self.length.as_deref().and_then(|text| text.parse::<usize>().ok())
-            && size > stream::CHUNK_BYTES
+            && size > stream::LARGE_BYTES
             && u64::try_from(size).is_ok_and(|size| size <= max)
         {
             return stream::large_body(&self.request, size).await.ok_or(BodyError::Broken);
@@ -433,8 +430,8 @@ impl Ports for World {
         serde_json::from_str(&text).map_err(|_| PortError("the answer of a job is malformed".to_owned()))
     }
 
-    async fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) {
-        settle::settle(&self.binding("WORKSPACE"), workspace, settlement).await;
+    async fn settle(&self, workspace: &WorkspaceId, due: Due) {
+        settle::settle(&self.binding("WORKSPACE"), workspace, due).await;
     }
 
     fn is_settling(&self, workspace: &WorkspaceId) -> bool {

@@ -24,6 +24,7 @@ use crate::attempt::classify::{Class, Verdict};
 use crate::catalog::{Offer, Provider};
 use crate::error::{Blame, Code, Failure};
 use crate::id::{CredentialId, KeyId, RequestId, WorkspaceId};
+use crate::json::Raw;
 use crate::ledger::charge::Receipt;
 use crate::ledger::ending::Ending;
 use crate::money::Nanos;
@@ -692,7 +693,7 @@ impl Job {
             first_byte_ms: self.ended.filter(|_| self.status == Status::Completed).map(|at| at.since(about.arrived)),
             total_ms: ended.since(about.arrived),
             gateway_ms: self.dispatched.unwrap_or(ended).since(about.arrived),
-            why: about.why.clone(),
+            why: about.why.as_ref().map(Raw::of),
             session: about.session.clone(),
             user: about.user.clone(),
             origin: about.origin.clone(),

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// One top-level member of an object, by its place in the bytes.
@@ -34,6 +34,26 @@ pub struct JsonError {
     /// What is wrong, for a person.
     pub message: String,
 }
+
+/// A JSON value that is kept in its own text: nobody reads it, it is only passed on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Raw(Box<RawValue>);
+
+impl Raw {
+    /// What a value is written as; `null` where it cannot be.
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Raw {
+        Raw(serde_json::value::to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}
+
+impl PartialEq for Raw {
+    fn eq(&self, other: &Raw) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Raw {}
 
 struct Top<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 

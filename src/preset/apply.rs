@@ -2,10 +2,11 @@
 
 use crate::dialect::Dialect;
 use crate::error::Failure;
+use crate::json::ObjectEdits;
 use crate::json::view::Node;
 use crate::json::write::{Writer, quoted};
-use crate::json::{self, ObjectEdits};
 use crate::preset::Preset;
+use crate::text::request::Body;
 
 /// What of a request names a preset.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,18 +19,15 @@ pub struct Named {
     pub param: &'static str,
 }
 
-/// The preset that a body names: in `model` (`@slug`, `model@slug`) or in the field `preset`. A body that is no JSON
-/// object names none: its parser will say so.
+/// The preset that a body names: in `model` (`@slug`, `model@slug`) or in the field `preset`.
 ///
 /// # Errors
 /// 400 about `preset` where it is no text, or the second one: a preset that was passed over would not narrow.
-pub fn named(bytes: &[u8]) -> Result<Option<Named>, Failure> {
-    let node = std::str::from_utf8(bytes).ok().and_then(Node::parse);
-    let Some(node) = node.filter(|node| node.is_object()) else { return Ok(None) };
-    let model = node.text_at("model");
-    let field = node.get("preset").filter(|field| !field.is_null());
-    let text = field.map(|field| field.text().ok_or_else(|| Failure::invalid("preset", "must be a string")));
-    named_in(model.as_deref(), text.transpose()?.as_deref())
+pub fn named(body: &Body) -> Result<Option<Named>, Failure> {
+    let node = |key: &str| body.value(key).map(Node::of).filter(|node| !node.is_null());
+    let model = node("model").and_then(Node::text);
+    let field = node("preset").map(|field| field.text().ok_or_else(|| Failure::invalid("preset", "must be a string")));
+    named_in(model.as_deref(), field.transpose()?.as_deref())
 }
 
 /// The same of the two fields.
@@ -73,14 +71,10 @@ fn own_name(dialect: Dialect, name: &str) -> &str {
     }
 }
 
-/// The body with the preset in it; `None` where it is no JSON object.
-pub fn apply(dialect: Dialect, bytes: &[u8], named: &Named, preset: &Preset) -> Option<Vec<u8>> {
-    let members = json::members(bytes).ok()?;
-    let value = |key: &str| {
-        let member = members.iter().find(|member| member.key == key)?;
-        std::str::from_utf8(bytes.get(member.value.clone())?).ok().filter(|text| *text != "null")
-    };
-    let mut edits = ObjectEdits::new(bytes, &members);
+/// The body with the preset in it; `None` where its prompt has no place for one.
+pub fn apply(dialect: Dialect, body: &Body, named: &Named, preset: &Preset) -> Option<Vec<u8>> {
+    let value = |key: &str| body.value(key).filter(|text| *text != "null");
+    let mut edits = ObjectEdits::new(&body.bytes, &body.members);
     edits.remove("preset");
     if let Some(model) = named.model.as_ref().or(preset.model.as_ref()) {
         edits.set("model", &quoted(model));
@@ -158,6 +152,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::dialect::common::read;
 
     fn preset() -> Preset {
         serde_json::from_value(json!({
@@ -168,13 +163,16 @@ mod tests {
 
     fn applied(dialect: Dialect, body: &Value) -> Value {
         let bytes = body.to_string().into_bytes();
-        let named = named(&bytes).unwrap().unwrap();
-        serde_json::from_slice(&apply(dialect, &bytes, &named, &preset()).unwrap()).unwrap()
+        let body = read(bytes).unwrap();
+        let named = named(&body).unwrap().unwrap();
+        serde_json::from_slice(&apply(dialect, &body, &named, &preset()).unwrap()).unwrap()
     }
 
     #[test]
     fn a_preset_is_named_by_model_or_field() {
-        let of = |body: Value| named(body.to_string().as_bytes()).unwrap().map(|n| (n.slug, n.model, n.param));
+        let of = |body: Value| {
+            named(&read(body.to_string().into_bytes()).unwrap()).unwrap().map(|n| (n.slug, n.model, n.param))
+        };
         let some = |slug: &str, model: Option<&str>, param| Some((slug.to_owned(), model.map(str::to_owned), param));
         assert_eq!(of(json!({"model": "@mine"})), some("mine", None, "model"));
         assert_eq!(of(json!({"model": "org/m@mine"})), some("mine", Some("org/m"), "model"));
@@ -182,8 +180,8 @@ mod tests {
         assert_eq!(of(json!({"model": "org/m", "preset": "mine"})), some("mine", Some("org/m"), "preset"));
         assert_eq!(of(json!({"model": "p:@cf/org/m"})), None);
         assert_eq!(of(json!({"model": "org/m", "preset": null})), None);
-        assert_eq!(named(b"no json"), Ok(None));
-        let refused = |body: Value| named(body.to_string().as_bytes()).map_err(|failure| failure.param);
+        let refused =
+            |body: Value| named(&read(body.to_string().into_bytes()).unwrap()).map_err(|failure| failure.param);
         let preset = || Err(Some("preset".to_owned()));
         assert_eq!(refused(json!({"model": "org/m", "preset": 5})), preset());
         assert_eq!(refused(json!({"model": "org/m@one", "preset": "two"})), preset(), "neither is passed over");

@@ -188,8 +188,15 @@ impl<P: Ports> Asking<'_, P> {
         let answered = Cell::new(None);
         let result = {
             let _waiting = Waiting::new(ports, health, late_ms, began);
-            let work =
-                one(ports, generation, candidate, call, Spoken { family, is_pass, customs: &customs }, &answered);
+            let work = one(
+                ports,
+                generation,
+                candidate,
+                call,
+                Spoken { family, is_pass, customs: &customs },
+                wait_ms,
+                &answered,
+            );
             let deadline = ports.sleep(wait_ms);
             pin_mut!(work, deadline);
             match select(work, deadline).await {
@@ -377,21 +384,23 @@ async fn one<P: Ports>(
     candidate: &Candidate,
     call: Call,
     spoken: Spoken<'_>,
+    wait_ms: u64,
     answered: &Cell<Option<u16>>,
 ) -> Result<(u16, What<P>), Trouble> {
     let (quirks, provider) =
         candidate.provider().map(|provider| (provider.quirks.clone(), provider.id.clone())).unwrap_or_default();
-    let mut answer = {
+    let connect_ms = generation.timeouts.connect_ms;
+    let mut answer = if generation.request.stream && connect_ms < wait_ms {
         let sent = ports.send(call);
-        // What comes whole sends its headers when it is done.
-        let is_stream = generation.request.stream;
-        let most_ms = if is_stream { generation.timeouts.connect_ms } else { generation.timeouts.first_byte_ms };
-        let deadline = ports.sleep(most_ms);
+        let deadline = ports.sleep(connect_ms);
         pin_mut!(sent, deadline);
         match select(sent, deadline).await {
             Either::Left((answer, _)) => answer.map_err(Trouble::broke)?,
             Either::Right(_) => return Err(Trouble::broke(Breakage::Timeout)),
         }
+    } else {
+        // What comes whole sends its headers when it is done: the attempt's own span is all there is.
+        ports.send(call).await.map_err(Trouble::broke)?
     };
     let status = answer.status();
     answered.set(Some(status));

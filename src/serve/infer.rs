@@ -17,7 +17,7 @@ use crate::attempt::pool::Slots;
 use crate::attempt::timeouts::Timeouts;
 use crate::catalog::{ModelName, Provider, Suffix};
 use crate::dialect::Dialect;
-use crate::dialect::common::LABEL_BYTES_MAX;
+use crate::dialect::common::{LABEL_BYTES_MAX, read};
 use crate::error::{Code, Failure};
 use crate::id::RequestId;
 use crate::limits::gate::{Allowance, Limit};
@@ -131,8 +131,8 @@ async fn planned<P: Ports>(
     bytes: Vec<u8>,
     ticket: Option<Ticket>,
 ) -> Result<Generation, Failure> {
-    let (bytes, preset) = settings::with_preset(ports, &policy.workspace, dialect, bytes).await?;
-    let request = dialect.parse(bytes)?;
+    let (body, preset) = settings::with_preset(ports, &policy.workspace, dialect, read(bytes)?).await?;
+    let request = dialect.parse_body(body)?;
     let generation = planned_for(ports, head, policy, request, preset, None).await?;
     Ok(Generation { dialect, replay: ticket, ..generation })
 }
@@ -176,11 +176,11 @@ pub(super) async fn planned_for<P: Ports>(
         slots: &|provider| slots(ports, provider),
         now,
     };
-    let prompt = request.body.value("messages").or_else(|| request.body.value("input")).unwrap_or_default();
+    let prompt = request.body.bytes_of("messages").or_else(|| request.body.bytes_of("input")).unwrap_or_default();
     let conversation = Conversation::of(
         policy.workspace.as_str(),
         request.session.as_deref(),
-        prompt.as_bytes(),
+        prompt,
         request.demand.prompt_tokens_likely(),
     );
     let plan = {
@@ -231,7 +231,7 @@ fn slots<P: Ports>(ports: &P, provider: &Provider) -> Slots {
 pub async fn count_tokens<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure> {
     check_content_type(head.content_type.as_deref())?;
     let bytes = read_body(ports.as_ref()).await?;
-    let request = crate::dialect::messages::parse_to_count(bytes)?;
+    let request = crate::dialect::messages::parse_to_count(read(bytes)?)?;
     Ok(Reply::json(200, &serde_json::json!({"input_tokens": request.demand.prompt_tokens_likely()})))
 }
 

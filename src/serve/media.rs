@@ -117,7 +117,7 @@ async fn planned<P: Ports>(ports: &P, head: &Head, policy: Rc<Policy>, work: Wor
     let (user, session) = (text("user"), text("session_id"));
     let mut models = work.models().to_vec();
     let preset = settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?;
-    let body = common::body(serde_json::Value::Object(fields).to_string().into_bytes(), &[])?;
+    let body = common::read(serde_json::Value::Object(fields).to_string().into_bytes())?;
     let mut provider = common::provider(&body)?;
     let (mut quality, mut size) = (None, None);
     match &work {

@@ -159,6 +159,9 @@ impl From<&str> for Sql {
     }
 }
 
+/// Makes a settlement when it is to be sent.
+pub type Due = Box<dyn FnOnce() -> Settlement>;
+
 /// Entries of a journal, newest first; the number to go on from, and the oldest number that it holds.
 pub type LedgerPage = (Vec<Entry>, Option<u64>, Option<u64>);
 
@@ -230,8 +233,8 @@ pub trait Ports: 'static {
     fn replay(&self, name: &str, command: &replay::Command) -> impl Future<Output = Result<replay::Reply, PortError>>;
     /// Tells the object of a job something.
     fn job(&self, id: &RequestId, command: &job::Command) -> impl Future<Output = Result<job::Reply, PortError>>;
-    /// Hands a settlement over; resolves when it is on its way with others or done.
-    fn settle(&self, workspace: &WorkspaceId, settlement: Settlement) -> impl Future<Output = ()>;
+    /// Hands a settlement over, to be made when it is sent; resolves when it waits with others or is done.
+    fn settle(&self, workspace: &WorkspaceId, due: Due) -> impl Future<Output = ()>;
     /// Whether this isolate has settlements on their way for the workspace.
     fn is_settling(&self, workspace: &WorkspaceId) -> bool;
     /// Waits (not for long) until settlements handed over before are done.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::access::routing::RoutingSettings;
 use crate::dialect::Dialect;
+use crate::dialect::common::read;
 use crate::error::{Code, Failure};
 use crate::id::WorkspaceId;
 use crate::money::Nanos;
@@ -14,6 +15,7 @@ use crate::serve::admin::{body, known, tell};
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::reply::Reply;
 use crate::serve::{etag, fault, prompts, query};
+use crate::text::request::Body;
 use crate::workspace::Command;
 
 /// Presets, or versions of one, in a page.
@@ -48,12 +50,12 @@ pub async fn with_preset<P: Ports>(
     ports: &P,
     workspace: &WorkspaceId,
     dialect: Dialect,
-    bytes: Vec<u8>,
-) -> Result<(Vec<u8>, Option<Preset>), Failure> {
-    let Some(named) = named(&bytes)? else { return Ok((bytes, None)) };
+    body: Body,
+) -> Result<(Body, Option<Preset>), Failure> {
+    let Some(named) = named(&body)? else { return Ok((body, None)) };
     let preset = found(ports, workspace, &named).await?;
-    let bytes = apply(dialect, &bytes, &named, &preset).ok_or_else(|| Failure::invalid("messages", "is not a list"))?;
-    Ok((bytes, Some(preset)))
+    let bytes = apply(dialect, &body, &named, &preset).ok_or_else(|| Failure::invalid("messages", "is not a list"))?;
+    Ok((read(bytes)?, Some(preset)))
 }
 
 /// The preset that work other than text names, in the first of its `models` or in a field: its lists and its mode count

@@ -10,10 +10,11 @@ use crate::ledger::charge::{Receipt, receipt};
 use crate::ledger::ending::{Ending, Rule};
 use crate::media::Work;
 use crate::money::{Nanos, Price};
-use crate::routing::explain::{ASKED_CANDIDATES, ROW_CANDIDATES, explain};
+use crate::routing::explain::{ASKED_CANDIDATES, ROW_CANDIDATES, recorded};
 use crate::routing::plan::Candidate;
 use crate::serve::infer::Generation;
 use crate::serve::ports::Ports;
+use crate::text::request::Body;
 use crate::time::Millis;
 use crate::usage::{Meter, Usage};
 use crate::workspace::{Admitted, Settlement};
@@ -142,15 +143,30 @@ fn estimate(generation: &Generation, output_bytes: u64) -> Usage {
         .with(Meter::OutputTokens, output_bytes.div_ceil(4))
 }
 
-/// Books it: one settlement with its activity row.
+/// Books it. The answer is on its way by now, and nothing here may keep it: what is written is written when it is sent.
 pub async fn settle<P: Ports>(
     ports: &P,
-    generation: Generation,
+    mut generation: Generation,
     admitted: Admitted,
     machine: Machine,
     closing: Closing,
 ) {
     let now = ports.now();
+    let workspace = generation.policy.workspace.clone();
+    // A prompt is not kept for it.
+    generation.request.body = Body::default();
+    let due = Box::new(move || settlement(&generation, &admitted, machine, closing, now));
+    ports.settle(&workspace, due).await;
+}
+
+/// One settlement with its activity row.
+fn settlement(
+    generation: &Generation,
+    admitted: &Admitted,
+    machine: Machine,
+    closing: Closing,
+    now: Millis,
+) -> Settlement {
     // A client that left before anybody answered is charged for the candidate that was being asked; between two attempts
     // nobody was.
     let asked = machine.asked().filter(|_| closing.dispatched.is_some() && closing.ending == Ending::ClientLeft);
@@ -158,7 +174,7 @@ pub async fn settle<P: Ports>(
     let place = closing.candidate.or(asked);
     let candidate = place.and_then(|place| generation.plan.candidates.get(place));
     let charge = match candidate {
-        Some(candidate) if closing.dispatched.is_some() => charge(&generation, candidate, &closing, &admitted),
+        Some(candidate) if closing.dispatched.is_some() => charge(generation, candidate, &closing, admitted),
         _ => Charge { usage: None, is_estimated: false, receipt: Receipt::default() },
     };
     let provider = candidate.and_then(|candidate| candidate.provider());
@@ -196,13 +212,13 @@ pub async fn settle<P: Ports>(
         first_byte_ms: closing.first_byte.map(|at| at.since(generation.arrived)),
         total_ms: now.since(generation.arrived),
         gateway_ms: closing.dispatched.unwrap_or(now).since(generation.arrived),
-        why: Some(explain(&generation.plan, if generation.explains { ASKED_CANDIDATES } else { ROW_CANDIDATES })),
+        why: Some(recorded(&generation.plan, if generation.explains { ASKED_CANDIDATES } else { ROW_CANDIDATES })),
         session: generation.request.session.clone(),
         user: generation.request.user.clone(),
         origin: generation.origin.clone(),
     };
     let row = to_raw_value(&row).unwrap_or_else(|_| RawValue::NULL.to_owned());
-    let settlement = Settlement {
+    Settlement {
         id: generation.id.clone(),
         key: generation.policy.key.clone(),
         admitted: admitted.at,
@@ -212,6 +228,5 @@ pub async fn settle<P: Ports>(
         is_fee: charge.receipt.fee.is_some(),
         row,
         is_durable: false,
-    };
-    ports.settle(&generation.policy.workspace, settlement).await;
+    }
 }

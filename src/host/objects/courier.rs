@@ -37,7 +37,7 @@ const TABLES: &str = "CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, bo
     CREATE TABLE IF NOT EXISTS named (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID";
 
 /// The object.
-#[durable_object]
+#[durable_object(alarm)]
 pub struct Courier {
     state: State,
     env: Env,

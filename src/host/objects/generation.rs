@@ -32,7 +32,7 @@ const PIECE: usize = 1_000_000;
 const WATCH_MS: i64 = 5_000;
 
 /// The object.
-#[durable_object]
+#[durable_object(alarm)]
 pub struct Generation {
     state: State,
     env: Env,

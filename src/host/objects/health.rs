@@ -28,7 +28,7 @@ const LISTENERS: &str = "SELECT DISTINCT workspace FROM webhooks WHERE state = '
     AND (events = '[]' OR events LIKE '%\"provider.outage\"%') LIMIT 900";
 
 /// The object.
-#[durable_object]
+#[durable_object(alarm)]
 pub struct Health {
     state: State,
     env: Env,

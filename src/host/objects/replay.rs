@@ -10,7 +10,7 @@ use crate::replay::{Command, Record, apply};
 const PIECE: usize = 1_000_000;
 
 /// The object.
-#[durable_object]
+#[durable_object(alarm)]
 pub struct Replay {
     state: State,
 }

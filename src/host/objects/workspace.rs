@@ -6,8 +6,11 @@ use std::cell::{Cell, RefCell};
 
 use serde::Deserialize;
 use serde_json::json;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen_futures::JsFuture;
-use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, State, durable_object};
+use worker::worker_sys::DurableObjectState;
+use worker::{Env, Result as Fallible, SqlStorage, State};
 
 use super::super::counters::count;
 use super::super::world::{d1_batch, log, now};
@@ -24,6 +27,8 @@ use crate::workspace::{
     Command, Effect, Entry, JournalEntry, JournalRow, Stored, Totals, Workspace as Machine, settled_memory_ms,
 };
 
+/// What addresses of commands begin with.
+const ADDRESS: &str = "https://workspace/";
 /// Most journal rows in one flush.
 const FLUSH_ROWS: u64 = 500;
 /// Most statements of one alarm.
@@ -45,7 +50,7 @@ const INSERT: &str = "INSERT OR IGNORE INTO activity \
     value ->> 'completion_tokens', value ->> 'row' FROM json_each(?2)";
 
 /// The object.
-#[durable_object]
+#[wasm_bindgen]
 pub struct Workspace {
     state: State,
     env: Env,
@@ -78,7 +83,7 @@ struct Seq {
 }
 
 /// A journal row; one that cannot be read must not look like an empty one.
-fn parsed(row: &StoredRow) -> Result<JournalRow> {
+fn parsed(row: &StoredRow) -> Fallible<JournalRow> {
     serde_json::from_str(&row.body).map_err(|_| worker::Error::RustError("the journal is malformed".to_owned()))
 }
 
@@ -93,26 +98,34 @@ fn number(value: f64) -> u64 {
     value.max(0.0) as u64
 }
 
-impl DurableObject for Workspace {
-    fn new(state: State, env: Env) -> Workspace {
+/// Without the crate's wrappers of requests and answers: this call is on the way of every request, and they cross into
+/// JavaScript more often than all the rest of it.
+#[wasm_bindgen]
+impl Workspace {
+    /// The object, as the platform makes it.
+    #[wasm_bindgen(constructor)]
+    pub fn new(state: DurableObjectState, env: Env) -> Workspace {
+        let state = State::from(state);
         Workspace { state, env, machine: RefCell::new(None), is_flushing: Cell::new(false) }
     }
 
-    async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let path = request.path();
-        let body = request.text().await?;
-        let text = match path.as_str() {
-            "/command" => self.command(&body).await?,
-            "/outbox" => self.outbox()?,
-            "/ledger" => self.ledger(&body)?,
-            "/erase" => self.erase().await?,
-            "/depth" => self.depth()?,
-            _ => return Response::error("not found", 404),
+    /// A command, or a question.
+    pub async fn fetch(&self, request: web_sys::Request) -> Result<web_sys::Response, JsValue> {
+        let url = request.url();
+        let body = JsFuture::from(request.text()?).await?.as_string().unwrap_or_default();
+        let text = match url.strip_prefix(ADDRESS).unwrap_or_default() {
+            "command" => self.command(&body).await?,
+            "outbox" => self.outbox()?,
+            "ledger" => self.ledger(&body)?,
+            "erase" => self.erase().await?,
+            "depth" => self.depth()?,
+            _ => return Err(JsValue::from_str("there is no such command")),
         };
-        Response::ok(text)
+        web_sys::Response::new_with_opt_str(Some(&text))
     }
 
-    async fn alarm(&self) -> Result<Response> {
+    /// What was put off.
+    pub async fn alarm(&self) -> Result<(), JsValue> {
         let effects = self.with(|machine| machine.wake(now()))?;
         self.store(effects).await?;
         self.is_flushing.set(true);
@@ -124,7 +137,7 @@ impl DurableObject for Workspace {
         self.is_flushing.set(false);
         flushed?;
         self.tell().await?;
-        Response::ok("")
+        Ok(())
     }
 }
 
@@ -140,7 +153,7 @@ async fn send_spans(export: Option<&Export>, spans: &[serde_json::Value]) -> boo
 }
 
 impl Workspace {
-    async fn flush_all(&self) -> Result<()> {
+    async fn flush_all(&self) -> Fallible<()> {
         let mut batches = 0;
         let mut export = settings::export(self.env.as_ref());
         while batches < FLUSH_BATCHES && self.flush(&mut export).await? {
@@ -155,7 +168,7 @@ impl Workspace {
 
     /// Runs `f` on the machine, loading it first where this is the object's first turn. SQL is synchronous here, so
     /// nothing can come between.
-    fn with<T>(&self, f: impl FnOnce(&mut Machine) -> T) -> Result<T> {
+    fn with<T>(&self, f: impl FnOnce(&mut Machine) -> T) -> Fallible<T> {
         let mut machine = self.machine.borrow_mut();
         if machine.is_none() {
             *machine = Some(self.load()?);
@@ -166,7 +179,7 @@ impl Workspace {
         }
     }
 
-    fn load(&self) -> Result<Machine> {
+    fn load(&self) -> Fallible<Machine> {
         let sql = self.sql();
         sql.exec(
             "CREATE TABLE IF NOT EXISTS journal (seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, body TEXT NOT NULL)",
@@ -195,7 +208,7 @@ impl Workspace {
     }
 
     /// The sums of all entries, for a journal of a time before it kept them: nothing was taken out of that.
-    fn totals(&self) -> Result<Totals> {
+    fn totals(&self) -> Fallible<Totals> {
         let mut totals = Totals::default();
         let mut after = -1.0;
         loop {
@@ -214,7 +227,7 @@ impl Workspace {
     }
 
     /// Forgets everything. Not while rows are on their way to D1: they would arrive after the others were deleted there.
-    async fn erase(&self) -> Result<String> {
+    async fn erase(&self) -> Fallible<String> {
         if self.is_flushing.get() {
             return Ok("busy".to_owned());
         }
@@ -227,7 +240,7 @@ impl Workspace {
         Ok("erased".to_owned())
     }
 
-    async fn command(&self, body: &str) -> Result<String> {
+    async fn command(&self, body: &str) -> Fallible<String> {
         let command: Command = serde_json::from_str(body)?;
         let (reply, effects) = self.with(|machine| machine.apply(command, now()))?;
         if !effects.is_empty() {
@@ -236,7 +249,7 @@ impl Workspace {
         Ok(serde_json::to_string(&reply)?)
     }
 
-    async fn store(&self, effects: Vec<Effect>) -> Result<()> {
+    async fn store(&self, effects: Vec<Effect>) -> Fallible<()> {
         let sql = self.sql();
         let mut wake = None;
         for effect in effects {
@@ -271,7 +284,7 @@ impl Workspace {
         Ok(())
     }
 
-    fn unflushed(&self) -> Result<Vec<(u64, JournalRow)>> {
+    fn unflushed(&self) -> Fallible<Vec<(u64, JournalRow)>> {
         let flushed = self.with(|machine| machine.flushed())?;
         #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
         let values = vec![(flushed as f64).into(), (FLUSH_ROWS as f64).into()];
@@ -280,7 +293,7 @@ impl Workspace {
         Ok(rows.iter().filter_map(|row| Some((number(row.seq), serde_json::from_str(&row.body).ok()?))).collect())
     }
 
-    fn outbox(&self) -> Result<String> {
+    fn outbox(&self) -> Fallible<String> {
         let rows = self.unflushed()?;
         let entries: Vec<&JournalEntry> =
             rows.iter().flat_map(|(_, row)| &row.entries).filter(|entry| entry.row.is_some()).collect();
@@ -288,7 +301,7 @@ impl Workspace {
     }
 
     /// How many rows are not in D1 yet.
-    fn depth(&self) -> Result<String> {
+    fn depth(&self) -> Fallible<String> {
         let flushed = self.with(|machine| machine.flushed())?;
         let statement = "SELECT coalesce(sum(json_array_length(body, '$.entries')), 0) AS seq, '' AS body FROM journal WHERE seq > ?";
         #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
@@ -296,7 +309,7 @@ impl Workspace {
         Ok(rows.first().map_or(0, |row| number(row.seq)).to_string())
     }
 
-    fn ledger(&self, body: &str) -> Result<String> {
+    fn ledger(&self, body: &str) -> Fallible<String> {
         self.with(|_| ())?;
         let page: Page = serde_json::from_str(body)?;
         #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
@@ -326,7 +339,7 @@ impl Workspace {
     /// Moves the entries of old journal rows to a page in D1, and takes the rows out. Their activity rows are there
     /// already, and the newest row keeps the sums. D1 is written first: a crash in between leaves a page that the next
     /// one replaces.
-    async fn compact(&self) -> Result<()> {
+    async fn compact(&self) -> Fallible<()> {
         let flushed = self.with(|machine| machine.flushed().min(machine.seq().saturating_sub(1)))?;
         let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(()) };
         let until = now().0.saturating_sub(settings::read(self.env.as_ref()).journal_keep_ms);
@@ -334,7 +347,7 @@ impl Workspace {
         let values = vec![(flushed as f64).into(), (until as f64).into(), (LEDGER_ROWS as f64).into()];
         let statement = "SELECT seq, body FROM journal WHERE seq <= ? AND at < ? ORDER BY seq LIMIT ?";
         let rows: Vec<StoredRow> = self.sql().exec(statement, values)?.to_array()?;
-        let rows: Result<Vec<(u64, Vec<Entry>)>> = rows
+        let rows: Fallible<Vec<(u64, Vec<Entry>)>> = rows
             .iter()
             .map(|row| Ok((number(row.seq), parsed(row)?.entries.into_iter().map(|entry| entry.entry).collect())))
             .collect();
@@ -361,7 +374,7 @@ impl Workspace {
     }
 
     /// Hands events over to the courier. What it did not take stays, and the next alarm tries again.
-    async fn tell(&self) -> Result<()> {
+    async fn tell(&self) -> Fallible<()> {
         let rows: Vec<StoredEvent> =
             self.sql().exec("SELECT id, body FROM events LIMIT ?", vec![EVENTS_AT_ONCE.into()])?.to_array()?;
         let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(()) };
@@ -390,7 +403,7 @@ impl Workspace {
 
     /// Moves one batch of rows to D1; says whether there may be more. What D1 did not take stays, and the next alarm
     /// tries again; D1 ignores what it has.
-    async fn flush(&self, export: &mut Option<Export>) -> Result<bool> {
+    async fn flush(&self, export: &mut Option<Export>) -> Fallible<bool> {
         let rows = self.unflushed()?;
         let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(false) };
         let mut through = 0;

@@ -215,7 +215,7 @@ async fn planned<P: Ports>(
     fields.retain(|name, _| ["model", "models", "provider", "user", "session_id"].contains(&name.as_str()));
     let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
     let (user, session) = (text("user"), text("session_id"));
-    let body = common::body(Value::Object(fields).to_string().into_bytes(), &[])?;
+    let body = common::read(Value::Object(fields).to_string().into_bytes())?;
     let provider = common::provider(&body)?;
     let request = Request { models, provider, user, session, body, ..Request::default() };
     let work = Work::Job(Box::new(order.clone()));
