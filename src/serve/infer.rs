@@ -146,12 +146,13 @@ pub(super) async fn planned_for<P: Ports>(
     preset: Option<Preset>,
     work: Option<Work>,
 ) -> Result<Generation, Failure> {
-    let routing = settings::routing(ports, &policy.workspace).await?;
-    let own = byok::of(ports, &policy.workspace).await?;
     let fee_basis_points = ports.settings().byok_fee_basis_points;
     request.session = request.session.or_else(|| head.session.clone().filter(|id| id.len() <= LABEL_BYTES_MAX));
-    let (resolved, ()) = futures::join!(resolve(ports, &request), ports.recall_health());
-    let (targets, snapshot) = resolved?;
+    // A cold isolate reads all of it, and one thing does not wait for another.
+    let workspace = &policy.workspace;
+    let (routing, own) = (settings::routing(ports, workspace), byok::of(ports, workspace));
+    let (routing, own, resolved, ()) = futures::join!(routing, own, resolve(ports, &request), ports.recall_health());
+    let (routing, own, (targets, snapshot)) = (routing?, own?, resolved?);
     let now = ports.now();
     let mode = preset.as_ref().and_then(|preset| preset.mode).or(routing.mode);
     // A suffix is the request's own word.
