@@ -32,7 +32,8 @@ impl Excerpt {
         self.whole = self.whole.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     }
 
-    /// As JSON: `text`, or `base64` where it is no text; `bytes` of the whole, and whether some are missing.
+    /// As JSON: `text`, or `base64` where it is no text, or text that would take more than two bytes for each of its own
+    /// there (control characters take six); `bytes` of the whole, and whether some are missing.
     pub fn json(&self) -> Value {
         let is_truncated = u64::try_from(self.held.len()).unwrap_or(u64::MAX) < self.whole;
         let text = match std::str::from_utf8(&self.held) {
@@ -43,7 +44,7 @@ impl Excerpt {
             }
             Err(_) => None,
         };
-        match text {
+        match text.filter(|text| json!(text).to_string().len() <= text.len().saturating_mul(2).saturating_add(2)) {
             Some(text) => json!({"text": text, "bytes": self.whole, "is_truncated": is_truncated}),
             None => json!({"base64": STANDARD.encode(&self.held), "bytes": self.whole, "is_truncated": is_truncated}),
         }
@@ -71,6 +72,9 @@ mod tests {
             let shown = Excerpt::of("aüa".as_bytes(), most).json();
             assert_eq!(shown["text"], json!(["a", "a", "aü"][most - 1]), "{most}");
         }
+        let (quotes, zeros) = ([b'"'; 90], [0; 90]);
+        assert!(Excerpt::of(&quotes, 90).json().get("text").is_some());
+        assert_eq!(Excerpt::of(&zeros, 90).json()["base64"], json!("A".repeat(120)));
         assert_eq!(Excerpt::of(&[0xff, 0xfe], 9).json(), json!({"base64": "//4=", "bytes": 2, "is_truncated": false}));
         // An unfinished character at the very end is no text either.
         assert!(Excerpt::of(&[b'a', 0xc3], 9).json().get("base64").is_some());

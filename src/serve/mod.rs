@@ -52,7 +52,7 @@ use crate::access::management::Resource::{self, self as Of};
 use crate::access::policy::{KeyState, Policy};
 use crate::dialect::Dialect;
 use crate::error::{Code, Failure};
-use crate::id::{RequestId, WorkspaceId};
+use crate::id::RequestId;
 use crate::job::order::Front;
 use crate::serve::act::{Act, Actor};
 use crate::serve::ports::Ports;
@@ -431,8 +431,8 @@ pub async fn handle<P: Ports>(ports: Rc<P>, head: Head) -> Reply<P> {
     };
     let reply = match caller.take() {
         // What was served says itself whether it is kept.
-        Some((workspace, cost)) if cost == Cost::Free || reply.status >= 400 => {
-            prompts::told_of(ports.as_ref(), &workspace, reply).await
+        Some((policy, cost)) if cost == Cost::Free || reply.status >= 400 => {
+            prompts::told_of(ports.as_ref(), &policy.workspace, reply).await
         }
         _ => reply,
     };
@@ -445,7 +445,7 @@ fn dialect_of(path: &str) -> Dialect {
 }
 
 /// Whose key called, and whether what it called costs money.
-type Calling = RefCell<Option<(WorkspaceId, Cost)>>;
+type Calling = RefCell<Option<(Rc<Policy>, Cost)>>;
 
 async fn route<P: Ports>(ports: &Rc<P>, head: &Head, caller: &Calling) -> Result<Reply<P>, Failure> {
     if head.method == "OPTIONS" {
@@ -466,7 +466,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head, caller: &Calling) -> Result
         Caller::Key => Some(authenticate(ports.as_ref(), head).await?),
     };
     let ports_ref = ports.as_ref();
-    caller.replace(policy.as_ref().map(|policy| (policy.workspace.clone(), endpoint.cost)));
+    caller.replace(policy.as_ref().map(|policy| (Rc::clone(policy), endpoint.cost)));
     if let Some(policy) = policy.as_ref().filter(|_| endpoint.cost == Cost::Free) {
         standing(ports_ref, policy).await?;
     }

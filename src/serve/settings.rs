@@ -23,6 +23,9 @@ const LIMIT_DEFAULT: u64 = 50;
 const LIMIT_MAX: u64 = 200;
 /// How often a read copy is written again where the record changed meanwhile.
 const COPIES_MAX: u32 = 4;
+/// Most presets of a workspace, and versions of one.
+const PRESETS_MAX: i64 = 500;
+const VERSIONS_MAX: i64 = 1_000;
 
 fn routing_key(workspace: &WorkspaceId) -> String {
     format!("workspace/{workspace}")
@@ -329,13 +332,21 @@ pub async fn put<P: Ports>(act: &Act<'_, P>, path: &str, name: &str, query: &str
             return Err(Failure::new(Code::IdempotencyConflict, why).about("if-none-match"));
         }
         let (used, newest) = before.as_ref().map_or((0, 0), |before| (before.version, before.newest));
+        if newest >= VERSIONS_MAX {
+            return Err(Failure::invalid("slug", format!("has {VERSIONS_MAX} versions already")));
+        }
+        if before.is_none() && preset_count(ports, &workspace).await? >= PRESETS_MAX {
+            return Err(Failure::invalid("slug", format!("the workspace has {PRESETS_MAX} presets already")));
+        }
         let version = newest.saturating_add(1);
         let now = whole(ports.now().0);
         let insert = "INSERT INTO preset_versions (workspace, slug, version, preset, created_at) SELECT ?1, ?2, ?3, ?4, ?5 \
             WHERE coalesce((SELECT max(version) FROM preset_versions WHERE workspace = ?1 AND slug = ?2), 0) = ?6 \
-            AND coalesce((SELECT version FROM presets WHERE workspace = ?1 AND slug = ?2), 0) = ?7";
+            AND coalesce((SELECT version FROM presets WHERE workspace = ?1 AND slug = ?2), 0) = ?7 \
+            AND (?6 > 0 OR (SELECT count(*) FROM presets WHERE workspace = ?1) < ?8)";
         let mut values = id.to_vec();
         values.extend([Sql::Int(version), Sql::Text(text.clone()), now.clone(), Sql::Int(newest), Sql::Int(used)]);
+        values.push(Sql::Int(PRESETS_MAX));
         let uses = "INSERT INTO presets (workspace, slug, version, created_at) SELECT ?1, ?2, ?3, ?4 \
             WHERE EXISTS (SELECT 1 FROM audit WHERE id = ?5) ON CONFLICT (workspace, slug) DO UPDATE SET version = excluded.version";
         let mut used_values = id.to_vec();
@@ -350,6 +361,13 @@ pub async fn put<P: Ports>(act: &Act<'_, P>, path: &str, name: &str, query: &str
         }
     }
     Err(act.contended())
+}
+
+async fn preset_count<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<i64, Failure> {
+    let statement = "SELECT count(*) AS n FROM presets WHERE workspace = ?1";
+    let rows = ports.sql(statement, &[Sql::from(workspace.as_str())]).await.map_err(|error| fault(ports, &error))?;
+    #[allow(clippy::cast_possible_truncation, reason = "a count of rows")]
+    Ok(rows.first().and_then(|row| row.get("n")?.as_f64()).map_or(0, |n| n as i64))
 }
 
 /// The answer with the tag of the preset as it stands now.

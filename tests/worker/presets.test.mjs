@@ -98,6 +98,19 @@ describe('Presets and settings', { timeout: 60_000 }, () => {
     assert.equal((await gateway.admin('PUT', `/workspaces/${t.workspace}/presets/d?draft=perhaps`, {})).fails('invalid_input').param, 'draft');
   });
 
+  test('there are as many presets and versions as there may be, also where two come at once', async () => {
+    const t = await gateway.scene({ at: ['p1'] });
+    const numbers = (most) => `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${most})`;
+    await gateway.d1(`INSERT INTO preset_versions (workspace, slug, version, preset, created_at) ${numbers(499)} SELECT ?1, 'p' || i, 1, '{}', 0 FROM n`, t.workspace);
+    await gateway.d1(`INSERT INTO presets (workspace, slug, version, created_at) ${numbers(499)} SELECT ?1, 'p' || i, 1, 0 FROM n`, t.workspace);
+    const raced = await Promise.all(['a', 'b', 'c'].map((slug) => put(t, slug, {})));
+    assert.equal(raced.filter(({ status }) => status === 201).length, 1);
+    for (const reply of raced.filter(({ status }) => status !== 201)) assert.equal(reply.fails('invalid_input').param, 'slug');
+    (await put(t, 'p1', { system: 'two' })).is(201);
+    await gateway.d1(`INSERT INTO preset_versions (workspace, slug, version, preset, created_at) ${numbers(1000)} SELECT ?1, 'p1', i, '{}', 0 FROM n WHERE i > 2`, t.workspace);
+    assert.equal((await put(t, 'p1', {})).fails('invalid_input').param, 'slug');
+  });
+
   test('lists and caps narrow, the request cannot widen them', async () => {
     const t = await gateway.scene({});
     (await put(t, 'narrow', { max_tokens: 20, mode: 'price', narrowing: { allow_providers: ['p2', 'p3'], ignore_providers: ['p3'] } })).is(201);

@@ -108,6 +108,30 @@ describe('Prompts that are kept', { timeout: 120_000 }, () => {
     for (const { sealed } of stored) assert.ok(!Buffer.from(sealed, 'base64').toString('latin1').includes('question'), 'sealed');
   });
 
+  test('a stream passes as it comes, nothing is written before its end; what a client that left had got is kept', async () => {
+    const t = await keeper({}, { at: ['p1'] });
+    for (const body of [{}, { stream_options: undefined }, { usage: { include: true } }]) {
+      const gate = up.gate();
+      t.p1.does(up.sse([up.role(), up.text('First '), gate, up.text('second.'), up.finish(), up.usageEvent(up.USAGE), up.DONE]));
+      const before = (await rows(t)).length;
+      const call = t.openStream(body);
+      await call.until('First ');
+      assert.equal((await rows(t)).length, before, 'the answer is under way, and nothing is written');
+      gate.open();
+      const reply = (await call.reply).is(200);
+      const { answer } = await kept(t, reply.id);
+      assert.equal(answer.text, reply.text);
+    }
+    const gate = up.gate();
+    t.p1.does(up.sse([up.role(), up.text('First '), gate, up.text('second.'), up.finish(), up.usageEvent(up.USAGE), up.DONE]));
+    const call = t.openStream();
+    await call.until('First ');
+    call.reset();
+    const { answer } = await kept(t, call.id);
+    gate.open();
+    assert.ok(answer.text.includes('First ') && !answer.text.includes('second'));
+  });
+
   test('a preset is in what is kept; failures and refusals say so too; what was never let in is not kept', async () => {
     const t = await keeper({}, { at: ['p1'] });
     (await gateway.admin('PUT', own(t, '/presets/kind'), { system: 'Be kind.' })).is(201);
