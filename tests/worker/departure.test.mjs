@@ -116,7 +116,7 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
     }
     const objects = await gateway.mf.getDurableObjectNamespace('WORKSPACE');
     const object = objects.get(objects.idFromName(t.workspace));
-    const ledger = await (await object.fetch('http://object/ledger', { method: 'POST', body: '{"limit":10}' })).json();
+    const ledger = await (await object.fetch('https://workspace/ledger', { method: 'POST', body: '{"limit":10}' })).json();
     assert.deepEqual(ledger, [[], null, null]);
     (await t.chat()).fails('unauthenticated');
     const [row] = (await gateway.admin('GET', `/audit?subject=${t.workspace}`)).is(200).json.data;
@@ -257,7 +257,7 @@ describe('The end of a workspace, and changes', { timeout: 90_000 }, () => {
     const stale = JSON.stringify({ ...JSON.parse(policy), version: JSON.parse(revoked).version });
     const objects = await gateway.mf.getDurableObjectNamespace('WORKSPACE');
     const object = objects.get(objects.idFromName(t.workspace));
-    await (await object.fetch('http://object/command', { method: 'POST', body: `{"set_key":${stale}}` })).text();
+    await (await object.fetch('https://workspace/command', { method: 'POST', body: `{"set_key":${stale}}` })).text();
     const kv = await gateway.mf.getKVNamespace('KV');
     await kv.put(`key/${hash}`, stale);
     (await t.chat()).is(200);
