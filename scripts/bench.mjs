@@ -15,13 +15,15 @@ import { gzipSync } from 'node:zlib';
 import { Stop, at, environment, main, run as runProgram, say, seconds, whenOrphaned } from './lib.mjs';
 import { build } from './build.mjs';
 import { setup, underNode22 } from './setup.mjs';
+import { isolateOf, whileWatched } from './bench/memory.mjs';
 import { question } from './bench/answers.mjs';
+import { LARGE, startLargeHosts } from './bench/large.mjs';
 import { QUIET_MS, SCENARIOS, faults, median, run } from './bench/measure.mjs';
 import { pinSelf, places, ready, startUpstream } from './bench/processes.mjs';
 import { bill, details, markdown, table, underLoad } from './bench/report.mjs';
 import { CREDENTIAL, gatewayTarget, ownCounters, plainTarget, publishCatalog, startFloor, startGateway, startStore } from './bench/targets.mjs';
 
-const ROWS = Array.from({ length: 17 }, (_, index) => index + 1);
+const ROWS = Array.from({ length: 18 }, (_, index) => index + 1);
 const ROUNDS = 4;
 const QUICK = { rounds: 1, factor: 0.6, starts: 3 };
 const WARM_REQUESTS = 200;
@@ -115,6 +117,27 @@ async function ranking() {
     return median(batches);
   };
   return { rank_us: cost(exports.rank_again), plan_us: cost(exports.plan_again), sum: exports.plan_again(10) };
+}
+
+/** What the isolate holds at most while ten large requests of a kind are under way at once, each in a fresh process. */
+async function memory(hosts, start) {
+  const all = {};
+  for (const [name, one] of Object.entries(LARGE.kinds)) {
+    const worker = await start();
+    const target = await gatewayTarget(worker);
+    const call = async (seq) => {
+      const { route, body, headers, isRight } = await one(hosts, seq);
+      const response = await fetch(`http://127.0.0.1:${worker.port}/v1/${route}`, { method: 'POST', headers: { authorization: `Bearer ${target.credential}`, ...headers }, body });
+      return isRight(await response.text());
+    };
+    const since = performance.now();
+    const { heap, buffers, most, before, looks, result } = await whileWatched(await isolateOf(worker.ports.inspector), () => Promise.all(Array.from({ length: LARGE.atOnce }, (_, seq) => call(seq))));
+    const { wasm_bytes: wasm } = await ownCounters(worker);
+    // The inspector leaves wasm's memory out; it never shrinks, so what it is now is its most.
+    all[name] = { heap, buffers, most: most + wasm, before, wasm, looks, ms: performance.now() - since, wrong: result.filter((isRight) => !isRight).length };
+    await worker.stop();
+  }
+  return all;
 }
 
 /** Requests a second by a generator that others wrote, as a second opinion on ours. */
@@ -214,7 +237,9 @@ async function bench({ quick, wants }, folder, stops) {
 
   const upstream = keep(await startUpstream(place));
   const store = keep(await startStore(place, folder));
-  await publishCatalog(folder, store, upstream.port);
+  const hosts = await startLargeHosts(LARGE.picture);
+  stops.push(() => hosts.close());
+  await publishCatalog(folder, store, upstream.port, hosts.url);
   await upstream.ask(`/__reset?credential=${CREDENTIAL}`);
   const floorOf = (name) => startFloor(place, folder, upstream.port, name);
   const gatewayOf = (name, isShimmed = false) => startGateway(place, folder, store, { name, isShimmed });
@@ -233,6 +258,11 @@ async function bench({ quick, wants }, folder, stops) {
     say('measuring cold isolates …');
     const gateway = () => startGateway(place, folder, store, { name: 'cold', secrets });
     data.cold = await cold(quick ? QUICK.starts : 5, { floor: floorOf, gateway, store });
+  }
+
+  if (wants(18)) {
+    say('holding much …');
+    data.memory = await memory(hosts, () => startGateway(place, folder, store, { name: 'memory', inspector: true }));
   }
 
   const floor = keep(await floorOf('floor'));
@@ -339,6 +369,7 @@ function wrongs(data) {
       if (scenario === 'autocannon') for (const [target, one] of Object.entries(runs)) if (one.wrong > 0) found.push(`autocannon, ${target}: ${one.wrong} wrong`);
     }
   }
+  for (const [name, one] of Object.entries(data.memory ?? {})) if (one.wrong > 0) found.push(`${one.wrong} wrong answers of ${name}`);
   for (const [name, one] of Object.entries(data.counts ?? {})) if (one.wrong > 0) found.push(`counting ${name}: ${one.faults.join('; ')}`);
   for (const [name, one] of Object.entries(gateway?.cut ?? {})) if (!one.seen) found.push(`a cut ${name} looks whole to the client`);
   if (gateway && !gateway.retry_after.kept) found.push('Retry-After is not kept');

@@ -59,6 +59,7 @@ codes! {
     ProviderBusy "provider_busy" 429 "rate_limit_error" Provider;
     Internal "internal" 500 "server_error" Gateway;
     ProviderError "provider_error" 502 "server_error" Provider;
+    Overloaded "overloaded" 503 "server_error" Gateway;
     ProviderUnavailable "provider_unavailable" 503 "server_error" Provider;
     ProviderTimeout "provider_timeout" 504 "server_error" Provider;
 }

@@ -63,14 +63,14 @@ const config :Workerd.Config = (
 
 /** Starts workerd with one Worker. Resolves when its sockets listen. `since` is when the process was started. */
 export async function startWorkerd(place, folder, core, worker) {
-  const { modules, bindings = [], flags = [], date = '2026-07-01', objects = [], entrypoints = {}, services = [] } = worker;
+  const { modules, bindings = [], flags = [], date = '2026-07-01', objects = [], entrypoints = {}, services = [], inspector = false } = worker;
   const sockets = [['main'], ...Object.entries(entrypoints)];
   fs.mkdirSync(path.join(folder, 'objects'), { recursive: true });
   for (const [name, file] of modules) fs.copyFileSync(file, path.join(folder, name));
   fs.writeFileSync(path.join(folder, 'config.capnp'), config({ modules, bindings, flags, date, objects, sockets, services }));
   // The npm package's `bin/workerd` is a Node script around this one.
   const binary = binaryOf();
-  const args = ['serve', '--experimental', '--control-fd=3', 'config.capnp', 'config'];
+  const args = ['serve', '--experimental', '--control-fd=3', ...(inspector ? ['--inspector-addr=127.0.0.1:0'] : []), 'config.capnp', 'config'];
   const since = performance.now();
   const child = place.taskset
     ? spawn(place.taskset, ['-c', String(core), binary, ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
@@ -89,9 +89,10 @@ export async function startWorkerd(place, folder, core, worker) {
       for (const line of lines.split('\n').slice(0, -1)) {
         const { event, socket, port } = JSON.parse(line);
         if (event === 'listen') ports[socket] = port;
+        if (event === 'listen-inspector') ports.inspector = port;
       }
       lines = lines.slice(lines.lastIndexOf('\n') + 1);
-      if (Object.keys(ports).length === sockets.length) resolve();
+      if (Object.keys(ports).length === sockets.length + (inspector ? 1 : 0)) resolve();
     });
     child.once('exit', (code, signal) => reject(new Stop(`workerd ended with ${signal ?? code}:\n${said}`)));
     child.once('error', reject);

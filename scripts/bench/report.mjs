@@ -122,6 +122,10 @@ export function table(data) {
     if (one) add(row, what, goal, `${fixed(one.ms, 0)} ms after the process began (floor ${fixed(data.cold.floor, 0)}); ${one.reads} KV values, ${fixed(one.bytes / 1024, 1)} KiB`, met);
   }
   if (data.ranking) add('17', 'ranking 64 candidates in wasm; the whole decision with filters and bounds', '≤ 50 µs', `${fixed(data.ranking.rank_us, 1)} µs; ${fixed(data.ranking.plan_us, 0)} µs`, data.ranking.rank_us <= 50);
+  for (const [place, [name, one]] of Object.entries(data.memory ?? {}).entries()) {
+    const mb = (bytes) => fixed(bytes / 1024 / 1024, 0);
+    add(`18${['', 'b', 'c', 'd'][place]}`, `${name}, ten at once: most that the isolate holds`, '< 128 MB', `${mb(one.most)} MB (wasm ${mb(one.wasm)}, heap ${mb(one.heap)}, buffers ${mb(one.buffers)}), ${fixed(one.ms / 1000, 1)} s`, one.most < 128 * 1024 * 1024);
+  }
   const load = underLoad(rounds);
   if (load.requests > 0) {
     const good = load.wrong === 0 && load.calls === load.requests && load.most <= 1;

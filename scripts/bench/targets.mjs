@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { Stop, at, environment, filesBelow, readText, run } from '../lib.mjs';
+import { largeCatalog } from './large.mjs';
 import { MODELS } from './upstream.mjs';
 import { ready, startWorkerd } from './processes.mjs';
 
@@ -44,7 +45,7 @@ export async function startStore(place, folder) {
 }
 
 /** Compiles the project's catalog with the upstream's models beside it, and publishes that. Faults have a provider of their own: they spoil its health. */
-export async function publishCatalog(folder, store, upstreamPort) {
+export async function publishCatalog(folder, store, upstreamPort, large) {
   const offer = (name) => ({
     model: `bench/${name}`, upstream: MODELS[name], kind: 'chat', context: 1_000_000, max_output: 8192, can: [],
     prices: { input_tokens: '1', output_tokens: '2' }, as_of: '2026-11-25',
@@ -60,6 +61,9 @@ export async function publishCatalog(folder, store, upstreamPort) {
     'providers/bench-limited.json': provider('bench-limited', ['limited']),
     'models/bench.json': { organisation: { id: 'bench', name: 'Bench' }, models: Object.keys(MODELS).map(model) },
   };
+  const media = largeCatalog(large);
+  for (const one of media.providers) files[`providers/${one.id}.json`] = { as_of: '2026-11-25', ...one, offers: one.offers.map((offer) => ({ as_of: '2026-11-25', ...offer })) };
+  files['models/large.json'] = { organisation: { id: 'large', name: 'Large' }, models: media.models };
   for (const [name, value] of Object.entries(files)) {
     fs.mkdirSync(path.dirname(path.join(folder, 'catalog', name)), { recursive: true });
     fs.writeFileSync(path.join(folder, 'catalog', name), JSON.stringify(value));
@@ -82,10 +86,10 @@ export const startFloor = (place, folder, upstreamPort, name = 'floor') =>
   });
 
 /** Starts the gateway; with `isShimmed`, behind the module that listens to it. */
-export async function startGateway(place, folder, store, { name, isShimmed = false, secrets = {} }) {
+export async function startGateway(place, folder, store, { name, isShimmed = false, secrets = {}, inspector = false }) {
   const token = secrets.OPERATOR_TOKEN ?? randomBytes(32).toString('base64url');
   const vars = {
-    OPERATOR_TOKEN: token, KEY_HASH_SECRET: randomBytes(32).toString('base64url'), BENCH_CREDENTIAL: CREDENTIAL,
+    OPERATOR_TOKEN: token, KEY_HASH_SECRET: randomBytes(32).toString('base64url'), BENCH_CREDENTIAL: CREDENTIAL, MEDIA_LOOPBACK: 'allowed',
     DEFAULT_REQUESTS_PER_MINUTE: String(UNLIMITED), DEFAULT_TOKENS_PER_MINUTE: String(UNLIMITED), DEFAULT_PARALLEL_REQUESTS: '100000', ...secrets,
   };
   const own = [['index.js', at('build/index.js')], ['index_bg.wasm', at('build/index_bg.wasm')]];
@@ -103,6 +107,7 @@ export async function startGateway(place, folder, store, { name, isShimmed = fal
       ...Object.entries(vars).map(([name, value]) => `(name = "${name}", text = ${JSON.stringify(value)})`),
     ],
     objects: ['Workspace', 'Replay', 'Health', 'Courier', 'Generation'],
+    inspector,
     entrypoints: isShimmed ? { bench: 'bench' } : {},
     services: [`(name = "store", external = (address = "127.0.0.1:${store.port}", http = ()))`],
   });

@@ -66,9 +66,14 @@ pub fn found_in(text: &str) -> Vec<&str> {
 
 /// The stored form of a secret: HMAC-SHA-256 under `pepper`, in hex.
 pub fn hash(secret: &str, pepper: &[u8]) -> String {
+    hash_of(&[secret.as_bytes()], pepper)
+}
+
+/// The same of bytes in pieces.
+pub fn hash_of(pieces: &[&[u8]], pepper: &[u8]) -> String {
     // HMAC takes a key of any length, so this cannot fail; an empty answer matches no stored hash.
     let Ok(mut mac) = <Hmac<Sha256> as Mac>::new_from_slice(pepper) else { return String::new() };
-    mac.update(secret.as_bytes());
+    pieces.iter().for_each(|piece| mac.update(piece));
     hex(&mac.finalize().into_bytes())
 }
 

@@ -101,6 +101,12 @@ impl Pool {
         self.order.get(usize::from(self.at)).copied().unwrap_or(1)
     }
 
+    /// The slots after that one, in their order.
+    pub fn others(&self) -> Vec<u8> {
+        let from = usize::from(self.at).saturating_add(1);
+        self.order.get(from..usize::from(self.len)).unwrap_or_default().to_vec()
+    }
+
     /// Goes on to the next slot; false where there is none left.
     pub fn rotate(&mut self) -> bool {
         let has_next = self.at.saturating_add(1) < self.len;

@@ -9,6 +9,7 @@ use crate::attempt::pool::Slots;
 use crate::auth::token::Tokens;
 use crate::catalog::ModelEntry;
 use crate::health::board::Board;
+use crate::limits::room::Room;
 use crate::routing::sticky::Affinity;
 use crate::serve::ports::Settings;
 use crate::time::Millis;
@@ -129,6 +130,7 @@ thread_local! {
     static ISOLATE: RefCell<Isolate> = RefCell::new(Isolate::default());
     static AFFINITY: Rc<RefCell<Affinity>> = Rc::new(RefCell::new(Affinity::default()));
     static TOKENS: Rc<RefCell<Tokens>> = Rc::new(RefCell::new(Tokens::default()));
+    static ROOM: RefCell<Option<Rc<RefCell<Room>>>> = const { RefCell::new(None) };
     static BOARD: Rc<RefCell<Board>> = Rc::new(RefCell::new(Board::default()));
 }
 
@@ -140,6 +142,11 @@ pub fn with<T>(f: impl FnOnce(&mut Isolate) -> T) -> T {
 /// Where the isolate saw conversations go.
 pub fn affinity() -> Rc<RefCell<Affinity>> {
     AFFINITY.with(Rc::clone)
+}
+
+/// The isolate's room for large bodies, of that size at its first use.
+pub fn room(bytes: u64) -> Rc<RefCell<Room>> {
+    ROOM.with(|room| Rc::clone(room.borrow_mut().get_or_insert_with(|| Rc::new(RefCell::new(Room::new(bytes))))))
 }
 
 /// The isolate's access tokens.

@@ -153,6 +153,43 @@ export async function deliver(url, headers, body, ms) {
   }
 }
 
+// The last break of a host's answer, as the platform told it. A body that ends with that error ends as if the answer had
+// been passed on as it was; any other error is to the platform a mistake of ours.
+let broke;
+function remember(error) {
+  if (error?.name !== "AbortError") broke = error;
+}
+
+// Breaks a body off.
+export function cut(writer) {
+  return broke === undefined ? writer.close() : writer.abort(broke);
+}
+
+// Bytes of a body that are taken at once, at most.
+const BLOCK_BYTES = 64 * 1024;
+
+// A body in large pieces, each in the same memory as the one before: what comes in one is to be used before the next. Many
+// megabytes in small pieces of their own would wait for the garbage collector.
+export class Blocks {
+  constructor(body) {
+    this.reader = body.getReader({ mode: "byob" });
+    this.buffer = new ArrayBuffer(BLOCK_BYTES);
+  }
+  async next() {
+    try {
+      const { value, done } = await this.reader.read(new Uint8Array(this.buffer));
+      if (value) this.buffer = value.buffer;
+      return done ? undefined : value;
+    } catch (error) {
+      remember(error);
+      throw error;
+    }
+  }
+  release() {
+    this.reader.releaseLock();
+  }
+}
+
 // A body of `size` bytes that `next` gives piece by piece, undefined at its end: no more than a piece of it is here at once.
 export function sendStream(method, url, headers, size, next, signal) {
   const { readable, writable } = new FixedLengthStream(size);
@@ -330,7 +367,8 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
         settled = true;
         return result;
       },
-      () => {
+      (error) => {
+        remember(error);
         settled = true;
         return null;
       },

@@ -45,6 +45,14 @@ extern "C" {
     pub fn clear(namespace: &JsValue, prefix: &str) -> Promise;
     pub fn hold(context: &JsValue, promise: &Promise);
     pub fn identity() -> JsValue;
+    pub fn cut(writer: &JsValue) -> Promise;
+    pub type Blocks;
+    #[wasm_bindgen(constructor, catch)]
+    pub fn new(body: &JsValue) -> Result<Blocks, JsValue>;
+    #[wasm_bindgen(method)]
+    pub fn next(this: &Blocks) -> Promise;
+    #[wasm_bindgen(method, catch)]
+    pub fn release(this: &Blocks) -> Result<(), JsValue>;
     pub type Timer;
     #[wasm_bindgen(constructor)]
     fn new(ms: f64) -> Timer;

@@ -28,6 +28,8 @@ pub fn read(env: &JsValue) -> Settings {
         keep_alive_ms: number("KEEP_ALIVE_MS", 1_000),
         attempts_max: usize::try_from(number("ATTEMPTS_MAX", 6)).unwrap_or(6),
         body_bytes_max: number("BODY_BYTES_MAX", 32 * 1024 * 1024),
+        body_room_bytes: number("BODY_ROOM_BYTES", 64 * 1024 * 1024),
+        body_wait_ms: number("BODY_WAIT_MS", 60_000),
         default_limits: Limits {
             requests_per_minute: Some(number("DEFAULT_REQUESTS_PER_MINUTE", 60_000)),
             tokens_per_minute: Some(number("DEFAULT_TOKENS_PER_MINUTE", 100_000_000)),

@@ -9,7 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, Response};
 
-use super::glue;
+use super::glue::{self, Blocks};
 use crate::attempt::classify::Breakage;
 use crate::relay::{Amend, Relay, Stop};
 use crate::serve::ports::{Answer, Client, Left, Waits};
@@ -53,6 +53,7 @@ impl Drop for AbortOnDrop {
 pub struct Upstream {
     response: Response,
     reader: Option<JsValue>,
+    blocks: Option<Blocks>,
     abort: AbortOnDrop,
     /// What gives the body's pieces: as long as the call goes on, the host may still read.
     #[expect(dead_code, reason = "it is held, not read")]
@@ -62,7 +63,7 @@ pub struct Upstream {
 impl Upstream {
     /// An answer whose headers have come.
     pub fn new(response: Response, abort: AbortOnDrop) -> Upstream {
-        Upstream { response, reader: None, abort, feed: None }
+        Upstream { response, reader: None, blocks: None, abort, feed: None }
     }
 
     /// The same, whose body comes from there.
@@ -108,7 +109,26 @@ impl Answer for Upstream {
             return Ok(None);
         }
         let value = Reflect::get(&result, &JsValue::from_str("value")).map_err(|_| Breakage::Cut)?;
-        Ok(Some(Uint8Array::new(&value).to_vec()))
+        Ok(Some(value.unchecked_into::<Uint8Array>().to_vec()))
+    }
+
+    async fn block(&mut self) -> Result<Option<Vec<u8>>, Breakage> {
+        if self.reader.is_some() {
+            return self.chunk().await;
+        }
+        if self.blocks.is_none() {
+            let Some(body) = self.response.body() else { return Ok(None) };
+            self.blocks = Some(Blocks::new(&body).map_err(|_| Breakage::Cut)?);
+        }
+        let Some(blocks) = &self.blocks else { return Ok(None) };
+        match JsFuture::from(blocks.next()).await {
+            Ok(block) if block.is_undefined() => {
+                self.abort.ended = true;
+                Ok(None)
+            }
+            Ok(block) => Ok(Some(block.unchecked_into::<Uint8Array>().to_vec())),
+            Err(_) => Err(Breakage::Cut),
+        }
     }
 
     async fn whole(&mut self, max: usize) -> Result<Vec<u8>, Breakage> {
@@ -120,25 +140,31 @@ impl Answer for Upstream {
             return Err(Breakage::Malformed);
         }
         self.abort.ended = true;
-        Ok(Uint8Array::new(&bytes).to_vec())
+        Ok(view(bytes).to_vec())
     }
 }
 
 /// Bytes of a large body that cross at once.
-const CHUNK_BYTES: usize = 256 * 1024;
+pub const CHUNK_BYTES: usize = 256 * 1024;
 /// A request's body from which on it is large: to have a smaller one twice for a moment costs less than its chunks do.
 pub const LARGE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of JavaScript, whether they come as such or as a buffer; they are not copied there.
+pub fn view(bytes: JsValue) -> Uint8Array {
+    bytes.dyn_into::<Uint8Array>().unwrap_or_else(|buffer| Uint8Array::new(&buffer))
+}
 
 /// A body in pieces, given out in chunks.
 pub struct Feed {
     pieces: std::vec::IntoIter<bytes::Bytes>,
     now: bytes::Bytes,
+    desk: Desk,
 }
 
 impl Feed {
     /// Of these.
     pub fn new(pieces: Vec<bytes::Bytes>) -> Feed {
-        Feed { pieces: pieces.into_iter(), now: bytes::Bytes::new() }
+        Feed { pieces: pieces.into_iter(), now: bytes::Bytes::new(), desk: Desk::default() }
     }
 
     /// The next chunk; none at the end.
@@ -147,7 +173,7 @@ impl Feed {
             self.now = self.pieces.next()?;
         }
         let chunk = self.now.split_to(CHUNK_BYTES.min(self.now.len()));
-        Some(Uint8Array::from(chunk.as_ref()))
+        Some(self.desk.lay(&chunk))
     }
 }
 
@@ -159,7 +185,7 @@ pub async fn large_body(request: &web_sys::Request, size: usize) -> Option<Vec<u
     let mut buffer = js_sys::ArrayBuffer::new(u32::try_from(CHUNK_BYTES).ok()?);
     loop {
         let result = JsFuture::from(glue::read_full(&reader, &buffer)).await.ok()?;
-        let chunk = Uint8Array::new(&Reflect::get(&result, &JsValue::from_str("value")).ok()?);
+        let chunk = Reflect::get(&result, &JsValue::from_str("value")).ok()?.unchecked_into::<Uint8Array>();
         let at = whole.len();
         whole.resize(at.checked_add(usize::try_from(chunk.length()).ok()?)?, 0);
         chunk.copy_to(whole.get_mut(at..)?);
@@ -170,17 +196,42 @@ pub async fn large_body(request: &web_sys::Request, size: usize) -> Option<Vec<u
     }
 }
 
+/// Memory of JavaScript for bytes on their way out, one piece after the other: a stream has copied what it took.
+#[derive(Default)]
+struct Desk(Option<Uint8Array>);
+
+impl Desk {
+    fn lay(&mut self, bytes: &[u8]) -> Uint8Array {
+        let Ok(length) = u32::try_from(bytes.len()) else { return Uint8Array::from(bytes) };
+        if length < SMALL_BYTES {
+            return Uint8Array::from(bytes);
+        }
+        let desk = match self.0.take().filter(|desk| desk.length() >= length) {
+            Some(desk) => desk,
+            None => Uint8Array::new_with_length(length.next_power_of_two()),
+        };
+        let laid = desk.subarray(0, length);
+        laid.copy_from(bytes);
+        self.0 = Some(desk);
+        laid
+    }
+}
+
+/// Fewer bytes than that get memory of their own.
+const SMALL_BYTES: u32 = 16 * 1024;
+
 /// The writing end of a stream to the client.
 pub struct Downstream {
     writable: JsValue,
     writer: Option<JsValue>,
+    desk: Desk,
 }
 
 /// A stream to the client: its writing and its reading end.
 pub fn open() -> (Downstream, JsValue) {
     let pair = glue::identity();
     let end = |name: &str| Reflect::get(&pair, &JsValue::from_str(name)).unwrap_or(JsValue::NULL);
-    (Downstream { writable: end("writable"), writer: None }, end("readable"))
+    (Downstream { writable: end("writable"), writer: None, desk: Desk::default() }, end("readable"))
 }
 
 impl Downstream {
@@ -207,10 +258,18 @@ impl Client for Downstream {
         }
         let write = async {
             let writer = self.writer()?;
-            let written = method(&writer, "write")?.call1(&writer, &Uint8Array::from(bytes))?;
+            let written = method(&writer, "write")?.call1(&writer, &self.desk.lay(bytes))?;
             JsFuture::from(Promise::from(written)).await
         };
         write.await.map(drop).map_err(|_| Left)
+    }
+
+    async fn cut(mut self) {
+        let cut = async {
+            let writer = self.writer()?;
+            JsFuture::from(glue::cut(&writer)).await
+        };
+        let _ = cut.await;
     }
 
     async fn close(mut self) {
@@ -292,6 +351,9 @@ async fn natively(
 pub async fn pipe(mut answer: Upstream, client: &mut Downstream, waits: Waits, left: &Promise) -> Stop {
     if let Some(reader) = answer.reader.take() {
         let _ = call(&reader, "releaseLock");
+    }
+    if let Some(blocks) = answer.blocks.take() {
+        let _ = blocks.release();
     }
     client.release();
     let Some(body) = answer.response.body() else { return Stop::Eof };

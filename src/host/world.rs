@@ -23,6 +23,7 @@ use crate::health::board::Board;
 use crate::health::share::{SHARDS, Snapshot, snapshot_key};
 use crate::id::{RequestId, WorkspaceId};
 use crate::job::command as job;
+use crate::limits::room::Room;
 use crate::relay::{Amend, Relay, Stop};
 use crate::replay;
 use crate::routing::sticky::Affinity;
@@ -306,17 +307,24 @@ impl Ports for World {
         slots
     }
 
+    fn body_length(&self) -> Option<u64> {
+        self.length.as_deref()?.trim().parse().ok()
+    }
+
+    fn room(&self) -> Rc<RefCell<Room>> {
+        cache::room(self.settings.body_room_bytes)
+    }
+
     async fn body(&self, max: u64) -> Result<Vec<u8>, BodyError> {
-        if let Some(size) = self.length.as_deref().and_then(|text| text.parse::<usize>().ok())
+        if let Some(size) = self.body_length().filter(|size| *size <= max).and_then(|size| usize::try_from(size).ok())
             && size > stream::LARGE_BYTES
-            && u64::try_from(size).is_ok_and(|size| size <= max)
         {
             return stream::large_body(&self.request, size).await.ok_or(BodyError::Broken);
         }
         let length = self.length.as_deref().map_or(JsValue::NULL, JsValue::from_str);
         let whole = glue::whole_body(self.request.as_ref(), &length, glue::js_ms(max));
         let bytes = JsFuture::from(whole).await.map_err(|_| BodyError::Broken)?;
-        if bytes.is_null() { Err(BodyError::TooLarge) } else { Ok(Uint8Array::new(&bytes).to_vec()) }
+        if bytes.is_null() { Err(BodyError::TooLarge) } else { Ok(stream::view(bytes).to_vec()) }
     }
 
     async fn policy(&self, hash: &str) -> Result<Option<Rc<Policy>>, PortError> {
@@ -458,7 +466,12 @@ impl Ports for World {
         serde_json::from_str(&text).map_err(|_| PortError("the ledger is malformed".to_owned()))
     }
 
-    async fn send(&self, call: Call) -> Result<Upstream, Breakage> {
+    async fn send(&self, mut call: Call) -> Result<Upstream, Breakage> {
+        // A large body is not copied as a whole.
+        if call.body.len() > stream::LARGE_BYTES {
+            let pieces = vec![bytes::Bytes::from(std::mem::take(&mut call.body))];
+            return self.send_pieces(call, pieces).await;
+        }
         let abort = AbortOnDrop::new().map_err(|_| Breakage::Connect)?;
         let headers = glue::flat(call.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let body = Uint8Array::from(call.body.as_slice());

@@ -23,6 +23,8 @@ const SIDE_MAX: u32 = 8_192;
 /// Longest `wait`, in seconds.
 pub const WAIT_S_MAX: u64 = 60;
 
+/// What of a generation stands beside its `input`.
+pub const ON_TOP: &[&str] = &["n", "wait", "user", "session_id", "metadata", "provider"];
 /// Fields of `input` that are understood.
 const INPUT: &[&str] = &[
     "prompt",

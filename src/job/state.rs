@@ -98,6 +98,9 @@ pub struct Seat {
     /// The gateway's credential among several: a host knows a job by the account it was ordered from.
     #[serde(default)]
     pub slot: u8,
+    /// Others that it may be ordered with, should the host refuse that one or be busy with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<u8>,
     /// What for.
     pub terms: Terms,
 }
@@ -406,10 +409,19 @@ impl Job {
         if self.status.is_end() {
             return;
         }
-        let next = self.place.saturating_add(1);
-        if verdict.next && self.parts.is_empty() && next < self.about.seats.len() {
-            self.place = next;
-            return;
+        if verdict.next && self.parts.is_empty() {
+            // Limits and refusals are per credential: the host may take it with another one.
+            let is_of_credential = matches!(verdict.class, Class::Busy | Class::Credential);
+            let seat = self.about.seats.get_mut(self.place).filter(|seat| is_of_credential && !seat.slots.is_empty());
+            if let Some(seat) = seat {
+                seat.slot = seat.slots.remove(0);
+                return;
+            }
+            let next = self.place.saturating_add(1);
+            if next < self.about.seats.len() {
+                self.place = next;
+                return;
+            }
         }
         self.end(Status::Failed, None, now);
     }

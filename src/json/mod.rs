@@ -4,6 +4,7 @@
 //! replaces spans in the bytes. What nobody edits is never printed again.
 
 pub mod progress;
+pub mod skeleton;
 pub mod view;
 pub mod write;
 

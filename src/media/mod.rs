@@ -4,6 +4,7 @@
 //! into the front's shape together with what was used. All of it is pure; `serve::media` moves the bytes. A host's shape is
 //! one row of its kind's table ([`shape`]); to add one is to add a row.
 
+pub mod base64;
 pub mod common;
 pub mod conformance;
 pub mod embeddings;
@@ -124,7 +125,7 @@ impl Work {
     pub fn write(&self, family: &str, asked: &Asked<'_>) -> Result<(Vec<Written>, Vec<String>), Failure> {
         each!(self, |one, table, core| {
             let row = shape::find(table, family).ok_or_else(|| crate::family::target::cannot("model", "this work"))?;
-            let dropped = shape::fates(&one.common, row.fates, row.passes, core)?;
+            let dropped = shape::acted_on(&one.common, row.fates, row.passes, core)?;
             Ok(((row.write)(one, asked)?, dropped))
         }, _ => Err(crate::family::target::cannot("model", "this work")))
     }

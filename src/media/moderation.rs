@@ -4,8 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::common::Common;
 use super::meter::{Basis, Told};
-use super::shape::Fate::{Kept, Refused};
-use super::shape::{Answered, Raw, Reading, Shape, Written, at_once, json_of, malformed};
+use super::shape::{Answered, Raw, Reading, Shape, Written, at_once, fates, json_of, malformed};
 use crate::error::Failure;
 use crate::family::fault::Fault;
 use crate::family::target::cannot;
@@ -84,7 +83,9 @@ pub const CORE: &[&str] = &["input"];
 pub const TABLE: &[&Shape<Moderation>] = &[
     &Shape {
         families: &["openai-chat", "openai-responses", "azure-openai"],
-        fates: &[("input (text)", Kept), ("input (pictures)", Kept)],
+        fates: fates! {
+            "input (text)" Kept, "input (pictures)" Kept,
+        },
         passes: true,
         write: |work, asked| {
             Ok(vec![Written::json("/moderations", Value::Object(work.common.passed(asked.upstream, &[])))])
@@ -94,7 +95,9 @@ pub const TABLE: &[&Shape<Moderation>] = &[
     },
     &Shape {
         families: &["mistral"],
-        fates: &[("input (text)", Kept), ("input (pictures)", Refused)],
+        fates: fates! {
+            "input (text)" Kept, "input (pictures)" Refused,
+        },
         passes: false,
         write: |work, asked| {
             let body = json!({"model": asked.upstream, "input": work.texts()?});

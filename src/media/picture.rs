@@ -60,6 +60,12 @@ pub fn kind_of(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// The same of bytes in base64.
+pub fn kind_of_base64(base64: &str) -> Option<&'static str> {
+    let start = base64.get(..32.min(base64.len()))?;
+    kind_of(&STANDARD.decode(start.get(..start.len() / 4 * 4)?).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::shape::Fetched;

@@ -4,8 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::common::Common;
 use super::meter::{Basis, Told};
-use super::shape::Fate::{Dropped, Kept, Mapped};
-use super::shape::{Answered, Raw, Reading, Shape, Written, at_once, json_of, malformed};
+use super::shape::{Answered, Raw, Reading, Shape, Written, at_once, fates, json_of, malformed};
 use crate::error::Failure;
 use crate::family::fault::Fault;
 use crate::usage::Meter;
@@ -104,12 +103,9 @@ pub const CORE: &[&str] = &["query", "documents"];
 pub const TABLE: &[&Shape<Rerank>] = &[
     &Shape {
         families: &["openai-chat", "openai-responses", "azure-openai"],
-        fates: &[
-            ("top_n", Kept),
-            ("return_documents", Mapped("made here")),
-            ("max_tokens_per_doc", Kept),
-            ("rank_fields", Kept),
-        ],
+        fates: fates! {
+            "top_n" Kept, "return_documents" => "made here", "max_tokens_per_doc" Kept, "rank_fields" Kept,
+        },
         passes: true,
         write: |work, asked| {
             let mut body = work.common.passed(asked.upstream, &["return_documents"]);
@@ -121,12 +117,9 @@ pub const TABLE: &[&Shape<Rerank>] = &[
     },
     &Shape {
         families: &["cohere-v2"],
-        fates: &[
-            ("top_n", Kept),
-            ("return_documents", Mapped("made here")),
-            ("max_tokens_per_doc", Kept),
-            ("rank_fields", Dropped),
-        ],
+        fates: fates! {
+            "top_n" Kept, "return_documents" => "made here", "max_tokens_per_doc" Kept, "rank_fields" Dropped,
+        },
         passes: false,
         write: |work, asked| {
             let body = work.kept(work.body(asked.upstream, "top_n"), &["max_tokens_per_doc"]);
@@ -137,12 +130,9 @@ pub const TABLE: &[&Shape<Rerank>] = &[
     },
     &Shape {
         families: &["jina"],
-        fates: &[
-            ("top_n", Kept),
-            ("return_documents", Mapped("made here")),
-            ("max_tokens_per_doc", Dropped),
-            ("rank_fields", Dropped),
-        ],
+        fates: fates! {
+            "top_n" Kept, "return_documents" => "made here", "max_tokens_per_doc" Dropped, "rank_fields" Dropped,
+        },
         passes: false,
         write: |work, asked| Ok(vec![Written::json("/rerank", Value::Object(work.body(asked.upstream, "top_n")))]),
         follow: at_once,
@@ -150,13 +140,10 @@ pub const TABLE: &[&Shape<Rerank>] = &[
     },
     &Shape {
         families: &["voyage"],
-        fates: &[
-            ("top_n", Mapped("top_k")),
-            ("return_documents", Mapped("made here")),
-            ("max_tokens_per_doc", Dropped),
-            ("rank_fields", Dropped),
-            ("truncation", Kept),
-        ],
+        fates: fates! {
+            "top_n" => "top_k", "return_documents" => "made here", "max_tokens_per_doc" Dropped,
+            "rank_fields" Dropped, "truncation" Kept,
+        },
         passes: false,
         write: |work, asked| {
             let body = work.kept(work.body(asked.upstream, "top_k"), &["truncation"]);
@@ -167,12 +154,9 @@ pub const TABLE: &[&Shape<Rerank>] = &[
     },
     &Shape {
         families: &["bedrock-invoke"],
-        fates: &[
-            ("top_n", Kept),
-            ("return_documents", Mapped("made here")),
-            ("max_tokens_per_doc", Dropped),
-            ("rank_fields", Dropped),
-        ],
+        fates: fates! {
+            "top_n" Kept, "return_documents" => "made here", "max_tokens_per_doc" Dropped, "rank_fields" Dropped,
+        },
         passes: false,
         write: |work, asked| {
             let mut body = work.body(asked.upstream, "top_n");

@@ -1,6 +1,6 @@
 //! One row for each host family and kind of work: how it is written, followed and read, and what becomes of each parameter.
 //!
-//! The parameters' fates are not a description beside the code: [`fates`] acts on them before anything is written, and the
+//! The parameters' fates are not a description beside the code: [`acted_on`] does so before anything is written, and the
 //! conformance table in the README is printed from them.
 
 use bytes::Bytes;
@@ -28,6 +28,16 @@ pub enum Fate {
 
 /// The fates of one host: what is not named is kept by hosts that take OpenAI's own shape, and dropped by others.
 pub type Fates = &'static [(&'static str, Fate)];
+
+/// A table of fates: `"name" Kept`, or `"name" => "what it becomes"`.
+macro_rules! fates {
+    (@ $how:literal) => { $crate::media::shape::Fate::Mapped($how) };
+    (@ $fate:ident) => { $crate::media::shape::Fate::$fate };
+    ($($name:literal $(=> $how:literal)? $($fate:ident)?),* $(,)?) => {
+        &[$(($name, fates!(@ $($how)? $($fate)?))),*]
+    };
+}
+pub(crate) use fates;
 
 /// A row.
 pub struct Shape<W: 'static> {
@@ -220,7 +230,7 @@ const QUIET: &[&str] = &["user", "safety_identifier", "store", "service_tier", "
 
 /// Acts on the fates of the client's parameters: refuses, or names what will be left out. `core` are those that the
 /// writer itself takes from the request's typed form.
-pub fn fates(common: &Common, fates: Fates, passes: bool, core: &[&str]) -> Result<Vec<String>, Failure> {
+pub fn acted_on(common: &Common, fates: Fates, passes: bool, core: &[&str]) -> Result<Vec<String>, Failure> {
     let mut dropped = Vec::new();
     for (name, value) in &common.body {
         let name = name.trim_end_matches("[]");
@@ -313,9 +323,9 @@ mod tests {
         let body = r#"{"model":"m","input":"i","seed":1,"style":"x","user":"u","n":null,"odd":2,"provider":{}}"#;
         let common = Common::parse(body.as_bytes(), None).unwrap();
         let table: Fates = &[("seed", Fate::Kept), ("style", Fate::Dropped)];
-        assert_eq!(fates(&common, table, false, &["input"]).unwrap(), ["odd", "style"]);
-        assert_eq!(fates(&common, table, true, &["input"]).unwrap(), ["style"]);
-        let failure = fates(&common, &[("seed", Fate::Refused)], true, &["input"]).unwrap_err();
+        assert_eq!(acted_on(&common, table, false, &["input"]).unwrap(), ["odd", "style"]);
+        assert_eq!(acted_on(&common, table, true, &["input"]).unwrap(), ["style"]);
+        let failure = acted_on(&common, &[("seed", Fate::Refused)], true, &["input"]).unwrap_err();
         assert_eq!(failure.param.as_deref(), Some("seed"));
     }
 }

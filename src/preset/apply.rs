@@ -27,14 +27,14 @@ pub fn named(body: &Body) -> Result<Option<Named>, Failure> {
     let node = |key: &str| body.value(key).map(Node::of).filter(|node| !node.is_null());
     let model = node("model").and_then(Node::text);
     let field = node("preset").map(|field| field.text().ok_or_else(|| Failure::invalid("preset", "must be a string")));
-    named_in(model.as_deref(), field.transpose()?.as_deref())
+    named_in(model.as_deref(), field.transpose()?.as_deref(), "model")
 }
 
 /// The same of the two fields.
 ///
 /// # Errors
 /// 400 about `preset` where both name one.
-pub fn named_in(model: Option<&str>, field: Option<&str>) -> Result<Option<Named>, Failure> {
+pub fn named_in(model: Option<&str>, field: Option<&str>, param: &'static str) -> Result<Option<Named>, Failure> {
     let in_model = model.and_then(|model| model.rsplit_once('@')).filter(|(rest, _)| !rest.ends_with(':'));
     match (in_model, field) {
         (Some(_), Some(_)) => Err(Failure::invalid("preset", "a preset is named in `model` or in `preset`, and once")),
@@ -43,7 +43,7 @@ pub fn named_in(model: Option<&str>, field: Option<&str>) -> Result<Option<Named
             let (slug, suffix) = after.split_once(':').map_or((after, ""), |(slug, suffix)| (slug, suffix));
             let model = if suffix.is_empty() { rest.to_owned() } else { format!("{rest}:{suffix}") };
             let model = Some(model).filter(|_| !rest.is_empty());
-            Ok(Some(Named { slug: slug.to_owned(), model, param: "model" }))
+            Ok(Some(Named { slug: slug.to_owned(), model, param }))
         }
         (None, Some(slug)) => {
             let slug = slug.strip_prefix('@').unwrap_or(slug).to_owned();

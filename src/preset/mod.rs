@@ -5,6 +5,7 @@
 //! client's, its model where the client named none. The request's own values win; caps and lists only narrow.
 
 mod apply;
+pub mod fields;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

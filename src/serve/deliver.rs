@@ -29,20 +29,17 @@ use crate::time::Millis;
 use crate::usage::Usage;
 use crate::workspace::Admitted;
 
-/// The status of a client that left before its answer, in activity rows.
-const STATUS_LEFT: u16 = 499;
-
 /// From admission to settlement.
 pub async fn deliver<P: Ports>(
     ports: Rc<P>,
-    generation: Generation,
+    mut generation: Generation,
     admitted: Admitted,
     tell: oneshot::Sender<Outcome<P>>,
 ) {
     let machine = RefCell::new(Machine::new(generation.plan.seats(), generation.patience, generation.arrived));
     let dispatched = Cell::new(None);
     let closing = if generation.request.stream {
-        streamed(&ports, &generation, &admitted, &machine, &dispatched, tell).await
+        streamed(&ports, &mut generation, &admitted, &machine, &dispatched, tell).await
     } else {
         plain(&ports, &generation, &admitted, &machine, &dispatched, tell).await
     };
@@ -77,7 +74,7 @@ async fn plain<P: Ports>(
         }
     };
     match outcome {
-        None => left_early(dispatched, None, None),
+        None => Closing::left(dispatched.get()),
         Some(Err(failure)) => refused(generation, admitted, machine, failure, dispatched, tell),
         Some(Ok(served)) => {
             let What::Whole(body, told) = &served.what else {
@@ -119,7 +116,7 @@ async fn plain<P: Ports>(
             reply.headers.push(("x-gateway-cost", receipt.total.to_dollars()));
             let reply = served_headers(reply, generation, admitted, &served, machine, dispatched);
             if let (Some(_), Body::Bytes(body)) = (&generation.replay, &reply.body) {
-                let captured = Captured { headers: reply.headers.clone(), body: body.clone() };
+                let captured = Captured { headers: reply.headers.clone(), body: Some(body.clone()) };
                 generation.captured.replace(Some(captured));
             }
             prompts::hear(generation, &reply);
@@ -132,7 +129,7 @@ async fn plain<P: Ports>(
 /// A streamed answer: first content, headers, then the pump.
 async fn streamed<P: Ports>(
     ports: &Rc<P>,
-    generation: &Generation,
+    generation: &mut Generation,
     admitted: &Admitted,
     machine: &RefCell<Machine>,
     dispatched: &Cell<Option<Millis>>,
@@ -141,6 +138,7 @@ async fn streamed<P: Ports>(
     let mut tell = Some(tell);
     let mut early: Option<P::Client> = None;
     let outcome = {
+        let generation = &*generation;
         let work = attempts(ports, generation, admitted, machine, dispatched);
         let left = left_for_good(ports, generation);
         pin_mut!(work, left);
@@ -169,14 +167,16 @@ async fn streamed<P: Ports>(
             }
         }
     };
+    generation.let_body_go();
+    let generation = &*generation;
     let served = match outcome {
-        None => return left_early(dispatched, None, None),
+        None => return Closing::left(dispatched.get()),
         Some(Ok(served)) => served,
         Some(Err(failure)) => {
             let Some(mut client) = early else {
                 return match tell {
                     Some(tell) => refused(generation, admitted, machine, failure, dispatched, tell),
-                    None => left_early(dispatched, None, None),
+                    None => Closing::left(dispatched.get()),
                 };
             };
             let mut out = Vec::new();
@@ -184,7 +184,7 @@ async fn streamed<P: Ports>(
             prompts::hear_last_words(generation, &out);
             let _ = client.write(&out).await;
             client.close().await;
-            return failed(&failure, dispatched);
+            return Closing::failed(&failure, dispatched.get());
         }
     };
     let candidate = served.candidate;
@@ -197,7 +197,7 @@ async fn streamed<P: Ports>(
             drop(tell.send(Ok(reply)));
             client
         }
-        (None, None) => return left_early(dispatched, Some(candidate), None),
+        (None, None) => return Closing { candidate: Some(candidate), ..Closing::left(dispatched.get()) },
     };
     let (first_byte, began) = (served.first_byte, served.began);
     let kept_headers = match &generation.replay {
@@ -208,7 +208,7 @@ async fn streamed<P: Ports>(
         None => Vec::new(),
     };
     let What::Stream { answer, relay, first } = served.what else {
-        return left_early(dispatched, Some(candidate), None);
+        return Closing { candidate: Some(candidate), ..Closing::left(dispatched.get()) };
     };
     let end = {
         let amend = |usage: &Usage, tier: Option<&str>, ending: Ending| {
@@ -244,7 +244,7 @@ async fn streamed<P: Ports>(
         }
         if generation.replay.is_some() {
             kept.extend_from_slice(&out);
-            generation.captured.replace(Some(Captured { headers: kept_headers, body: kept }));
+            generation.captured.replace(Some(Captured { headers: kept_headers, body: Some(kept) }));
         }
         end
     };
@@ -341,7 +341,7 @@ fn refused<P: Ports>(
     dispatched: &Cell<Option<Millis>>,
     tell: oneshot::Sender<Outcome<P>>,
 ) -> Closing {
-    let closing = failed(&failure, dispatched);
+    let closing = Closing::failed(&failure, dispatched.get());
     let began = dispatched.get().unwrap_or(generation.arrived);
     let timing = format!("gateway;dur={}", began.since(generation.arrived));
     let reply = Reply::failure_in(generation.dialect, &failure, generation.id.as_str())
@@ -354,36 +354,4 @@ fn refused<P: Ports>(
     prompts::hear(generation, &reply);
     drop(tell.send(Ok(reply)));
     closing
-}
-
-fn failed(failure: &Failure, dispatched: &Cell<Option<Millis>>) -> Closing {
-    Closing {
-        status: failure.code.status(),
-        code: Some(failure.code.name().to_owned()),
-        ending: Ending::AttemptsFailed,
-        candidate: None,
-        usage: None,
-        is_estimated: false,
-        output_bytes: 0,
-        finish: None,
-        service_tier: None,
-        first_byte: None,
-        dispatched: dispatched.get(),
-    }
-}
-
-fn left_early(dispatched: &Cell<Option<Millis>>, candidate: Option<usize>, first_byte: Option<Millis>) -> Closing {
-    Closing {
-        status: STATUS_LEFT,
-        code: None,
-        ending: Ending::ClientLeft,
-        candidate,
-        usage: None,
-        is_estimated: false,
-        output_bytes: 0,
-        finish: None,
-        service_tier: None,
-        first_byte,
-        dispatched: dispatched.get(),
-    }
 }

@@ -27,10 +27,11 @@ use crate::preset::Preset;
 use crate::routing::filter::Conditions;
 use crate::routing::plan::{Candidate, Outlook, Plan, Target, nobody, plan, unknown_model};
 use crate::routing::sticky::Conversation;
-use crate::serve::ports::{BodyError, Ports};
+use crate::serve::ports::Ports;
 use crate::serve::prompts::{self, Heard};
 use crate::serve::replay::{self, Begun, Captured, Ticket};
 use crate::serve::reply::Reply;
+use crate::serve::room::{Copies, Stay, Taken, read_body};
 use crate::serve::{Head, byok, deliver, fault, settings};
 use crate::text::request::Request;
 use crate::time::Millis;
@@ -80,6 +81,17 @@ pub struct Generation {
     pub keeping: Keeping,
     /// Its answer as far as the workspace keeps it.
     pub heard: RefCell<Option<Heard>>,
+    /// The room of its body, where that is large.
+    pub stay: Option<Stay>,
+}
+
+impl Generation {
+    /// Nobody will be asked any more: a large body that nobody keeps is let go, however long the answer takes.
+    pub fn let_body_go(&mut self) {
+        if self.keeping.bytes_max().is_none() && self.stay.take().is_some() {
+            self.request.body = crate::text::request::Body::default();
+        }
+    }
 }
 
 /// What leaves the background work once: a reply, or a failure with the allowances of a refusal.
@@ -95,13 +107,13 @@ pub async fn text<P: Ports>(
     ports.count_request();
     check_content_type(head.content_type.as_deref())?;
     timeouts(ports.as_ref(), head.timeout_ms.as_deref(), true)?;
-    let bytes = read_body(ports.as_ref()).await?;
+    let Taken { bytes, stay } = read_body(ports, Copies::Two).await?;
     let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
         Begun::Answered(reply) => return Ok(reply),
         Begun::Run(ticket) => ticket,
     };
     let generation = match planned(ports.as_ref(), head, policy, dialect, bytes, ticket.clone()).await {
-        Ok(generation) => generation,
+        Ok(generation) => Generation { stay, ..generation },
         Err(failure) => {
             if let Some(ticket) = &ticket {
                 replay::give_up(ports.as_ref(), ticket).await;
@@ -214,6 +226,7 @@ pub(super) async fn planned_for<P: Ports>(
         captured: RefCell::new(None),
         keeping,
         heard: RefCell::new(None),
+        stay: None,
         work,
         own,
         fee_basis_points,
@@ -231,17 +244,9 @@ fn slots<P: Ports>(ports: &P, provider: &Provider) -> Slots {
 /// `POST /v1/messages/count_tokens`: what the prompt probably comes to. Nothing is sent anywhere, so it is an estimate.
 pub async fn count_tokens<P: Ports>(ports: &Rc<P>, head: &Head) -> Result<Reply<P>, Failure> {
     check_content_type(head.content_type.as_deref())?;
-    let bytes = read_body(ports.as_ref()).await?;
+    let Taken { bytes, stay: _stay } = read_body(ports, Copies::Two).await?;
     let request = crate::dialect::messages::parse_to_count(read(bytes)?)?;
     Ok(Reply::json(200, &serde_json::json!({"input_tokens": request.demand.prompt_tokens_likely()})))
-}
-
-pub(super) async fn read_body<P: Ports>(ports: &P) -> Result<Vec<u8>, Failure> {
-    let max = ports.settings().body_bytes_max;
-    ports.body(max).await.map_err(|error| match error {
-        BodyError::TooLarge => Failure::new(Code::PayloadTooLarge, format!("the body is larger than {max} bytes")),
-        BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
-    })
 }
 
 fn check_content_type(content_type: Option<&str>) -> Result<(), Failure> {

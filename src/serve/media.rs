@@ -22,19 +22,23 @@ use crate::media::Work;
 use crate::media::embeddings::Embeddings;
 use crate::media::images::Images;
 use crate::media::moderation::Moderation;
-use crate::media::multipart::{self, Part};
+use crate::media::multipart;
 use crate::media::rerank::Rerank;
 use crate::media::shape::Links;
 use crate::media::speech::Speech;
 use crate::media::transcription::{Front, Transcription};
+use crate::preset::Preset;
+use crate::preset::fields::Layout;
 use crate::serve::attempts::{Trouble, Waiting, place_of, refused, sample, with_removed};
-use crate::serve::infer::{Generation, Outcome, admit, planned_for, read_body, timeouts};
+use crate::serve::infer::{Generation, Outcome, admit, planned_for, timeouts};
 use crate::serve::ports::Ports;
 use crate::serve::prompts;
 use crate::serve::replay::{self, Begun};
 use crate::serve::reply::Reply;
+use crate::serve::room::{Copies, Taken, read_body};
+use crate::serve::settings::{self, Source};
 use crate::serve::settlement::settle;
-use crate::serve::{Does, Head, settings};
+use crate::serve::{Does, Head};
 use crate::text::request::Request;
 use crate::time::Millis;
 use crate::workspace::Admitted;
@@ -44,15 +48,19 @@ use exchange::{Exchange, Got, Prepared, asked, prepare};
 pub async fn answer<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>, does: Does) -> Result<Reply<P>, Failure> {
     ports.count_request();
     timeouts(ports.as_ref(), head.timeout_ms.as_deref(), false)?;
-    let bytes = Bytes::from(read_body(ports.as_ref()).await?);
-    let work = parse(head, &bytes, does)?;
+    let copies = if is_form(head) { Copies::One } else { Copies::Three };
+    let Taken { bytes, stay } = read_body(ports, copies).await?;
+    let bytes = Bytes::from(bytes);
+    let source = source(head, &bytes, does)?;
+    let (source, preset) = settings::with_preset_in(ports.as_ref(), &policy.workspace, source).await?;
+    let work = parse(source, does)?;
     let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
         Begun::Answered(reply) => return Ok(reply),
         Begun::Run(ticket) => ticket,
     };
     drop(bytes);
-    let generation = match planned(ports.as_ref(), head, policy, work).await {
-        Ok(generation) => Generation { replay: ticket, ..generation },
+    let generation = match planned(ports.as_ref(), head, policy, work, preset).await {
+        Ok(generation) => Generation { replay: ticket, stay, ..generation },
         Err(failure) => {
             if let Some(ticket) = &ticket {
                 replay::give_up(ports.as_ref(), ticket).await;
@@ -73,38 +81,64 @@ pub async fn answer<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>, do
     Ok(prompts::told(reply, keeping))
 }
 
-fn parse(head: &Head, bytes: &Bytes, does: Does) -> Result<Work, Failure> {
-    let kind = head.content_type.as_deref().unwrap_or_default();
-    let is_form = kind.trim_start().to_ascii_lowercase().starts_with("multipart/");
+fn is_form(head: &Head) -> bool {
+    head.content_type.as_deref().is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/"))
+}
+
+/// The body in its parts, where it is a form.
+fn source(head: &Head, bytes: &Bytes, does: Does) -> Result<Source, Failure> {
     let unsupported = |wanted: &str| {
         Failure::new(Code::UnsupportedMediaType, format!("the body must be {wanted}")).about("content-type")
     };
-    let parts = || -> Result<Vec<Part>, Failure> {
-        let boundary = multipart::boundary(kind).ok_or_else(|| unsupported("multipart/form-data"))?;
-        multipart::parse(bytes, &boundary)
-            .ok_or_else(|| Failure::new(Code::InvalidInput, "the body is not what multipart/form-data is"))
-    };
-    if is_form && !matches!(does, Does::Transcriptions | Does::Translations | Does::Transcribe | Does::ImageEdits) {
-        return Err(unsupported("JSON (content-type: application/json)"));
+    let is_model_id = matches!(does, Does::Synthesize | Does::Transcribe);
+    let model = if is_model_id { "model_id" } else { "model" };
+    let takes_only_forms = matches!(does, Does::Transcriptions | Does::Translations | Does::Transcribe);
+    match (is_form(head), takes_only_forms || does == Does::ImageEdits) {
+        (true, true) => {
+            let boundary = multipart::boundary(head.content_type.as_deref().unwrap_or_default());
+            let boundary = boundary.ok_or_else(|| unsupported("multipart/form-data"))?;
+            let parts = multipart::parse(bytes, &boundary);
+            let parts =
+                parts.ok_or_else(|| Failure::new(Code::InvalidInput, "the body is not what multipart/form-data is"))?;
+            Ok(Source::Form(parts, model))
+        }
+        (true, false) => Err(unsupported("JSON (content-type: application/json)")),
+        (false, _) if takes_only_forms => Err(unsupported("multipart/form-data")),
+        (false, _) => Ok(Source::Json(bytes.clone(), Layout::Flat(model))),
     }
-    Ok(match does {
-        Does::Embeddings => Work::Embeddings(Embeddings::parse(bytes)?),
-        Does::Moderations => Work::Moderation(Moderation::parse(bytes)?),
-        Does::Rerank => Work::Rerank(Rerank::parse(bytes)?),
-        Does::ImageGenerations => Work::Images(Images::parse(bytes, false)?),
-        Does::ImageEdits if is_form => Work::Images(Images::parse_parts(parts()?)?),
-        Does::ImageEdits => Work::Images(Images::parse(bytes, true)?),
-        Does::Speech => Work::Speech(Speech::parse(bytes)?),
-        Does::Synthesize => Work::Speech(Speech::parse_synthesis(bytes)?),
-        Does::Transcriptions => Work::Transcription(Transcription::parse(Front::Transcriptions, parts()?)?),
-        Does::Translations => Work::Transcription(Transcription::parse(Front::Translations, parts()?)?),
-        Does::Transcribe => Work::Transcription(Transcription::parse(Front::Transcribe, parts()?)?),
-        _ => return Err(Failure::new(Code::NotFound, "there is no such endpoint")),
+}
+
+fn parse(source: Source, does: Does) -> Result<Work, Failure> {
+    let unknown = || Failure::new(Code::NotFound, "there is no such endpoint");
+    Ok(match source {
+        Source::Form(parts, _) => match does {
+            Does::ImageEdits => Work::Images(Images::parse_parts(parts)?),
+            Does::Transcriptions => Work::Transcription(Transcription::parse(Front::Transcriptions, parts)?),
+            Does::Translations => Work::Transcription(Transcription::parse(Front::Translations, parts)?),
+            Does::Transcribe => Work::Transcription(Transcription::parse(Front::Transcribe, parts)?),
+            _ => return Err(unknown()),
+        },
+        Source::Json(bytes, _) => match does {
+            Does::Embeddings => Work::Embeddings(Embeddings::parse(&bytes)?),
+            Does::Moderations => Work::Moderation(Moderation::parse(&bytes)?),
+            Does::Rerank => Work::Rerank(Rerank::parse(&bytes)?),
+            Does::ImageGenerations => Work::Images(Images::parse(&bytes, false)?),
+            Does::ImageEdits => Work::Images(Images::parse(&bytes, true)?),
+            Does::Speech => Work::Speech(Speech::parse(&bytes)?),
+            Does::Synthesize => Work::Speech(Speech::parse_synthesis(&bytes)?),
+            _ => return Err(unknown()),
+        },
     })
 }
 
 /// Resolves and ranks; a request that no candidate could be sent ends here, with the reason of the first.
-async fn planned<P: Ports>(ports: &P, head: &Head, policy: Rc<Policy>, work: Work) -> Result<Generation, Failure> {
+async fn planned<P: Ports>(
+    ports: &P,
+    head: &Head,
+    policy: Rc<Policy>,
+    work: Work,
+    preset: Option<Preset>,
+) -> Result<Generation, Failure> {
     let is_synthesis = head.path.ends_with("/synthesize");
     let mut fields = work.common().body.clone();
     // In a form an object is its text.
@@ -116,7 +150,10 @@ async fn planned<P: Ports>(ports: &P, head: &Head, policy: Rc<Policy>, work: Wor
     let text = |name: &str| fields.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
     let (user, session) = (text("user"), text("session_id"));
     let mut models = work.models().to_vec();
-    let preset = settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?;
+    let preset = match preset {
+        Some(preset) => Some(preset),
+        None => settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?,
+    };
     let body = common::read(serde_json::Value::Object(fields).to_string().into_bytes())?;
     let mut provider = common::provider(&body)?;
     let (mut quality, mut size) = (None, None);

@@ -36,6 +36,7 @@ pub mod repair;
 pub mod replay;
 pub mod reply;
 pub mod retention;
+pub mod room;
 pub mod schedule;
 pub mod settings;
 pub mod settlement;

@@ -13,6 +13,7 @@ use crate::health::board::Board;
 use crate::id::{RequestId, WorkspaceId};
 use crate::job::command as job;
 use crate::job::pace::Pace;
+use crate::limits::room::Room;
 use crate::relay::{Amend, Relay, Stop};
 use crate::replay;
 use crate::routing::sticky::Affinity;
@@ -58,6 +59,10 @@ pub struct Settings {
     pub attempts_max: usize,
     /// Largest request body, in bytes.
     pub body_bytes_max: u64,
+    /// Bytes of large bodies that one isolate holds at the same time.
+    pub body_room_bytes: u64,
+    /// How long a large body waits for room, in milliseconds.
+    pub body_wait_ms: u64,
     /// Limits of a workspace that has none of its own.
     pub default_limits: Limits,
     /// What a request with an own credential costs, in basis points of its price.
@@ -116,6 +121,8 @@ pub trait Answer {
     fn header(&self, name: &str) -> Option<String>;
     /// The next chunk; `None` at the end.
     fn chunk(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, Breakage>>;
+    /// The same in pieces as large as they come, for answers of many megabytes. Who began with one goes on with it.
+    fn block(&mut self) -> impl Future<Output = Result<Option<Vec<u8>>, Breakage>>;
     /// All of the rest, at most `max` bytes.
     fn whole(&mut self, max: usize) -> impl Future<Output = Result<Vec<u8>, Breakage>>;
 }
@@ -126,6 +133,8 @@ pub trait Client {
     fn write(&mut self, bytes: &[u8]) -> impl Future<Output = Result<(), Left>>;
     /// Ends the stream.
     fn close(self) -> impl Future<Output = ()>;
+    /// Breaks it off: the client sees that something is missing.
+    fn cut(self) -> impl Future<Output = ()>;
 }
 
 /// How a pump is to wait.
@@ -184,6 +193,8 @@ pub struct Counters {
     pub d1_calls: u64,
     /// Rows written to the objects' own storage and to D1, as the platform counts (and bills) them.
     pub sql_rows_written: u64,
+    /// Bytes of the isolate's wasm memory, which never shrinks: the most that it ever needed.
+    pub wasm_bytes: u64,
 }
 
 /// The world.
@@ -205,6 +216,10 @@ pub trait Ports: 'static {
     fn secret(&self, name: &str) -> Option<String>;
     /// Which slots of a secret are set.
     fn slots(&self, name: &str) -> Slots;
+    /// The length of the request's body, where it is stated.
+    fn body_length(&self) -> Option<u64>;
+    /// The isolate's room for large bodies.
+    fn room(&self) -> Rc<RefCell<Room>>;
     /// The request's body, read once.
     fn body(&self, max: u64) -> impl Future<Output = Result<Vec<u8>, BodyError>>;
     /// The policy of the key with that hash.

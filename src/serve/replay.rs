@@ -51,8 +51,8 @@ pub enum Begun<P: Ports> {
 pub struct Captured {
     /// Headers.
     pub headers: Vec<(&'static str, String)>,
-    /// The body; a stream's bytes without comments.
-    pub body: Vec<u8>,
+    /// The body; a stream's bytes without comments. `None` where it was too long to be held.
+    pub body: Option<Vec<u8>>,
 }
 
 fn pepper<P: Ports>(ports: &P) -> Result<String, Failure> {
@@ -76,10 +76,10 @@ pub async fn begin<P: Ports>(
         return Err(Failure::invalid("Idempotency-Key", message));
     }
     let pepper = pepper(ports)?;
-    let request = [head.method.as_bytes(), b" ", head.path.as_bytes(), b"\n", body].concat();
+    let request = [head.method.as_bytes(), b" ", head.path.as_bytes(), b"\n", body];
     let ticket = Ticket {
         name: format!("{}/{}", policy.workspace, key::hash(asked, pepper.as_bytes())),
-        fingerprint: key::hash(&String::from_utf8_lossy(&request), pepper.as_bytes()),
+        fingerprint: key::hash_of(&request, pepper.as_bytes()),
     };
     let command = Command::Begin { fingerprint: ticket.fingerprint.clone(), run_ms };
     let mut waited_ms = 0;
@@ -135,15 +135,15 @@ pub async fn end<P: Ports>(ports: &P, ticket: Option<Ticket>, captured: Option<C
 
 /// Keeps the answer of a call that was served.
 pub async fn keep<P: Ports>(ports: &P, ticket: &Ticket, captured: &Captured) {
-    let seal = || {
+    let body = captured.body.as_ref().filter(|body| body.len() <= ANSWER_BYTES_MAX);
+    let seal = |body: &Vec<u8>| {
         let key = SealKey::derive(pepper(ports).ok()?.as_bytes(), "replay");
-        let sealed = key.seal(&captured.body, &ticket.name, ports.chance())?;
+        let sealed = key.seal(body, &ticket.name, ports.chance())?;
         let kept = captured.headers.iter().filter(|(name, _)| KEPT.contains(name));
         let headers = kept.map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         Some(Answer { status: 200, headers, sealed: STANDARD.encode(sealed) })
     };
-    let answer = if captured.body.len() > ANSWER_BYTES_MAX { None } else { seal() };
-    let command = Command::Finish { fingerprint: ticket.fingerprint.clone(), answer };
+    let command = Command::Finish { fingerprint: ticket.fingerprint.clone(), answer: body.and_then(seal) };
     if let Err(error) = ports.replay(&ticket.name, &command).await {
         ports.log(&format!("fault: an answer was not kept: {}", error.0));
     }

@@ -1,5 +1,6 @@
 //! How a workspace's requests are routed, and its presets: the admin's endpoints, and what a request reads of them.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -8,7 +9,9 @@ use crate::dialect::Dialect;
 use crate::dialect::common::read;
 use crate::error::{Code, Failure};
 use crate::id::WorkspaceId;
+use crate::media::multipart::Part;
 use crate::money::Nanos;
+use crate::preset::fields::{self, Layout};
 use crate::preset::{Named, Preset, apply, named, named_in};
 use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::admin::{body, known, tell};
@@ -61,7 +64,40 @@ pub async fn with_preset<P: Ports>(
     Ok((read(bytes)?, Some(preset)))
 }
 
-/// The preset that work other than text names, in the first of its `models` or in a field: its lists and its mode count
+/// A request that is not text.
+pub enum Source {
+    /// JSON, and where its parameters stand.
+    Json(Bytes, Layout),
+    /// A form, and the field that names its model.
+    Form(Vec<Part>, &'static str),
+}
+
+/// The same for a request that is not text.
+pub async fn with_preset_in<P: Ports>(
+    ports: &P,
+    workspace: &WorkspaceId,
+    source: Source,
+) -> Result<(Source, Option<Preset>), Failure> {
+    let named = match &source {
+        Source::Json(bytes, layout) => fields::named_in(bytes, *layout)?,
+        Source::Form(parts, model) => fields::named_in_parts(parts, model)?,
+    };
+    let Some(named) = named else { return Ok((source, None)) };
+    let preset = found(ports, workspace, &named).await?;
+    if named.model.is_none() && preset.model.is_none() {
+        return Err(Failure::invalid(named.param, "is missing: the preset names none either"));
+    }
+    let source = match source {
+        Source::Json(bytes, layout) => {
+            let bytes = fields::apply_to(&bytes, &named, &preset, layout);
+            Source::Json(bytes.ok_or_else(|| Failure::invalid("input", "must be an object"))?.into(), layout)
+        }
+        Source::Form(parts, model) => Source::Form(fields::apply_to_parts(parts, &named, &preset, model), model),
+    };
+    Ok((source, Some(preset)))
+}
+
+/// The preset that a list of models of such work names in its first: its lists and its mode count
 /// there, and its model where the request has none of its own.
 pub async fn preset_of_work<P: Ports>(
     ports: &P,
@@ -75,7 +111,9 @@ pub async fn preset_of_work<P: Ports>(
         Some(_) => return Err(Failure::invalid("preset", "must be a string")),
     };
     let first = models.first_mut();
-    let Some(named) = named_in(first.as_ref().map(|model| model.as_str()), field.as_deref())? else { return Ok(None) };
+    let Some(named) = named_in(first.as_ref().map(|model| model.as_str()), field.as_deref(), "models")? else {
+        return Ok(None);
+    };
     let preset = found(ports, workspace, &named).await?;
     let unnamed = || Failure::invalid("model", "is missing: the preset names none either");
     if let Some(first) = first {

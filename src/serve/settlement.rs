@@ -5,6 +5,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::activity::row::{Basis, Row};
 use crate::attempt::machine::Machine;
 use crate::catalog::Situation;
+use crate::error::Failure;
 use crate::family::openai_chat;
 use crate::ledger::charge::{Receipt, receipt};
 use crate::ledger::ending::{Ending, Rule};
@@ -18,6 +19,9 @@ use crate::text::request::Body;
 use crate::time::Millis;
 use crate::usage::{Meter, Usage};
 use crate::workspace::{Admitted, Settlement};
+
+/// The status of a client that left before its answer, in activity rows.
+const STATUS_LEFT: u16 = 499;
 
 /// What the settlement needs to know.
 pub struct Closing {
@@ -43,6 +47,36 @@ pub struct Closing {
     pub first_byte: Option<Millis>,
     /// When the first upstream call began; `None` when there was none.
     pub dispatched: Option<Millis>,
+}
+
+impl Closing {
+    /// Of a request that nobody served.
+    pub fn unserved(ending: Ending, status: u16, code: Option<&str>, dispatched: Option<Millis>) -> Closing {
+        Closing {
+            status,
+            code: code.map(str::to_owned),
+            ending,
+            candidate: None,
+            usage: None,
+            is_estimated: false,
+            output_bytes: 0,
+            finish: None,
+            service_tier: None,
+            first_byte: None,
+            dispatched,
+        }
+    }
+
+    /// Of one that was refused to its client.
+    pub fn failed(failure: &Failure, dispatched: Option<Millis>) -> Closing {
+        let code = failure.code;
+        Closing::unserved(Ending::AttemptsFailed, code.status(), Some(code.name()), dispatched)
+    }
+
+    /// Of one whose client left.
+    pub fn left(dispatched: Option<Millis>) -> Closing {
+        Closing::unserved(Ending::ClientLeft, STATUS_LEFT, None, dispatched)
+    }
 }
 
 /// Says what usage costs at a candidate where the answer ends so, as members for a usage object.

@@ -4,10 +4,11 @@ import { after, before, describe, test } from 'node:test';
 import OpenAI, { toFile } from 'openai';
 import { createOpenAI } from '@ai-sdk/openai';
 import { experimental_generateImage as generateImage } from 'ai';
+import { authOf, familySecrets, startFamilies } from './support/families.mjs';
 import { startGateway } from './support/harness.mjs';
 import { CANARY, PICTURE, PNG, catalogOf, costs, events, formOf, json, startHosts } from './support/media.mjs';
 
-let host, gateway, t, openai;
+let host, account, gateway, t, openai;
 const TOKENS = { input_tokens: 10, input_tokens_details: { text_tokens: 10, image_tokens: 0 }, output_tokens: 400, total_tokens: 410 };
 
 function answer(name, path, { body, count, method, url }, response) {
@@ -26,6 +27,9 @@ function answer(name, path, { body, count, method, url }, response) {
       if (path.endsWith('/text_to_image')) return response.writeHead(200, { 'content-type': 'image/png' }).end(PNG);
       if (path.endsWith('/get_result')) return json(response, { id: 'r', status: count % 2 ? 'Pending' : 'Ready', result: { sample: link } });
       return json(response, { request_id: 'r' });
+    case 'vertex':
+      if (!path.startsWith('publishers/google/models/')) return undefined;
+    // falls through
     case 'gemini':
       if (path.endsWith(':predict')) return json(response, { predictions: Array.from({ length: body.parameters.sampleCount }, () => ({ mimeType: 'image/png', bytesBase64Encoded: PICTURE })) });
       return json(response, { candidates: [{ content: { parts: [{ text: 'Here.' }, { inlineData: { mimeType: 'image/png', data: PICTURE } }] } }], usageMetadata: { promptTokenCount: 10, candidatesTokenCount: 1300, candidatesTokensDetails: [{ modality: 'IMAGE', tokenCount: 1290 }] } });
@@ -48,9 +52,10 @@ function answer(name, path, { body, count, method, url }, response) {
 
 before(async () => {
   host = await startHosts(answer);
+  account = await startFamilies();
   const image = (model, more = {}) => ({ model, kind: 'image', prices: { output_images: '0.04' }, ...more });
   const tokens = { prices: { input_tokens: '5', input_image_tokens: '10', output_image_tokens: '40', output_images: '0.5' } };
-  gateway = await startGateway({ providers: ['p1'], scenes: 1, vars: { MEDIA_LOOPBACK: 'allowed' }, extra: catalogOf(host.url, {
+  gateway = await startGateway({ providers: ['p1'], scenes: 1, secrets: familySecrets(account.url), vars: { MEDIA_LOOPBACK: 'allowed' }, extra: catalogOf(host.url, {
     broken: { offers: [image('openai', { prices: { output_images: '0.01' } })] },
     openai: { offers: [
       image('openai', { upstream: 'dall-e-x', rules: [{ when: { quality: 'hd', size: '1024x1792' }, prices: { output_images: '0.12' } }, { when: { quality: 'hd' }, prices: { output_images: '0.08' } }] }),
@@ -60,6 +65,7 @@ before(async () => {
     together: { families: ['openai-chat'], offers: [image('together', { family: 'together-images' })] },
     fireworks: { families: ['openai-chat', 'fireworks-images'], offers: [image('fireworks', { family: 'fireworks-images', upstream: 'a/flux' }), image('fireworks-kontext', { family: 'fireworks-images', upstream: 'a/flux-kontext' })] },
     gemini: { families: ['gemini'], offers: [image('imagen'), image('banana', { prices: { input_tokens: '1', output_tokens: '2', output_image_tokens: '30' } })] },
+    vertex: { families: ['vertex-gemini'], ...authOf('vertex-gemini'), offers: [image('vertex-imagen', { upstream: 'imagen-4' }), image('vertex-banana', { upstream: 'banana', prices: { input_tokens: '1', output_tokens: '2', output_image_tokens: '30' } })] },
     fal: { families: ['fal-queue', 'fal-run'], offers: [image('fal', { upstream: 'fal-ai/flux/dev' })] },
     replicate: { families: ['replicate'], offers: [image('replicate', { upstream: 'owner/name' })] },
     bfl: { families: ['bfl'], offers: [image('bfl', { upstream: 'flux-kontext-pro' })] },
@@ -73,13 +79,15 @@ before(async () => {
 after(async () => {
   await gateway?.stop();
   await host?.close();
+  await account?.close();
 });
 
 const generate = (model, more, headers) => gateway.call('POST', '/v1/images/generations', { key: t.key, body: { model: `test/${model}`, prompt: 'a cat', ...more }, headers });
 const edit = async (model, more = {}) => gateway.call('POST', '/v1/images/edits', { key: t.key, ...(await formOf({ model: `test/${model}`, prompt: 'a hat', image: PNG, ...more })) });
 
-const FAMILIES = ['openai', 'xai', 'together', 'fireworks', 'fireworks-kontext', 'imagen', 'banana', 'fal', 'replicate', 'bfl', 'stability', 'recraft', 'ideogram'];
-const NANOS = { banana: 10 * 1000 + 1290 * 30_000 + 10 * 2000 };
+const FAMILIES = ['openai', 'xai', 'together', 'fireworks', 'fireworks-kontext', 'imagen', 'banana', 'vertex-imagen', 'vertex-banana', 'fal', 'replicate', 'bfl', 'stability', 'recraft', 'ideogram'];
+const TOLD = 10 * 1000 + 1290 * 30_000 + 10 * 2000;
+const NANOS = { banana: TOLD, 'vertex-banana': TOLD };
 const ignored = { provider: { ignore: ['broken'] } };
 
 describe('each family', () => {
@@ -98,7 +106,7 @@ describe('each family', () => {
     });
   }
 
-  for (const model of ['openai', 'gpt', 'xai', 'together', 'fireworks-kontext', 'banana', 'fal', 'replicate', 'bfl', 'stability', 'recraft', 'ideogram']) {
+  for (const model of ['openai', 'gpt', 'xai', 'together', 'fireworks-kontext', 'banana', 'vertex-banana', 'fal', 'replicate', 'bfl', 'stability', 'recraft', 'ideogram']) {
     test(`${model}: an edit, as a form and as JSON`, async () => {
       const format = { response_format: 'b64_json' };
       assert.equal((await edit(model, format)).is(200).json.data[0].b64_json, PICTURE);

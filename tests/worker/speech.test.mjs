@@ -9,10 +9,11 @@ import { after, before, describe, test } from 'node:test';
 import OpenAI from 'openai';
 import { createOpenAI } from '@ai-sdk/openai';
 import { experimental_generateSpeech as generateSpeech } from 'ai';
+import { authOf, familySecrets, startFamilies } from './support/families.mjs';
 import { startGateway } from './support/harness.mjs';
 import { CANARY, SOUND, catalogOf, costs, events, json, sleep, startHosts } from './support/media.mjs';
 
-let host, gateway, t, openai;
+let host, tokens, gateway, t, openai;
 const BASE64 = SOUND.toString('base64');
 
 async function answer(name, route, { body }, response) {
@@ -31,7 +32,8 @@ async function answer(name, route, { body }, response) {
     if (body.voice_setting.voice_id === 'poor') return json(response, { base_resp: { status_code: 1008, status_msg: CANARY } });
     return json(response, { data: { audio: SOUND.toString('hex'), status: 2 }, extra_info: { usage_characters: 5 }, base_resp: { status_code: 0, status_msg: 'success' } });
   }
-  if (name === 'gemini') return json(response, { candidates: [{ content: { parts: [{ inlineData: { mimeType: 'audio/L16;codec=pcm;rate=24000', data: BASE64 } }] } }], usageMetadata: { promptTokenCount: 7, candidatesTokenCount: 100 } });
+  if (name === 'vertex' && !route.startsWith('publishers/google/models/')) return undefined;
+  if (name === 'gemini' || name === 'vertex') return json(response, { candidates: [{ content: { parts: [{ inlineData: { mimeType: 'audio/L16;codec=pcm;rate=24000', data: BASE64 } }] } }], usageMetadata: { promptTokenCount: 7, candidatesTokenCount: 100 } });
   if (name === 'deepgram') return response.writeHead(200, { 'content-type': 'audio/mpeg', 'dg-char-count': '5' }).end(SOUND);
   if (body.stream_format === 'sse') return events(response, [{ type: 'speech.audio.delta', audio: BASE64.slice(0, 400) }, { type: 'speech.audio.delta', audio: BASE64.slice(400) }, { type: 'speech.audio.done', usage: { input_tokens: 3, output_tokens: 40, total_tokens: 43 } }]);
   return response.writeHead(200, { 'content-type': 'audio/mpeg' }).end(SOUND);
@@ -39,8 +41,9 @@ async function answer(name, route, { body }, response) {
 
 before(async () => {
   host = await startHosts(answer);
+  tokens = await startFamilies();
   const speech = (model, dollars, more = {}) => ({ model, kind: 'speech', prices: { input_characters: dollars }, ...more });
-  gateway = await startGateway({ providers: ['p1'], scenes: 1, extra: catalogOf(host.url, {
+  gateway = await startGateway({ providers: ['p1'], scenes: 1, secrets: familySecrets(tokens.url), extra: catalogOf(host.url, {
     broken: { offers: [speech('tts', '1')] },
     openai: { offers: [speech('tts', '15', { voices: ['alloy', 'echo'] }), { model: 'tts-tokens', kind: 'speech', prices: { input_tokens: '1', output_audio_tokens: '10' } }] },
     cut: { offers: [speech('tts-cut', '15')] },
@@ -51,6 +54,7 @@ before(async () => {
     deepgram: { families: ['deepgram'], offers: [speech('tts-dg', '30', { upstream: 'aura-2' })] },
     minimax: { families: ['openai-chat'], offers: [speech('tts-minimax', '50', { family: 'minimax-speech' })] },
     gemini: { families: ['gemini'], offers: [{ model: 'tts-gemini', kind: 'speech', prices: { input_tokens: '1', output_tokens: '20' }, voices: ['Kore', 'Puck'] }] },
+    vertex: { families: ['vertex-gemini'], ...authOf('vertex-gemini'), offers: [{ model: 'tts-vertex', kind: 'speech', prices: { input_tokens: '1', output_tokens: '20' }, voices: ['Kore', 'Puck'] }] },
     cartesia: { families: ['cartesia'], offers: [speech('tts-cartesia', '40')] },
   }) });
   t = await gateway.scene({ model: 'test/tts', at: [], dollars: '100' });
@@ -59,6 +63,7 @@ before(async () => {
 after(async () => {
   await gateway?.stop();
   await host?.close();
+  await tokens?.close();
 });
 
 const post = (route, body, headers) => gateway.call('POST', `/v1/${route}`, { key: t.key, body, headers });
@@ -86,13 +91,13 @@ describe('each family', () => {
     });
   }
 
-  test('gemini: samples become a WAV file, or go raw; charged by its tokens', async () => {
-    const wav = (await say('tts-gemini', { instructions: 'Whisper' })).is(200);
+  for (const name of ['gemini', 'vertex']) test(`${name}: samples become a WAV file, or go raw; charged by its tokens`, async () => {
+    const wav = (await say(`tts-${name}`, { instructions: 'Whisper' })).is(200);
     assert.deepEqual([wav.headers['content-type'], wav.bytes.subarray(0, 4).toString(), wav.bytes.subarray(44).equals(SOUND)], ['audio/wav', 'RIFF', true]);
-    assert.equal(host.asked.gemini.body.generationConfig.speechConfig.voiceConfig.prebuiltVoiceConfig.voiceName, 'Kore');
+    assert.equal(host.asked[name].body.generationConfig.speechConfig.voiceConfig.prebuiltVoiceConfig.voiceName, 'Kore');
     await costs(t, wav, 7 * 1_000 + 100 * 20_000);
-    assert.ok((await say('tts-gemini', { response_format: 'pcm' })).is(200).bytes.equals(SOUND));
-    const error = (await say('tts-gemini', { response_format: 'mp3' })).fails('invalid_input');
+    assert.ok((await say(`tts-${name}`, { response_format: 'pcm' })).is(200).bytes.equals(SOUND));
+    const error = (await say(`tts-${name}`, { response_format: 'mp3' })).fails('invalid_input');
     assert.deepEqual([error.param, error.message], ['response_format', 'must be one of wav, pcm']);
   });
 

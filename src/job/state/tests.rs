@@ -25,6 +25,7 @@ fn seat(id: &str, family: Family, parts: u64) -> Seat {
         family,
         own: None,
         slot: 1,
+        slots: Vec::new(),
         terms,
     }
 }
@@ -102,6 +103,21 @@ fn from_order_to_settlement() {
     let row = job.row(Millis(9_000));
     assert_eq!((row.status, row.ending, row.total_ms, row.attempts.len()), (200, Ending::Finished, 5_040, 1));
     assert_eq!(job.next(Millis(1_005_040)), Step::Forget);
+}
+
+#[test]
+fn a_host_that_is_busy_or_refuses_the_credential_is_asked_with_another_one_and_one_at_fault_is_not() {
+    let mut job = job(vec![Seat { slots: vec![3, 2], ..seat("p", Family::Luma, 1) }, seat("q", Family::Luma, 1)]);
+    let asked = |job: &Job| (job.place, job.seat().map_or(0, |seat| seat.slot));
+    assert_eq!((job.next(Millis(0)), asked(&job)), (Step::Submit(0), (0, 1)));
+    for (status, then) in [(429, (0, 3)), (401, (0, 2)), (503, (1, 1))] {
+        job.on_refused(&refused(status), Millis(0), Millis(1));
+        assert_eq!(asked(&job), then);
+        assert_eq!(job.next(Millis(1)), Step::Submit(then.0));
+    }
+    job.on_started(handle("h"), 201, Millis(1), Millis(2));
+    let slots: Vec<Option<u8>> = job.attempts.iter().map(|row| row.slot).collect();
+    assert_eq!(slots, [None, Some(3), Some(2), None]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::family::fault::Fault;
 use crate::family::target::cannot;
 use crate::media::meter::Told;
 use crate::media::picture;
-use crate::media::shape::{Answered, Asked, Fate, Raw, Reading, Shape, Written, at_once, json_of, malformed};
+use crate::media::shape::{Answered, Asked, Fate, Raw, Reading, Shape, Written, at_once, fates, json_of, malformed};
 use crate::usage::Meter;
 
 use Fate::{Dropped, Kept, Mapped};
@@ -20,7 +20,9 @@ pub const CORE: &[&str] = &["input"];
 pub const TABLE: &[&Shape<Embeddings>] = &[
     &Shape {
         families: &["openai-chat", "openai-responses", "openai-embeddings", "azure-openai"],
-        fates: &[("dimensions", Kept), ("encoding_format", Kept), ("user", Kept), ("input_type", Dropped)],
+        fates: fates! {
+            "dimensions" Kept, "encoding_format" Kept, "user" Kept, "input_type" Dropped,
+        },
         passes: true,
         write: |work, asked| openai(work, asked, &["input_type"], &[]),
         follow: at_once,
@@ -28,12 +30,10 @@ pub const TABLE: &[&Shape<Embeddings>] = &[
     },
     &Shape {
         families: &["mistral"],
-        fates: &[
-            ("dimensions", Mapped("output_dimension")),
-            ("encoding_format", Mapped("made here")),
-            ("user", Dropped),
-            ("input_type", Dropped),
-        ],
+        fates: fates! {
+            "dimensions" => "output_dimension", "encoding_format" => "made here", "user" Dropped,
+            "input_type" Dropped,
+        },
         passes: false,
         write: |work, asked| {
             openai(work, asked, &["encoding_format", "user", "input_type"], &[("dimensions", "output_dimension")])
@@ -43,13 +43,10 @@ pub const TABLE: &[&Shape<Embeddings>] = &[
     },
     &Shape {
         families: &["voyage"],
-        fates: &[
-            ("dimensions", Mapped("output_dimension")),
-            ("encoding_format", Mapped("made here")),
-            ("user", Dropped),
-            ("input_type", Mapped("query, document")),
-            ("truncation", Kept),
-        ],
+        fates: fates! {
+            "dimensions" => "output_dimension", "encoding_format" => "made here", "user" Dropped,
+            "input_type" => "query, document", "truncation" Kept,
+        },
         passes: false,
         write: voyage,
         follow: at_once,
@@ -57,15 +54,10 @@ pub const TABLE: &[&Shape<Embeddings>] = &[
     },
     &Shape {
         families: &["jina"],
-        fates: &[
-            ("dimensions", Kept),
-            ("encoding_format", Mapped("made here")),
-            ("user", Dropped),
-            ("input_type", Mapped("task")),
-            ("normalized", Kept),
-            ("late_chunking", Kept),
-            ("truncate", Kept),
-        ],
+        fates: fates! {
+            "dimensions" Kept, "encoding_format" => "made here", "user" Dropped, "input_type" => "task",
+            "normalized" Kept, "late_chunking" Kept, "truncate" Kept,
+        },
         passes: false,
         write: jina,
         follow: at_once,

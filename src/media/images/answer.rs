@@ -87,9 +87,7 @@ pub fn answer(work: &Images, mut made: Made, reading: &Reading<'_>) -> Result<An
 }
 
 fn data_url(base64: &str) -> String {
-    let start =
-        base64.get(..32.min(base64.len())).and_then(|start| STANDARD.decode(start.get(..start.len() / 4 * 4)?).ok());
-    let kind = start.as_deref().and_then(picture::kind_of).unwrap_or("image/png");
+    let kind = picture::kind_of_base64(base64).unwrap_or("image/png");
     format!("data:{kind};base64,{base64}")
 }
 

@@ -12,9 +12,8 @@ use crate::family::fault::Fault;
 use crate::family::target::cannot;
 use crate::media::meter::Told;
 use crate::media::multipart::{self, Part};
-use crate::media::shape::Fate::{Dropped, Kept, Mapped, Refused};
 use crate::media::shape::{
-    Answered, Asked, Delivery, Fates, Raw, Reading, Shape, Written, at_once, json_of, malformed, withheld,
+    Answered, Asked, Delivery, Fates, Raw, Reading, Shape, Written, at_once, fates, json_of, malformed, withheld,
 };
 use crate::usage::Meter;
 
@@ -25,20 +24,11 @@ pub const CORE: &[&str] = &["prompt", "image", "images", "mask"];
 pub const TABLE: &[&Shape<Images>] = &[
     &Shape {
         families: &["openai-chat", "openai-responses", "azure-openai"],
-        fates: &[
-            ("n", Kept),
-            ("size", Kept),
-            ("quality", Kept),
-            ("background", Kept),
-            ("output_format", Kept),
-            ("response_format", Mapped("made here where the model refuses it")),
-            ("style", Kept),
-            ("seed", Kept),
-            ("edits", Kept),
-            ("mask", Kept),
-            ("stream", Kept),
-            ("partial_images", Kept),
-        ],
+        fates: fates! {
+            "n" Kept, "size" Kept, "quality" Kept, "background" Kept, "output_format" Kept,
+            "response_format" => "made here where the model refuses it", "style" Kept, "seed" Kept, "edits" Kept,
+            "mask" Kept, "stream" Kept, "partial_images" Kept,
+        },
         passes: true,
         write: openai,
         follow: at_once,
@@ -46,20 +36,11 @@ pub const TABLE: &[&Shape<Images>] = &[
     },
     &Shape {
         families: &["xai-images"],
-        fates: &[
-            ("n", Kept),
-            ("size", Mapped("aspect_ratio")),
-            ("quality", Kept),
-            ("background", Dropped),
-            ("output_format", Dropped),
-            ("response_format", Kept),
-            ("style", Dropped),
-            ("seed", Dropped),
-            ("edits", Mapped("JSON")),
-            ("mask", Refused),
-            ("stream", Mapped("one event")),
-            ("partial_images", Dropped),
-        ],
+        fates: fates! {
+            "n" Kept, "size" => "aspect_ratio", "quality" Kept, "background" Dropped, "output_format" Dropped,
+            "response_format" Kept, "style" Dropped, "seed" Dropped, "edits" => "JSON", "mask" Refused,
+            "stream" => "one event", "partial_images" Dropped,
+        },
         passes: false,
         write: xai,
         follow: at_once,
@@ -67,22 +48,12 @@ pub const TABLE: &[&Shape<Images>] = &[
     },
     &Shape {
         families: &["together-images"],
-        fates: &[
-            ("n", Kept),
-            ("size", Mapped("width, height")),
-            ("quality", Dropped),
-            ("background", Dropped),
-            ("output_format", Mapped("jpeg, png")),
-            ("response_format", Mapped("url, base64")),
-            ("style", Dropped),
-            ("seed", Kept),
-            ("steps", Kept),
-            ("negative_prompt", Kept),
-            ("edits", Mapped("image_url")),
-            ("mask", Refused),
-            ("stream", Mapped("one event")),
-            ("partial_images", Dropped),
-        ],
+        fates: fates! {
+            "n" Kept, "size" => "width, height", "quality" Dropped, "background" Dropped,
+            "output_format" => "jpeg, png", "response_format" => "url, base64", "style" Dropped, "seed" Kept,
+            "steps" Kept, "negative_prompt" Kept, "edits" => "image_url", "mask" Refused, "stream" => "one event",
+            "partial_images" Dropped,
+        },
         passes: false,
         write: together,
         follow: at_once,
@@ -110,21 +81,12 @@ pub const TABLE: &[&Shape<Images>] = &[
     &BFL,
     &Shape {
         families: &["stability"],
-        fates: &[
-            ("n", Mapped("several calls")),
-            ("size", Mapped("aspect_ratio")),
-            ("quality", Dropped),
-            ("background", Dropped),
-            ("output_format", Kept),
-            ("response_format", Mapped("made here")),
-            ("style", Mapped("style_preset")),
-            ("seed", Kept),
-            ("negative_prompt", Kept),
-            ("edits", Mapped("image and strength")),
-            ("mask", Refused),
-            ("stream", Mapped("one event")),
-            ("partial_images", Dropped),
-        ],
+        fates: fates! {
+            "n" => "several calls", "size" => "aspect_ratio", "quality" Dropped, "background" Dropped,
+            "output_format" Kept, "response_format" => "made here", "style" => "style_preset", "seed" Kept,
+            "negative_prompt" Kept, "edits" => "image and strength", "mask" Refused, "stream" => "one event",
+            "partial_images" Dropped,
+        },
         passes: false,
         write: stability,
         follow: at_once,
@@ -132,20 +94,11 @@ pub const TABLE: &[&Shape<Images>] = &[
     },
     &Shape {
         families: &["recraft"],
-        fates: &[
-            ("n", Kept),
-            ("size", Kept),
-            ("quality", Dropped),
-            ("background", Dropped),
-            ("output_format", Mapped("png, webp")),
-            ("response_format", Kept),
-            ("style", Kept),
-            ("seed", Mapped("random_seed")),
-            ("edits", Mapped("imageToImage")),
-            ("mask", Mapped("inpaint")),
-            ("stream", Mapped("one event")),
-            ("partial_images", Dropped),
-        ],
+        fates: fates! {
+            "n" Kept, "size" Kept, "quality" Dropped, "background" Dropped, "output_format" => "png, webp",
+            "response_format" Kept, "style" Kept, "seed" => "random_seed", "edits" => "imageToImage",
+            "mask" => "inpaint", "stream" => "one event", "partial_images" Dropped,
+        },
         passes: false,
         write: recraft,
         follow: at_once,
@@ -153,21 +106,12 @@ pub const TABLE: &[&Shape<Images>] = &[
     },
     &Shape {
         families: &["ideogram"],
-        fates: &[
-            ("n", Mapped("num_images")),
-            ("size", Mapped("aspect_ratio")),
-            ("quality", Mapped("rendering_speed")),
-            ("background", Mapped("transparent")),
-            ("output_format", Dropped),
-            ("response_format", Mapped("made here")),
-            ("style", Mapped("style_type")),
-            ("seed", Kept),
-            ("negative_prompt", Kept),
-            ("edits", Mapped("remix")),
-            ("mask", Mapped("edit")),
-            ("stream", Mapped("one event")),
-            ("partial_images", Dropped),
-        ],
+        fates: fates! {
+            "n" => "num_images", "size" => "aspect_ratio", "quality" => "rendering_speed",
+            "background" => "transparent", "output_format" Dropped, "response_format" => "made here",
+            "style" => "style_type", "seed" Kept, "negative_prompt" Kept, "edits" => "remix", "mask" => "edit",
+            "stream" => "one event", "partial_images" Dropped,
+        },
         passes: false,
         write: ideogram,
         follow: at_once,
@@ -175,20 +119,11 @@ pub const TABLE: &[&Shape<Images>] = &[
     },
 ];
 
-const GOOGLE: Fates = &[
-    ("n", Mapped("sampleCount, or several calls")),
-    ("size", Mapped("aspectRatio")),
-    ("quality", Dropped),
-    ("background", Dropped),
-    ("output_format", Mapped("Imagen")),
-    ("response_format", Mapped("made here")),
-    ("style", Dropped),
-    ("seed", Dropped),
-    ("edits", Mapped("image models")),
-    ("mask", Refused),
-    ("stream", Mapped("one event")),
-    ("partial_images", Dropped),
-];
+const GOOGLE: Fates = fates! {
+    "n" => "sampleCount, or several calls", "size" => "aspectRatio", "quality" Dropped, "background" Dropped,
+    "output_format" => "Imagen", "response_format" => "made here", "style" Dropped, "seed" Dropped,
+    "edits" => "image models", "mask" Refused, "stream" => "one event", "partial_images" Dropped,
+};
 
 /// The client's value of a text field.
 pub fn text<'a>(work: &'a Images, name: &str) -> Option<&'a str> {

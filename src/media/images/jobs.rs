@@ -10,9 +10,8 @@ use super::answer::{Made, answer};
 use super::hosts::{kept, no_mask, one_picture, put, text};
 use crate::error::Failure;
 use crate::family::fault::Fault;
-use crate::media::shape::Fate::{Dropped, Kept, Mapped, Refused};
 use crate::media::shape::{
-    Again, Answered, Asked, Raw, Reading, Shape, Written, at_once, json_of, malformed, withheld,
+    Again, Answered, Asked, Raw, Reading, Shape, Written, at_once, fates, json_of, malformed, withheld,
 };
 
 /// How long to wait before an order is asked for again, in milliseconds; it grows with each question.
@@ -22,21 +21,12 @@ const RATIOS: &[&str] = &["1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3", "21
 /// fal: the call that waits (`https://fal.run/{model}`).
 pub const FAL: Shape<Images> = Shape {
     families: &["fal-run"],
-    fates: &[
-        ("n", Mapped("num_images")),
-        ("size", Mapped("image_size")),
-        ("quality", Kept),
-        ("background", Kept),
-        ("output_format", Kept),
-        ("response_format", Mapped("made here")),
-        ("style", Dropped),
-        ("seed", Kept),
-        ("negative_prompt", Kept),
-        ("edits", Mapped("image_url, image_urls")),
-        ("mask", Mapped("mask_url")),
-        ("stream", Mapped("one event")),
-        ("partial_images", Dropped),
-    ],
+    fates: fates! {
+        "n" => "num_images", "size" => "image_size", "quality" Kept, "background" Kept, "output_format" Kept,
+        "response_format" => "made here", "style" Dropped, "seed" Kept, "negative_prompt" Kept,
+        "edits" => "image_url, image_urls", "mask" => "mask_url", "stream" => "one event",
+        "partial_images" Dropped,
+    },
     passes: false,
     write: fal,
     follow: at_once,
@@ -46,21 +36,12 @@ pub const FAL: Shape<Images> = Shape {
 /// Replicate: `Prefer: wait`, then polled.
 pub const REPLICATE: Shape<Images> = Shape {
     families: &["replicate"],
-    fates: &[
-        ("n", Mapped("num_outputs")),
-        ("size", Mapped("aspect_ratio")),
-        ("quality", Dropped),
-        ("background", Dropped),
-        ("output_format", Kept),
-        ("response_format", Mapped("made here")),
-        ("style", Dropped),
-        ("seed", Kept),
-        ("negative_prompt", Kept),
-        ("edits", Mapped("input_image")),
-        ("mask", Refused),
-        ("stream", Mapped("one event")),
-        ("partial_images", Dropped),
-    ],
+    fates: fates! {
+        "n" => "num_outputs", "size" => "aspect_ratio", "quality" Dropped, "background" Dropped,
+        "output_format" Kept, "response_format" => "made here", "style" Dropped, "seed" Kept,
+        "negative_prompt" Kept, "edits" => "input_image", "mask" Refused, "stream" => "one event",
+        "partial_images" Dropped,
+    },
     passes: false,
     write: replicate,
     follow: follow_replicate,
@@ -70,20 +51,11 @@ pub const REPLICATE: Shape<Images> = Shape {
 /// Black Forest Labs: ordered, then polled where the host says.
 pub const BFL: Shape<Images> = Shape {
     families: &["bfl"],
-    fates: &[
-        ("n", Mapped("several calls")),
-        ("size", Mapped("width, height, aspect_ratio")),
-        ("quality", Dropped),
-        ("background", Dropped),
-        ("output_format", Mapped("jpeg, png")),
-        ("response_format", Mapped("made here")),
-        ("style", Dropped),
-        ("seed", Kept),
-        ("edits", Mapped("input_image")),
-        ("mask", Refused),
-        ("stream", Mapped("one event")),
-        ("partial_images", Dropped),
-    ],
+    fates: fates! {
+        "n" => "several calls", "size" => "width, height, aspect_ratio", "quality" Dropped, "background" Dropped,
+        "output_format" => "jpeg, png", "response_format" => "made here", "style" Dropped, "seed" Kept,
+        "edits" => "input_image", "mask" Refused, "stream" => "one event", "partial_images" Dropped,
+    },
     passes: false,
     write: bfl,
     follow: follow_bfl,
@@ -93,20 +65,11 @@ pub const BFL: Shape<Images> = Shape {
 /// Fireworks: pictures at once, FLUX Kontext by order.
 pub const FIREWORKS: Shape<Images> = Shape {
     families: &["fireworks-images"],
-    fates: &[
-        ("n", Mapped("several calls")),
-        ("size", Mapped("aspect_ratio")),
-        ("quality", Dropped),
-        ("background", Dropped),
-        ("output_format", Mapped("accept")),
-        ("response_format", Mapped("made here")),
-        ("style", Dropped),
-        ("seed", Kept),
-        ("edits", Mapped("input_image")),
-        ("mask", Refused),
-        ("stream", Mapped("one event")),
-        ("partial_images", Dropped),
-    ],
+    fates: fates! {
+        "n" => "several calls", "size" => "aspect_ratio", "quality" Dropped, "background" Dropped,
+        "output_format" => "accept", "response_format" => "made here", "style" Dropped, "seed" Kept,
+        "edits" => "input_image", "mask" Refused, "stream" => "one event", "partial_images" Dropped,
+    },
     passes: false,
     write: fireworks,
     follow: follow_fireworks,

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod hosts;
 pub mod jobs;
+pub mod passing;
 pub mod size;
 
 use bytes::Bytes;

@@ -10,9 +10,8 @@ use crate::error::Failure;
 use crate::family::fault::Fault;
 use crate::family::target::cannot;
 use crate::media::meter::Told;
-use crate::media::shape::Fate::{Dropped, Kept, Mapped, Refused};
 use crate::media::shape::{
-    Answered, Asked, Delivery, Fates, Raw, Reading, Shape, Written, at_once, json_of, malformed, withheld,
+    Answered, Asked, Delivery, Fates, Raw, Reading, Shape, Written, at_once, fates, json_of, malformed, withheld,
 };
 use crate::usage::Meter;
 
@@ -23,14 +22,10 @@ pub const CORE: &[&str] = &["input"];
 pub const TABLE: &[&Shape<Speech>] = &[
     &Shape {
         families: &["openai-chat", "openai-responses", "azure-openai"],
-        fates: &[
-            ("voice", Kept),
-            ("response_format", Kept),
-            ("speed", Kept),
-            ("instructions", Kept),
-            ("stream_format", Kept),
-            ("sample_rate", Dropped),
-        ],
+        fates: fates! {
+            "voice" Kept, "response_format" Kept, "speed" Kept, "instructions" Kept, "stream_format" Kept,
+            "sample_rate" Dropped,
+        },
         passes: true,
         write: openai,
         follow: at_once,
@@ -38,14 +33,10 @@ pub const TABLE: &[&Shape<Speech>] = &[
     },
     &Shape {
         families: &["groq-speech"],
-        fates: &[
-            ("voice", Kept),
-            ("response_format", Mapped("mp3, ogg, flac, wav")),
-            ("speed", Kept),
-            ("instructions", Dropped),
-            ("stream_format", Mapped("audio only")),
-            ("sample_rate", Kept),
-        ],
+        fates: fates! {
+            "voice" Kept, "response_format" => "mp3, ogg, flac, wav", "speed" Kept, "instructions" Dropped,
+            "stream_format" => "audio only", "sample_rate" Kept,
+        },
         passes: false,
         write: groq,
         follow: at_once,
@@ -53,14 +44,10 @@ pub const TABLE: &[&Shape<Speech>] = &[
     },
     &Shape {
         families: &["mistral"],
-        fates: &[
-            ("voice", Mapped("voice_id")),
-            ("response_format", Mapped("mp3, opus, flac, wav, pcm")),
-            ("speed", Dropped),
-            ("instructions", Dropped),
-            ("stream_format", Mapped("audio and sse")),
-            ("sample_rate", Dropped),
-        ],
+        fates: fates! {
+            "voice" => "voice_id", "response_format" => "mp3, opus, flac, wav, pcm", "speed" Dropped,
+            "instructions" Dropped, "stream_format" => "audio and sse", "sample_rate" Dropped,
+        },
         passes: false,
         write: mistral,
         follow: at_once,
@@ -68,14 +55,11 @@ pub const TABLE: &[&Shape<Speech>] = &[
     },
     &Shape {
         families: &["elevenlabs"],
-        fates: &[
-            ("voice", Mapped("in the path")),
-            ("response_format", Mapped("output_format")),
-            ("speed", Mapped("voice_settings.speed, 0.7 to 1.2")),
-            ("instructions", Dropped),
-            ("stream_format", Mapped("audio only")),
-            ("sample_rate", Mapped("output_format")),
-        ],
+        fates: fates! {
+            "voice" => "in the path", "response_format" => "output_format",
+            "speed" => "voice_settings.speed, 0.7 to 1.2", "instructions" Dropped, "stream_format" => "audio only",
+            "sample_rate" => "output_format",
+        },
         passes: false,
         write: elevenlabs,
         follow: at_once,
@@ -83,14 +67,10 @@ pub const TABLE: &[&Shape<Speech>] = &[
     },
     &Shape {
         families: &["deepgram"],
-        fates: &[
-            ("voice", Mapped("in the model")),
-            ("response_format", Mapped("encoding and container")),
-            ("speed", Mapped("0.7 to 1.5")),
-            ("instructions", Dropped),
-            ("stream_format", Mapped("audio only")),
-            ("sample_rate", Mapped("wav and pcm")),
-        ],
+        fates: fates! {
+            "voice" => "in the model", "response_format" => "encoding and container", "speed" => "0.7 to 1.5",
+            "instructions" Dropped, "stream_format" => "audio only", "sample_rate" => "wav and pcm",
+        },
         passes: false,
         write: deepgram,
         follow: at_once,
@@ -98,14 +78,11 @@ pub const TABLE: &[&Shape<Speech>] = &[
     },
     &Shape {
         families: &["minimax-speech"],
-        fates: &[
-            ("voice", Mapped("voice_setting.voice_id")),
-            ("response_format", Mapped("audio_setting.format")),
-            ("speed", Mapped("voice_setting.speed, 0.5 to 2")),
-            ("instructions", Dropped),
-            ("stream_format", Mapped("audio only")),
-            ("sample_rate", Mapped("audio_setting.sample_rate")),
-        ],
+        fates: fates! {
+            "voice" => "voice_setting.voice_id", "response_format" => "audio_setting.format",
+            "speed" => "voice_setting.speed, 0.5 to 2", "instructions" Dropped, "stream_format" => "audio only",
+            "sample_rate" => "audio_setting.sample_rate",
+        },
         passes: false,
         write: minimax,
         follow: at_once,
@@ -129,15 +106,11 @@ pub const TABLE: &[&Shape<Speech>] = &[
     },
     &Shape {
         families: &["cartesia"],
-        fates: &[
-            ("voice", Mapped("voice.id")),
-            ("response_format", Mapped("output_format: mp3, wav, pcm")),
-            ("speed", Mapped("generation_config.speed, 0.6 to 1.5")),
-            ("instructions", Dropped),
-            ("stream_format", Mapped("audio only")),
-            ("sample_rate", Mapped("output_format.sample_rate")),
-            ("language", Kept),
-        ],
+        fates: fates! {
+            "voice" => "voice.id", "response_format" => "output_format: mp3, wav, pcm",
+            "speed" => "generation_config.speed, 0.6 to 1.5", "instructions" Dropped,
+            "stream_format" => "audio only", "sample_rate" => "output_format.sample_rate", "language" Kept,
+        },
         passes: false,
         write: cartesia,
         follow: at_once,
@@ -145,14 +118,10 @@ pub const TABLE: &[&Shape<Speech>] = &[
     },
 ];
 
-const GOOGLE: Fates = &[
-    ("voice", Mapped("prebuiltVoiceConfig.voiceName")),
-    ("response_format", Mapped("wav, pcm")),
-    ("speed", Refused),
-    ("instructions", Mapped("before the text")),
-    ("stream_format", Mapped("audio only")),
-    ("sample_rate", Dropped),
-];
+const GOOGLE: Fates = fates! {
+    "voice" => "prebuiltVoiceConfig.voiceName", "response_format" => "wav, pcm", "speed" Refused,
+    "instructions" => "before the text", "stream_format" => "audio only", "sample_rate" Dropped,
+};
 
 /// OpenAI's voices by sound: which one of another host is nearest. Rows: ours, ElevenLabs, Gemini, Deepgram, MiniMax.
 const VOICES: &[(&str, [&str; 4])] = &[

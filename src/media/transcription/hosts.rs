@@ -8,9 +8,8 @@ use crate::error::Failure;
 use crate::family::fault::Fault;
 use crate::family::target::cannot;
 use crate::media::multipart::{self, Part};
-use crate::media::shape::Fate::{Dropped, Kept, Mapped};
 use crate::media::shape::{
-    Again, Answered, Asked, Delivery, Raw, Reading, Shape, Written, at_once, json_of, malformed,
+    Again, Answered, Asked, Delivery, Raw, Reading, Shape, Written, at_once, fates, json_of, malformed,
 };
 
 /// What the writers take from the typed form, or from the gateway's own fields.
@@ -23,18 +22,11 @@ const POLL_MS: u64 = 500;
 pub const TABLE: &[&Shape<Transcription>] = &[
     &Shape {
         families: &["openai-chat", "openai-responses", "azure-openai", "fireworks-audio"],
-        fates: &[
-            ("language", Kept),
-            ("prompt", Kept),
-            ("temperature", Kept),
-            ("response_format", Mapped("asked in full where that says how long it was")),
-            ("timestamp_granularities", Kept),
-            ("include", Kept),
-            ("chunking_strategy", Kept),
-            ("keywords", Kept),
-            ("diarize", Kept),
-            ("stream", Kept),
-        ],
+        fates: fates! {
+            "language" Kept, "prompt" Kept, "temperature" Kept,
+            "response_format" => "asked in full where that says how long it was", "timestamp_granularities" Kept,
+            "include" Kept, "chunking_strategy" Kept, "keywords" Kept, "diarize" Kept, "stream" Kept,
+        },
         passes: true,
         write: openai,
         follow: at_once,
@@ -42,18 +34,11 @@ pub const TABLE: &[&Shape<Transcription>] = &[
     },
     &Shape {
         families: &["mistral"],
-        fates: &[
-            ("language", Kept),
-            ("prompt", Dropped),
-            ("temperature", Kept),
-            ("response_format", Mapped("made here")),
-            ("timestamp_granularities", Kept),
-            ("include", Dropped),
-            ("chunking_strategy", Dropped),
-            ("keywords", Mapped("context_bias")),
-            ("diarize", Kept),
-            ("stream", Kept),
-        ],
+        fates: fates! {
+            "language" Kept, "prompt" Dropped, "temperature" Kept, "response_format" => "made here",
+            "timestamp_granularities" Kept, "include" Dropped, "chunking_strategy" Dropped,
+            "keywords" => "context_bias", "diarize" Kept, "stream" Kept,
+        },
         passes: false,
         write: mistral,
         follow: at_once,
@@ -61,18 +46,11 @@ pub const TABLE: &[&Shape<Transcription>] = &[
     },
     &Shape {
         families: &["deepgram"],
-        fates: &[
-            ("language", Kept),
-            ("prompt", Dropped),
-            ("temperature", Dropped),
-            ("response_format", Mapped("made here")),
-            ("timestamp_granularities", Mapped("always given")),
-            ("include", Dropped),
-            ("chunking_strategy", Dropped),
-            ("keywords", Mapped("keyterm, keywords")),
-            ("diarize", Kept),
-            ("stream", Mapped("one delta")),
-        ],
+        fates: fates! {
+            "language" Kept, "prompt" Dropped, "temperature" Dropped, "response_format" => "made here",
+            "timestamp_granularities" => "always given", "include" Dropped, "chunking_strategy" Dropped,
+            "keywords" => "keyterm, keywords", "diarize" Kept, "stream" => "one delta",
+        },
         passes: false,
         write: deepgram,
         follow: at_once,
@@ -80,18 +58,11 @@ pub const TABLE: &[&Shape<Transcription>] = &[
     },
     &Shape {
         families: &["elevenlabs"],
-        fates: &[
-            ("language", Mapped("language_code")),
-            ("prompt", Dropped),
-            ("temperature", Kept),
-            ("response_format", Mapped("made here")),
-            ("timestamp_granularities", Mapped("always by word")),
-            ("include", Dropped),
-            ("chunking_strategy", Dropped),
-            ("keywords", Mapped("keyterms")),
-            ("diarize", Kept),
-            ("stream", Mapped("one delta")),
-        ],
+        fates: fates! {
+            "language" => "language_code", "prompt" Dropped, "temperature" Kept, "response_format" => "made here",
+            "timestamp_granularities" => "always by word", "include" Dropped, "chunking_strategy" Dropped,
+            "keywords" => "keyterms", "diarize" Kept, "stream" => "one delta",
+        },
         passes: false,
         write: elevenlabs,
         follow: at_once,
@@ -99,18 +70,11 @@ pub const TABLE: &[&Shape<Transcription>] = &[
     },
     &Shape {
         families: &["assemblyai"],
-        fates: &[
-            ("language", Mapped("language_code")),
-            ("prompt", Dropped),
-            ("temperature", Dropped),
-            ("response_format", Mapped("made here")),
-            ("timestamp_granularities", Mapped("always by word")),
-            ("include", Dropped),
-            ("chunking_strategy", Dropped),
-            ("keywords", Mapped("keyterms_prompt")),
-            ("diarize", Mapped("speaker_labels")),
-            ("stream", Mapped("one delta")),
-        ],
+        fates: fates! {
+            "language" => "language_code", "prompt" Dropped, "temperature" Dropped, "response_format" => "made here",
+            "timestamp_granularities" => "always by word", "include" Dropped, "chunking_strategy" Dropped,
+            "keywords" => "keyterms_prompt", "diarize" => "speaker_labels", "stream" => "one delta",
+        },
         passes: false,
         write: |work, _| {
             transcribes(work)?;

@@ -30,14 +30,18 @@ use crate::limits::gate::Allowance;
 use crate::media::Work;
 use crate::media::multipart;
 use crate::money::Nanos;
+use crate::preset::Preset;
+use crate::preset::fields::Layout;
 use crate::routing::explain::{ASKED_CANDIDATES, ROW_CANDIDATES, explain};
-use crate::serve::infer::{Generation, admit, planned_for, read_body};
+use crate::serve::infer::{Generation, admit, planned_for};
 use crate::serve::ports::Ports;
 use crate::serve::prompts::{self, Record};
 use crate::serve::replay::{self, Captured};
 use crate::serve::reply::{Body, Reply};
+use crate::serve::room::{Copies, Taken, read_body};
+use crate::serve::settings::{self, Source};
 use crate::serve::settlement::{Closing, settle};
-use crate::serve::{Head, fault, query, settings};
+use crate::serve::{Head, fault, query};
 use crate::ssrf::Loopback;
 use crate::text::request::Request;
 use crate::workspace::Admitted;
@@ -66,26 +70,30 @@ pub async fn create<P: Ports>(
     front: Front,
 ) -> Result<Reply<P>, Failure> {
     ports.count_request();
-    let bytes = read_body(ports.as_ref()).await?;
+    let Taken { bytes, stay } = read_body(ports, Copies::Three).await?;
+    let bytes = bytes::Bytes::from(bytes);
     if bytes.len() > BODY_BYTES_MAX {
         return Err(Failure::new(Code::PayloadTooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes")));
     }
-    let parsed = parse(head, &bytes, front)?;
+    let source = source(head, &bytes, front)?;
+    let (source, preset) = settings::with_preset_in(ports.as_ref(), &policy.workspace, source).await?;
+    let parsed = parse(source)?;
     form::check_references(&parsed.order, loopback(ports.as_ref()))?;
     let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
         replay::Begun::Answered(reply) => return Ok(reply),
         replay::Begun::Run(ticket) => ticket,
     };
     drop(bytes);
-    let Some(ticket) = ticket else { return ordered(ports, head, policy, parsed, front).await };
+    let Some(ticket) = ticket else { return ordered(ports, head, policy, (parsed, preset), front).await };
     // A job is made whether or not its client waits: the key must know of it also when the client has left.
     let (tell, told) = oneshot::channel();
     let (own, head) = (Rc::clone(ports), head.clone());
     ports.in_background(async move {
-        let outcome = ordered(&own, &head, policy, parsed, front).await;
+        let outcome = ordered(&own, &head, policy, (parsed, preset), front).await;
+        drop(stay);
         let captured = match &outcome {
             Ok(Reply { status: 200, headers, body: Body::Bytes(body) }) => {
-                Some(Captured { headers: headers.clone(), body: body.clone() })
+                Some(Captured { headers: headers.clone(), body: Some(body.clone()) })
             }
             _ => None,
         };
@@ -98,7 +106,7 @@ pub async fn create<P: Ports>(
     }
 }
 
-fn parse(head: &Head, bytes: &[u8], front: Front) -> Result<Parsed, Failure> {
+fn source(head: &Head, bytes: &bytes::Bytes, front: Front) -> Result<Source, Failure> {
     let kind = head.content_type.as_deref().unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let unsupported = |wanted: &str| {
@@ -106,15 +114,23 @@ fn parse(head: &Head, bytes: &[u8], front: Front) -> Result<Parsed, Failure> {
     };
     let is_json = essence.is_empty() || essence.ends_with("json") || essence == "text/plain";
     match front {
-        Front::Generations if is_json => form::generation(bytes),
+        Front::Generations if is_json => Ok(Source::Json(bytes.clone(), Layout::Nested(form::ON_TOP))),
         Front::Generations => Err(unsupported("JSON (content-type: application/json)")),
-        Front::Videos if is_json => form::video(bytes, Some(VIDEO_MODEL)),
+        Front::Videos if is_json => Ok(Source::Json(bytes.clone(), Layout::Flat("model"))),
         Front::Videos => {
             let boundary = multipart::boundary(kind).ok_or_else(|| unsupported("JSON or multipart/form-data"))?;
-            let parts = multipart::parse(&bytes::Bytes::copy_from_slice(bytes), &boundary)
+            let parts = multipart::parse(bytes, &boundary)
                 .ok_or_else(|| Failure::new(Code::InvalidInput, "the body is not what multipart/form-data is"))?;
-            form::video_parts(parts, Some(VIDEO_MODEL))
+            Ok(Source::Form(parts, "model"))
         }
+    }
+}
+
+fn parse(source: Source) -> Result<Parsed, Failure> {
+    match source {
+        Source::Json(bytes, Layout::Nested(_)) => form::generation(&bytes),
+        Source::Json(bytes, Layout::Flat(_)) => form::video(&bytes, Some(VIDEO_MODEL)),
+        Source::Form(parts, _) => form::video_parts(parts, Some(VIDEO_MODEL)),
     }
 }
 
@@ -123,12 +139,12 @@ async fn ordered<P: Ports>(
     ports: &Rc<P>,
     head: &Head,
     policy: Rc<Policy>,
-    parsed: Parsed,
+    (parsed, preset): (Parsed, Option<Preset>),
     front: Front,
 ) -> Result<Reply<P>, Failure> {
     let workspace = policy.workspace.clone();
     let Parsed { order, common, wait_ms, dropped } = parsed;
-    let (generation, record) = planned(ports.as_ref(), head, policy, &order, common.body).await?;
+    let (generation, record) = planned(ports.as_ref(), head, policy, &order, common.body, preset).await?;
     let keeping = generation.keeping;
     let reply = begun(ports, head, (generation, order), (workspace, front), (wait_ms, dropped)).await?;
     let reply = prompts::told(reply, keeping);
@@ -201,6 +217,7 @@ async fn planned<P: Ports>(
     policy: Rc<Policy>,
     order: &Order,
     mut fields: serde_json::Map<String, Value>,
+    preset: Option<Preset>,
 ) -> Result<(Generation, Option<Record>), Failure> {
     let logging = settings::routing(ports, &policy.workspace).await?.prompt_logging;
     let asked = logging.enabled.then(|| json!(fields).to_string());
@@ -211,7 +228,10 @@ async fn planned<P: Ports>(
         fields.insert("provider".to_owned(), object);
     }
     let mut models = order.models.clone();
-    let preset = settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?;
+    let preset = match preset {
+        Some(preset) => Some(preset),
+        None => settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?,
+    };
     fields.retain(|name, _| ["model", "models", "provider", "user", "session_id"].contains(&name.as_str()));
     let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
     let (user, session) = (text("user"), text("session_id"));
@@ -277,19 +297,7 @@ async fn begin<P: Ports>(ports: Rc<P>, mut generation: Generation, order: Order,
 /// Ends the hold of a job that nobody has.
 async fn release<P: Ports>(ports: &P, generation: Generation, admitted: Admitted, failure: &Failure) {
     let machine = crate::attempt::machine::Machine::new(Vec::new(), generation.patience, generation.arrived);
-    let closing = Closing {
-        status: failure.code.status(),
-        code: Some(failure.code.name().to_owned()),
-        ending: crate::ledger::ending::Ending::AttemptsFailed,
-        candidate: None,
-        usage: None,
-        is_estimated: false,
-        output_bytes: 0,
-        finish: None,
-        service_tier: None,
-        first_byte: None,
-        dispatched: None,
-    };
+    let closing = Closing::failed(failure, None);
     settle(ports, generation, admitted, machine, closing).await;
 }
 
@@ -305,7 +313,8 @@ fn job_of<P: Ports>(ports: &P, generation: &Generation, order: &Order, admitted:
         let (provider, offer) = (provider.clone(), offer.clone());
         let (model, family_name) = (candidate.model().id.clone(), family_name.to_owned());
         let slot = candidate.pool.slot();
-        Some(Seat { provider, offer, model, family_name, family, own, slot, terms })
+        let slots = if own.is_none() { candidate.pool.others() } else { Vec::new() };
+        Some(Seat { provider, offer, model, family_name, family, own, slot, slots, terms })
     };
     let seats: Vec<Seat> = generation.plan.candidates.iter().filter_map(seat).take(settings.attempts_max).collect();
     let shown = if generation.explains { ASKED_CANDIDATES } else { ROW_CANDIDATES };

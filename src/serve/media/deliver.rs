@@ -8,15 +8,18 @@ use futures::future::{Either, select};
 use futures::pin_mut;
 
 use super::Served;
-use super::exchange::{ANSWER_BYTES_MAX, Got};
+use super::exchange::{ANSWER_BYTES_MAX, Got, reading};
+use super::fetch::Open;
 use crate::attempt::classify::{self, Breakage};
 use crate::attempt::machine::Machine;
 use crate::error::Failure;
 use crate::excerpt::Excerpt;
 use crate::ledger::ending::Ending;
 use crate::media::Work;
+use crate::media::images::PICTURE_BYTES_MAX;
+use crate::media::images::passing::{Drawing, Frame, Passing};
 use crate::media::meter;
-use crate::media::shape::Answered;
+use crate::media::shape::{Answered, Raw};
 use crate::media::stream::{Events, event};
 use crate::relay::{Stop, with_members};
 use crate::serve::attempts::{Trouble, sample};
@@ -29,9 +32,6 @@ use crate::serve::reply::{Body, Reply};
 use crate::serve::settlement::{Closing, charge, paid_by, price_members};
 use crate::time::Millis;
 use crate::workspace::Admitted;
-
-/// The status of a client that left before its answer, in activity rows.
-const STATUS_LEFT: u16 = 499;
 
 /// What is known when the attempts are over.
 #[derive(Clone, Copy)]
@@ -56,21 +56,22 @@ pub async fn deliver<P: Ports>(
     tell: oneshot::Sender<Outcome<P>>,
 ) -> Closing {
     let served = match outcome {
-        None => return Closing { status: STATUS_LEFT, ending: Ending::ClientLeft, ..told.closing() },
+        None => return Closing::left(told.dispatched.get()),
         Some(Err(failure)) => {
             let reply = told.refused(&failure);
             prompts::hear(told.generation, &reply);
             drop(tell.send(Ok(reply)));
-            let code = Some(failure.code.name().to_owned());
-            return Closing { status: failure.code.status(), code, ..told.closing() };
+            return Closing::failed(&failure, told.dispatched.get());
         }
         Some(Ok(served)) => served,
     };
     let Served { candidate, slot, got, dropped, began, first_byte } = served;
     let of = Of { candidate, slot, dropped, began, first_byte };
     // An answer that is kept for its key is had whole first.
+    let is_long = matches!(got, Got::Passing { .. } | Got::Drawn(..));
     let got = match told.generation.replay {
         None => got,
+        Some(_) if is_long => got,
         Some(_) => match collected(got).await {
             Ok(whole) => Got::Whole(whole),
             Err(breakage) => return told.broken(ports.as_ref(), &of, breakage, tell),
@@ -92,10 +93,10 @@ pub async fn deliver<P: Ports>(
                     ports.pipe(answer, &mut client, waits).await
                 }
             };
-            client.close().await;
+            over(client, stop == Stop::Eof).await;
             told.stopped(ports.as_ref(), &of, closing, stop)
         }
-        Got::Events { answer, mut events, first, content_type } => {
+        Got::Events { mut answer, mut events, first, content_type } => {
             let (mut client, readable) = ports.open_stream();
             let reply = told.reply(&of, None, &content_type, Body::Stream(readable));
             prompts::hear(told.generation, &reply);
@@ -107,7 +108,8 @@ pub async fn deliver<P: Ports>(
                 Err(_) => Stop::Left,
                 Ok(()) => {
                     let waits = told.waits(ports.as_ref());
-                    relayed(ports.as_ref(), answer, &mut client, &mut events, waits, &mut record).await
+                    let mut line = Line { ports: ports.as_ref(), client: &mut client, waits, bytes: usize::MAX };
+                    relayed(&mut line, &mut answer, &mut events, &mut record).await
                 }
             };
             if stop != Stop::Eof && stop != Stop::Left && is_told {
@@ -122,13 +124,41 @@ pub async fn deliver<P: Ports>(
                 }
                 let _ = client.write(&out).await;
             }
-            client.close().await;
+            over(client, is_told || stop == Stop::Eof).await;
             if let Some(record) = record {
                 prompts::hear_stream(told.generation, record);
             }
             let closing = told.finished(&of, &events.told());
             told.stopped(ports.as_ref(), &of, closing, stop)
         }
+        Got::Passing { answer, passing, first, raw, family } => {
+            let (client, readable) = ports.open_stream();
+            let reply = told.reply(&of, None, JSON, Body::Stream(readable));
+            prompts::hear(told.generation, &reply);
+            drop(tell.send(Ok(reply)));
+            told.passed(ports.as_ref(), &of, client, (answer, first), *passing, (raw, &family)).await
+        }
+        Got::Drawn(pictures, answered) => {
+            let closing = told.finished(&of, &answered.told);
+            let body = told.priced(&of, &closing, answered.body);
+            let (client, readable) = ports.open_stream();
+            let reply = told.reply(&of, Some(&closing), JSON, Body::Stream(readable));
+            prompts::hear(told.generation, &reply);
+            drop(tell.send(Ok(reply)));
+            told.drawn(ports.as_ref(), &of, client, pictures, &body, closing).await
+        }
+    }
+}
+
+/// The content type of an answer with pictures.
+const JSON: &str = "application/json";
+
+/// The end of a body without an end of its own: when it is not whole, that must be seen.
+async fn over<C: Client>(client: C, is_whole: bool) {
+    if is_whole {
+        client.close().await;
+    } else {
+        client.cut().await;
     }
 }
 
@@ -142,22 +172,6 @@ struct Of {
 }
 
 impl Told<'_> {
-    fn closing(&self) -> Closing {
-        Closing {
-            status: 0,
-            code: None,
-            ending: Ending::AttemptsFailed,
-            candidate: None,
-            usage: None,
-            is_estimated: false,
-            output_bytes: 0,
-            finish: None,
-            service_tier: None,
-            first_byte: None,
-            dispatched: self.dispatched.get(),
-        }
-    }
-
     fn refused<P: Ports>(&self, failure: &Failure) -> Reply<P> {
         let reply = Reply::failure(failure, self.generation.id.as_str())
             .with_allowances(self.admitted.requests, self.admitted.tokens);
@@ -172,14 +186,12 @@ impl Told<'_> {
         let offer = self.generation.plan.candidates.get(of.candidate).and_then(|candidate| candidate.offer());
         let charged = offer.map(|offer| self.work.charged(counted, &offer.card));
         Closing {
-            status: 200,
-            ending: Ending::Finished,
             candidate: Some(of.candidate),
             is_estimated: charged.as_ref().is_some_and(|(_, is_estimated)| *is_estimated),
             usage: charged.map(|(usage, _)| usage),
             finish: Some("stop".to_owned()),
             first_byte: Some(of.first_byte),
-            ..self.closing()
+            ..Closing::unserved(Ending::Finished, 200, None, self.dispatched.get())
         }
     }
 
@@ -208,27 +220,103 @@ impl Told<'_> {
         if let Some(candidate) = self.generation.plan.candidates.get(of.candidate) {
             sample(ports, self.generation, candidate, of.slot, &trouble.verdict, None, ports.now());
         }
-        let code = Some(failure.code.name().to_owned());
-        Closing { status: failure.code.status(), code, ..self.closing() }
+        Closing::failed(&failure, self.dispatched.get())
     }
 
     fn whole<P: Ports>(&self, of: &Of, answered: Answered, tell: oneshot::Sender<Outcome<P>>) -> Closing {
         let Answered { content_type, mut body, told: counted, .. } = answered;
         let closing = self.finished(of, &counted);
-        if content_type.contains("json")
-            && let Some(candidate) = self.generation.plan.candidates.get(of.candidate)
-        {
-            let receipt = charge(self.generation, candidate, &closing, self.admitted).receipt;
-            body = priced(body, &price_members(&receipt, &self.generation.snapshot));
+        if content_type.contains("json") {
+            body = self.priced(of, &closing, body);
         }
         let reply = self.reply::<P>(of, Some(&closing), &content_type, Body::Bytes(body));
         if let (Some(_), Body::Bytes(body)) = (&self.generation.replay, &reply.body) {
-            let captured = Captured { headers: reply.headers.clone(), body: body.clone() };
+            let captured = Captured { headers: reply.headers.clone(), body: Some(body.clone()) };
             self.generation.captured.replace(Some(captured));
         }
         prompts::hear(self.generation, &reply);
         drop(tell.send(Ok(reply)));
         closing
+    }
+
+    /// A body of JSON with its price.
+    fn priced(&self, of: &Of, closing: &Closing, body: Vec<u8>) -> Vec<u8> {
+        let Some(candidate) = self.generation.plan.candidates.get(of.candidate) else { return body };
+        let receipt = charge(self.generation, candidate, closing, self.admitted).receipt;
+        priced(body, &price_members(&receipt, &self.generation.snapshot))
+    }
+
+    /// Pictures of a host's JSON to the client, as they come; then what all of it cost.
+    async fn passed<P: Ports>(
+        &self,
+        ports: &P,
+        of: &Of,
+        mut client: P::Client,
+        (mut answer, first): (P::Answer, Vec<u8>),
+        mut passing: Passing,
+        (raw, family): (Raw, &str),
+    ) -> Closing {
+        let mut line = Line { ports, client: &mut client, waits: self.waits(ports), bytes: ANSWER_BYTES_MAX };
+        let mut stop = if line.client.write(&first).await.is_ok() { Stop::Eof } else { Stop::Left };
+        drop(first);
+        if stop == Stop::Eof {
+            stop = line.carry(&mut answer, |chunk, out| Step::good(passing.push(chunk, out).is_ok())).await;
+        }
+        let mut closing = self.finished(of, &meter::Told::default());
+        if stop == Stop::Eof {
+            stop = Stop::Broken;
+            if let Some((answered, frame)) = self.read(of, passing, raw, family) {
+                closing = self.finished(of, &answered.told);
+                let body = self.priced(of, &closing, answered.body);
+                stop = finished(&mut client, frame, &body).await;
+            }
+        }
+        self.long_over(ports, of, client, closing, stop).await
+    }
+
+    /// What a host said beside its pictures.
+    fn read(&self, of: &Of, passing: Passing, raw: Raw, family: &str) -> Option<(Answered, Frame)> {
+        let (skeleton, frame) = passing.finish().ok()?;
+        let candidate = self.generation.plan.candidates.get(of.candidate)?;
+        let reading = reading(self.generation, candidate, candidate.offer()?);
+        let answered = self.work.read(family, vec![Raw { bytes: skeleton, ..raw }], &reading).ok()?;
+        Some((answered, frame))
+    }
+
+    /// Pictures that links lead to, to the client as they come. `body` is the answer without them.
+    async fn drawn<P: Ports>(
+        &self,
+        ports: &P,
+        of: &Of,
+        mut client: P::Client,
+        pictures: Vec<(usize, Open<P::Answer>)>,
+        body: &[u8],
+        closing: Closing,
+    ) -> Closing {
+        let stop = match self.work {
+            Work::Images(images) => {
+                let line = Line { ports, client: &mut client, waits: self.waits(ports), bytes: PICTURE_BYTES_MAX };
+                draw(line, Frame::new(images), pictures, body).await
+            }
+            _ => Stop::Broken,
+        };
+        self.long_over(ports, of, client, closing, stop).await
+    }
+
+    /// What was too long to be held cannot be kept for its key; that it was served is.
+    async fn long_over<P: Ports>(
+        &self,
+        ports: &P,
+        of: &Of,
+        client: P::Client,
+        closing: Closing,
+        stop: Stop,
+    ) -> Closing {
+        over(client, stop == Stop::Eof).await;
+        if matches!(stop, Stop::Eof | Stop::Left) && self.generation.replay.is_some() {
+            self.generation.captured.replace(Some(Captured { headers: Vec::new(), body: None }));
+        }
+        self.stopped(ports, of, closing, stop)
     }
 
     /// The reply with its headers; with the cost where that is known already.
@@ -280,53 +368,151 @@ fn priced(body: Vec<u8>, members: &str) -> Vec<u8> {
     }
 }
 
-/// Events to the client, until their last.
-async fn relayed<P: Ports>(
-    ports: &P,
-    mut answer: P::Answer,
-    client: &mut P::Client,
-    events: &mut Events,
-    waits: Waits,
-    record: &mut Option<Excerpt>,
-) -> Stop {
-    let end = ports.now().plus(waits.total_ms);
-    let left = ports.left();
-    pin_mut!(left);
+/// Writes the end of an answer with pictures.
+async fn finished<C: Client>(client: &mut C, frame: Frame, body: &[u8]) -> Stop {
+    let Ok(whole) = serde_json::from_slice(body) else { return Stop::Broken };
     let mut out = Vec::new();
-    while !events.is_over() {
-        let patience_ms = waits.idle_ms.min(end.since(ports.now()));
-        let chunk = {
-            let (chunk, silence) = (answer.chunk(), ports.sleep(patience_ms));
-            pin_mut!(chunk, silence);
-            match select(select(chunk, &mut left), silence).await {
-                Either::Left((Either::Left((chunk, _)), _)) => chunk,
-                Either::Left((Either::Right(_), _)) => return Stop::Left,
-                Either::Right(_) if ports.now() >= end => return Stop::Deadline,
-                Either::Right(_) => return Stop::Idle,
+    frame.finish(&whole, &mut out);
+    if client.write(&out).await.is_ok() { Stop::Eof } else { Stop::Left }
+}
+
+async fn draw<P: Ports>(
+    mut line: Line<'_, P>,
+    mut frame: Frame,
+    mut pictures: Vec<(usize, Open<P::Answer>)>,
+    body: &[u8],
+) -> Stop {
+    let whole: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let created = whole.get("created").and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let mut before = None;
+    for (at, one) in whole.get("data").and_then(serde_json::Value::as_array).into_iter().flatten().enumerate() {
+        let mut out = Vec::new();
+        frame.begin(created, before, &mut out);
+        before = one.as_object();
+        if let Some(place) = pictures.iter().position(|(place, _)| *place == at) {
+            let Open { mut answer, first, .. } = pictures.swap_remove(place).1;
+            let mut drawing = Drawing::default();
+            line.bytes = PICTURE_BYTES_MAX.saturating_sub(first.len());
+            if !drawing.push(&first, &mut frame, &mut out) {
+                return Stop::Broken;
             }
-        };
-        let Ok(Some(chunk)) = chunk else { return Stop::Broken };
-        out.clear();
-        events.push(&chunk, &mut out);
-        if let Some(record) = record {
-            record.push(&out);
+            if line.client.write(&out).await.is_err() {
+                return Stop::Left;
+            }
+            let stop = line.carry(&mut answer, |chunk, out| Step::good(drawing.push(chunk, &mut frame, out))).await;
+            if stop != Stop::Eof {
+                return stop;
+            }
+            out.clear();
+            if !drawing.finish(&mut frame, &mut out) {
+                return Stop::Broken;
+            }
+        } else {
+            frame
+                .part(one.get("b64_json").and_then(serde_json::Value::as_str).unwrap_or_default().as_bytes(), &mut out);
+            frame.end(&mut out);
         }
-        if client.write(&out).await.is_err() {
+        if line.client.write(&out).await.is_err() {
             return Stop::Left;
         }
-        if events.fault().is_some() {
-            return Stop::Broken;
+    }
+    finished(line.client, frame, body).await
+}
+
+/// The way of an answer's chunks to the client.
+struct Line<'a, P: Ports> {
+    ports: &'a P,
+    client: &'a mut P::Client,
+    waits: Waits,
+    /// How many may still come.
+    bytes: usize,
+}
+
+/// What a chunk was.
+enum Step {
+    More,
+    Last,
+    Bad,
+}
+
+impl Step {
+    fn good(is_good: bool) -> Step {
+        if is_good { Step::More } else { Step::Bad }
+    }
+}
+
+impl<P: Ports> Line<'_, P> {
+    /// Each chunk through `step`, to the last one, or to the end of the answer.
+    async fn carry(&mut self, answer: &mut P::Answer, mut step: impl FnMut(&[u8], &mut Vec<u8>) -> Step) -> Stop {
+        let Line { ports, client, waits, bytes } = self;
+        let end = ports.now().plus(waits.total_ms);
+        let left = ports.left();
+        pin_mut!(left);
+        let mut out = Vec::new();
+        loop {
+            let patience_ms = waits.idle_ms.min(end.since(ports.now()));
+            let chunk = {
+                let (chunk, silence) = (answer.block(), ports.sleep(patience_ms));
+                pin_mut!(chunk, silence);
+                match select(select(chunk, &mut left), silence).await {
+                    Either::Left((Either::Left((chunk, _)), _)) => chunk,
+                    Either::Left((Either::Right(_), _)) => return Stop::Left,
+                    Either::Right(_) if ports.now() >= end => return Stop::Deadline,
+                    Either::Right(_) => return Stop::Idle,
+                }
+            };
+            let Ok(chunk) = chunk else { return Stop::Broken };
+            let Some(chunk) = chunk else { return Stop::Eof };
+            out.clear();
+            let step = step(&chunk, &mut out);
+            if client.write(&out).await.is_err() {
+                return Stop::Left;
+            }
+            let left = bytes.checked_sub(chunk.len());
+            match (step, left) {
+                (Step::More, Some(left)) => *bytes = left,
+                (Step::Last, _) => return Stop::Eof,
+                (Step::More | Step::Bad, _) => return Stop::Broken,
+            }
         }
     }
-    Stop::Eof
+}
+
+/// Events to the client, until their last.
+async fn relayed<P: Ports>(
+    line: &mut Line<'_, P>,
+    answer: &mut P::Answer,
+    events: &mut Events,
+    record: &mut Option<Excerpt>,
+) -> Stop {
+    if events.is_over() {
+        return Stop::Eof;
+    }
+    let step = |chunk: &[u8], out: &mut Vec<u8>| {
+        events.push(chunk, out);
+        if let Some(record) = record {
+            record.push(out);
+        }
+        match (events.fault(), events.is_over()) {
+            (Some(_), _) => Step::Bad,
+            (None, true) => Step::Last,
+            (None, false) => Step::More,
+        }
+    };
+    // A host that says no more before its last event has broken off.
+    match line.carry(answer, step).await {
+        Stop::Eof if !events.is_over() => Stop::Broken,
+        stop => stop,
+    }
 }
 
 /// All of an answer, however it comes.
 async fn collected<P: Ports>(got: Got<P>) -> Result<Answered, Breakage> {
     match got {
         Got::Whole(answered) => Ok(answered),
+        Got::Passing { .. } | Got::Drawn(..) => Err(Breakage::Malformed),
         Got::Bytes { mut answer, first: mut body, content_type, told } => {
-            while let Some(chunk) = answer.chunk().await? {
+            while let Some(chunk) = answer.block().await? {
                 body.extend_from_slice(&chunk);
                 if body.len() > ANSWER_BYTES_MAX {
                     return Err(Breakage::Malformed);
@@ -336,7 +522,7 @@ async fn collected<P: Ports>(got: Got<P>) -> Result<Answered, Breakage> {
         }
         Got::Events { mut answer, mut events, first: mut body, content_type } => {
             while !events.is_over() {
-                let chunk = answer.chunk().await?.ok_or(Breakage::Cut)?;
+                let chunk = answer.block().await?.ok_or(Breakage::Cut)?;
                 events.push(&chunk, &mut body);
                 if events.fault().is_some() || body.len() > ANSWER_BYTES_MAX {
                     return Err(Breakage::Malformed);

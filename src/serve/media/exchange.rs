@@ -9,14 +9,18 @@ use crate::attempt::classify::{Breakage, Class, Verdict};
 use crate::catalog::{Offer, Provider};
 use crate::error::{Code, Failure};
 use crate::family::fault::{self, Fault};
+use crate::json::skeleton::Path;
 use crate::media::Work;
+use crate::media::images::Images;
+use crate::media::images::passing::{self, Passing};
 use crate::media::shape::{Answered, Asked, COUNTING, Delivery, Links, Raw, Reading, Written, is_same_site};
 use crate::media::stream::Events;
+use crate::replay::ANSWER_BYTES_MAX as KEPT_BYTES_MAX;
 use crate::routing::plan::Candidate;
 use crate::serve::attempts::{Trouble, refusal};
 use crate::serve::call::{SecretsOf, Unwritable, authorized, signed, url};
 use crate::serve::infer::Generation;
-use crate::serve::media::fetch;
+use crate::serve::media::fetch::{self, Open};
 use crate::serve::ports::{Answer, Call, Ports};
 
 /// Longest answer that is taken in, in bytes.
@@ -27,7 +31,7 @@ const QUESTIONS_MAX: u32 = 600;
 const QUESTION_WAIT_MS_MAX: u64 = 4_000;
 /// Most calls of one attempt at the same time.
 const PARALLEL_MAX: usize = 4;
-/// From this size on a body goes out in pieces.
+/// From this size on a body goes out in pieces, and an answer with pictures is not held.
 const LARGE_BYTES: usize = 1024 * 1024;
 
 /// What came of an attempt.
@@ -56,6 +60,21 @@ pub enum Got<P: Ports> {
         /// What the client is told that it is.
         content_type: String,
     },
+    /// Pictures out of JSON that is too long to be held.
+    Passing {
+        /// The rest.
+        answer: P::Answer,
+        /// What reads it.
+        passing: Box<Passing>,
+        /// What the client gets of the first.
+        first: Vec<u8>,
+        /// The answer without its bytes.
+        raw: Raw,
+        /// The family that it is in.
+        family: String,
+    },
+    /// Pictures too long to be held, by their place among `data`.
+    Drawn(Vec<(usize, Open<P::Answer>)>, Answered),
 }
 
 /// The calls of an attempt, written.
@@ -115,6 +134,16 @@ fn refused(failure: Failure) -> Unwritable {
     Unwritable { verdict, param: failure.param }
 }
 
+/// What a candidate's answers are read with.
+pub fn reading<'a>(generation: &'a Generation, candidate: &'a Candidate, offer: &'a Offer) -> Reading<'a> {
+    Reading {
+        upstream: &offer.upstream,
+        model: &candidate.model().id,
+        id: generation.id.as_str(),
+        created: generation.arrived.seconds(),
+    }
+}
+
 /// A candidate that is being asked.
 pub struct Exchange<'a, P: Ports> {
     /// The world.
@@ -140,7 +169,18 @@ impl<P: Ports> Exchange<'_, P> {
         let asked = asked(self.generation, self.work, offer, &links);
         let here = Here { family: &family, provider, asked };
         let is_streamed = |call: &Written| !matches!(call.delivery, Delivery::Whole);
-        let raws = if calls.first().is_some_and(is_streamed) {
+        let long = match (self.work, calls.as_slice()) {
+            (Work::Images(images), [_]) if !images.is_stream() => passing::paths(&family).map(|paths| (images, paths)),
+            _ => None,
+        };
+        let raws = if let Some((images, paths)) = long {
+            let call = calls.swap_remove(0);
+            let answer = self.send(&here, call.clone()).await?;
+            match self.long(answer, images, paths, &family).await? {
+                Begun::Streamed(status, got) => return Ok((status, got)),
+                Begun::Whole(raw) => vec![self.followed(&here, call, Some(raw)).await?],
+            }
+        } else if calls.first().is_some_and(is_streamed) {
             let call = calls.swap_remove(0);
             let (delivery, content_type) = (call.delivery, call.answers.clone());
             let answer = self.send(&here, call).await?;
@@ -156,21 +196,25 @@ impl<P: Ports> Exchange<'_, P> {
                 if group.is_empty() {
                     break raws;
                 }
-                raws.extend(try_join_all(group.into_iter().map(|call| self.followed(&here, call))).await?);
+                raws.extend(try_join_all(group.into_iter().map(|call| self.followed(&here, call, None))).await?);
             }
         };
         let status = raws.first().map_or(200, |raw| raw.status);
-        let reading = Reading {
-            upstream: &offer.upstream,
-            model: &self.candidate.model().id,
-            id: self.generation.id.as_str(),
-            created: self.generation.arrived.seconds(),
-        };
+        let reading = reading(self.generation, self.candidate, offer);
         let read = self.work.read(&family, raws, &reading).map_err(|fault| self.told(status, &fault))?;
-        let mut fetched = Vec::with_capacity(read.links.len());
+        let cut = || Trouble::broke(Breakage::Cut);
+        let mut opened = Vec::with_capacity(read.links.len());
         for (at, url) in &read.links {
-            let one = fetch::picture(self.ports, url).await.ok_or_else(|| Trouble::broke(Breakage::Cut))?;
-            fetched.push((*at, one.bytes));
+            opened.push((*at, fetch::open(self.ports, url).await.ok_or_else(cut)?));
+        }
+        let length: Option<usize> = opened.iter().map(|(_, open)| open.length).sum();
+        let is_stream = matches!(self.work, Work::Images(images) if images.is_stream());
+        if !is_stream && !opened.is_empty() && length.is_none_or(|length| length > self.held_max()) {
+            return Ok((status, Got::Drawn(opened, read)));
+        }
+        let mut fetched = Vec::with_capacity(opened.len());
+        for (at, open) in opened {
+            fetched.push((at, open.whole().await.ok_or_else(cut)?));
         }
         let whole = self.work.finish(read, &fetched).map_err(|fault| self.told(status, &fault))?;
         Ok((status, Got::Whole(whole)))
@@ -184,11 +228,61 @@ impl<P: Ports> Exchange<'_, P> {
         }
     }
 
-    /// One call and what follows from it, to its last answer.
-    async fn followed(&self, here: &Here<'_>, mut call: Written) -> Result<Raw, Trouble> {
+    /// Longest answer with pictures that is held, in bytes: a longer one could not be kept for its key either.
+    fn held_max(&self) -> usize {
+        if self.generation.replay.is_some() { KEPT_BYTES_MAX } else { LARGE_BYTES }
+    }
+
+    /// An answer with pictures: whole where it is short, else when its first picture begins.
+    async fn long(
+        &self,
+        mut answer: P::Answer,
+        images: &Images,
+        paths: &'static [Path],
+        family: &str,
+    ) -> Result<Begun<P>, Trouble> {
+        let (broken, cut) = (|| Trouble::broke(Breakage::Malformed), || Trouble::broke(Breakage::Cut));
+        let length = answer.header("content-length").and_then(|text| text.trim().parse::<usize>().ok());
+        if length.is_some_and(|length| length <= self.held_max()) {
+            return raw(&mut answer).await.map(Begun::Whole);
+        }
+        let (status, counts) = (answer.status(), counts(&answer));
+        let content_type = answer.header("content-type").unwrap_or_default().to_ascii_lowercase();
+        let mut raw = Raw { status, content_type, counts, bytes: Vec::new() };
+        let offer = self.candidate.offer().ok_or_else(broken)?;
+        let reading = reading(self.generation, self.candidate, offer);
+        if raw.content_type.starts_with("image/") {
+            let open = Open::of(answer).await.ok_or_else(cut)?;
+            let read = self.work.read(family, vec![raw], &reading).map_err(|fault| self.told(status, &fault))?;
+            return Ok(Begun::Streamed(status, Got::Drawn(vec![(0, open)], read)));
+        }
+        let (mut passing, mut first) = (Box::new(Passing::new(images, paths, reading.created)), Vec::new());
+        let mut read = 0;
+        loop {
+            let Some(chunk) = answer.block().await.map_err(|_| cut())? else { return Ok(Begun::Whole(raw)) };
+            raw.bytes.extend_from_slice(&chunk);
+            if raw.bytes.len() > ANSWER_BYTES_MAX {
+                return Err(broken());
+            }
+            if raw.bytes.len() > self.held_max() {
+                passing.push(raw.bytes.get(read..).unwrap_or_default(), &mut first).map_err(|_| broken())?;
+                read = raw.bytes.len();
+                if passing.has_begun() {
+                    raw.bytes = Vec::new();
+                    let family = family.to_owned();
+                    return Ok(Begun::Streamed(status, Got::Passing { answer, passing, first, raw, family }));
+                }
+            }
+        }
+    }
+
+    /// One call and what follows from it, to its last answer; from its first one on where that is there.
+    async fn followed(&self, here: &Here<'_>, mut call: Written, mut first: Option<Raw>) -> Result<Raw, Trouble> {
         for round in 0..QUESTIONS_MAX {
-            let mut answer = self.send(here, call.clone()).await?;
-            let raw = raw(&mut answer).await?;
+            let raw = match first.take() {
+                Some(raw) => raw,
+                None => raw(&mut self.send(here, call.clone()).await?).await?,
+            };
             let status = raw.status;
             let again = self.work.follow(here.family, &raw, &here.asked).map_err(|fault| self.told(status, &fault))?;
             let Some(again) = again else { return Ok(raw) };
@@ -264,7 +358,7 @@ impl<P: Ports> Exchange<'_, P> {
             let mut events = Box::new(Events::new(fold(self.work)));
             let mut first = Vec::new();
             while first.is_empty() && !events.is_over() {
-                let chunk = answer.chunk().await.map_err(|_| cut())?.ok_or_else(cut)?;
+                let chunk = answer.block().await.map_err(|_| cut())?.ok_or_else(cut)?;
                 events.push(&chunk, &mut first);
                 if let Some(fault) = events.fault() {
                     return Err(self.told(status, fault));
@@ -279,7 +373,7 @@ impl<P: Ports> Exchange<'_, P> {
         }
         let counted = counts(&answer);
         let first = loop {
-            match answer.chunk().await.map_err(|_| cut())? {
+            match answer.block().await.map_err(|_| cut())? {
                 Some(chunk) if chunk.is_empty() => {}
                 Some(chunk) => break chunk,
                 None => return Err(cut()),

@@ -12,12 +12,65 @@ use crate::ssrf::{self, Loopback};
 
 /// Most redirects of one link.
 const HOPS_MAX: usize = 3;
+/// Bytes by which a picture tells its kind.
+const KIND_BYTES: usize = 12;
 /// How long one link may take, in milliseconds.
 const WAIT_MS: u64 = 20_000;
 
+/// A picture of which the begin is there.
+pub struct Open<A> {
+    /// The rest.
+    pub answer: A,
+    /// The begin.
+    pub first: Vec<u8>,
+    /// How long all of it is, where that is stated, in bytes.
+    pub length: Option<usize>,
+    kind: &'static str,
+}
+
+impl<A: Answer> Open<A> {
+    /// The picture of an answer; `None` where it is none.
+    pub async fn of(mut answer: A) -> Option<Open<A>> {
+        let length = answer.header("content-length").and_then(|text| text.trim().parse().ok());
+        let mut first = Vec::new();
+        while first.len() < KIND_BYTES {
+            match answer.block().await.ok()? {
+                Some(chunk) => first.extend_from_slice(&chunk),
+                None => break,
+            }
+        }
+        let kind = kind_of(&first)?;
+        Some(Open { answer, first, length, kind })
+    }
+
+    /// All of it.
+    pub async fn whole(mut self) -> Option<Vec<u8>> {
+        while let Some(chunk) = self.answer.block().await.ok()? {
+            self.first.extend_from_slice(&chunk);
+            if self.first.len() > PICTURE_BYTES_MAX {
+                return None;
+            }
+        }
+        Some(self.first)
+    }
+}
+
+/// The picture that a link leads to, when its begin is there; `None` where it leads to none that may be had.
+pub async fn open<P: Ports>(ports: &P, url: &str) -> Option<Open<P::Answer>> {
+    in_time(ports, hops(ports, url)).await
+}
+
 /// The picture that a link leads to; `None` where it leads to none that may be had.
 pub async fn picture<P: Ports>(ports: &P, url: &str) -> Option<Fetched> {
-    let fetched = hops(ports, url);
+    let fetched = async {
+        let open = hops(ports, url).await?;
+        let content_type = open.kind.to_owned();
+        Some(Fetched { url: url.to_owned(), content_type, bytes: open.whole().await? })
+    };
+    in_time(ports, fetched).await
+}
+
+async fn in_time<P: Ports, T>(ports: &P, fetched: impl Future<Output = Option<T>>) -> Option<T> {
     let deadline = ports.sleep(WAIT_MS);
     pin_mut!(fetched, deadline);
     match select(fetched, deadline).await {
@@ -26,7 +79,7 @@ pub async fn picture<P: Ports>(ports: &P, url: &str) -> Option<Fetched> {
     }
 }
 
-async fn hops<P: Ports>(ports: &P, url: &str) -> Option<Fetched> {
+async fn hops<P: Ports>(ports: &P, url: &str) -> Option<Open<P::Answer>> {
     let loopback = match ports.secret("MEDIA_LOOPBACK").as_deref() {
         Some("allowed") => Loopback::Allowed,
         _ => Loopback::Refused,
@@ -36,7 +89,7 @@ async fn hops<P: Ports>(ports: &P, url: &str) -> Option<Fetched> {
         ssrf::check(&at, loopback).ok()?;
         let headers = vec![("accept".to_owned(), "image/*".to_owned())];
         let call = Call { method: "GET", url: at.clone(), headers, body: Vec::new() };
-        let mut answer = ports.send(call).await.ok()?;
+        let answer = ports.send(call).await.ok()?;
         match answer.status() {
             200 => {}
             301 | 302 | 303 | 307 | 308 => {
@@ -50,9 +103,7 @@ async fn hops<P: Ports>(ports: &P, url: &str) -> Option<Fetched> {
         if !is_picture {
             return None;
         }
-        let bytes = answer.whole(PICTURE_BYTES_MAX).await.ok()?;
-        let content_type = kind_of(&bytes)?.to_owned();
-        return Some(Fetched { url: url.to_owned(), content_type, bytes });
+        return Open::of(answer).await;
     }
     None
 }

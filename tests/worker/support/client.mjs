@@ -15,7 +15,7 @@ const CODES = {
   method_not_allowed: [405, 'invalid_request_error'], idempotency_conflict: [409, 'invalid_request_error'],
   payload_too_large: [413, 'invalid_request_error'], unsupported_media_type: [415, 'invalid_request_error'],
   rate_limited: [429, 'rate_limit_error'], budget_exceeded: [429, 'rate_limit_error'], provider_busy: [429, 'rate_limit_error'], internal: [500, 'server_error'],
-  provider_error: [502, 'server_error'], provider_unavailable: [503, 'server_error'], provider_timeout: [504, 'server_error'],
+  provider_error: [502, 'server_error'], overloaded: [503, 'server_error'], provider_unavailable: [503, 'server_error'], provider_timeout: [504, 'server_error'],
 };
 const REQUEST_ID = /^gen_[0-9A-HJKMNP-TV-Z]{26}$/;
 

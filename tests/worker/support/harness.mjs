@@ -11,6 +11,7 @@ import { at, environment, filesBelow } from '../../../scripts/lib.mjs';
 import { Call, SECRET } from './client.mjs';
 import { checkerOf } from './interface.mjs';
 import { Upstream } from './upstream.mjs';
+import { isolateOf, whileWatched } from '../../../scripts/bench/memory.mjs';
 import { eventually } from './wait.mjs';
 
 export const OPERATOR_TOKEN = `operator-${SECRET}`;
@@ -123,16 +124,16 @@ function modules() {
  *
  * `vars`: Worker variables; `secrets`: replaces secrets (null leaves one out); `providers`: names of scripted providers;
  * `scenes`: how many scenes the file may ask for; `extra`: more of the catalog, see `catalogOf`; `persist`: a folder that outlives it;
- * `archive`: whether a bucket for old rows is bound;
+ * `archive`: whether a bucket for old rows is bound; `inspector`: whether the isolate's memory can be looked at;
  * `beside`: further catalog folders; `upstreams` and `migrate: false`: for a second start on the same folder.
  */
-export async function startGateway({ vars = {}, secrets = {}, providers = ['p1', 'p2', 'p3'], scenes = 60, extra = {}, beside = [], persist, upstreams, migrate = true, archive = false } = {}) {
+export async function startGateway({ vars = {}, secrets = {}, providers = ['p1', 'p2', 'p3'], scenes = 60, extra = {}, beside = [], persist, upstreams, migrate = true, archive = false, inspector = false } = {}) {
   const own = upstreams ?? Object.fromEntries(await Promise.all(providers.map(async (name) => [name, await Upstream.start(name)])));
   const gateway = new Gateway(own, upstreams === undefined);
   try {
     const more = typeof extra === 'function' ? await extra(own) : extra;
     const catalog = await compileCatalog(catalogOf(own, scenes, more), beside);
-    await gateway.start({ vars, secrets, persist, catalog, migrate, archive });
+    await gateway.start({ vars, secrets, persist, catalog, migrate, archive, inspector });
   } catch (error) {
     await gateway.release();
     throw error;
@@ -153,7 +154,7 @@ class Gateway {
   }
 
   /** @internal */
-  async start({ vars, secrets, persist, catalog, migrate, archive }) {
+  async start({ vars, secrets, persist, catalog, migrate, archive, inspector }) {
     const providerKeys = Object.keys(this.upstreams).map((name) => [`${name.toUpperCase()}_KEY`, providerKey(name)]);
     const bindings = { OPERATOR_TOKEN, KEY_HASH_SECRET, BYOK_SECRETS: `test:${SECRET}`, ...Object.fromEntries(providerKeys), ...vars, ...secrets };
     this.mf = new Miniflare({
@@ -172,6 +173,7 @@ class Gateway {
       host: '127.0.0.1',
       port: 0,
       cf: false,
+      ...(inspector ? { inspectorPort: 0 } : {}),
       log: new Log(LogLevel.ERROR),
       handleRuntimeStdio: (stdout, stderr) => {
         for (const stream of [stdout, stderr]) {
@@ -219,6 +221,11 @@ class Gateway {
     await this.release();
     const bad = this.log.match(/^.*(?:panicked at|Uncaught|RuntimeError|hung|exceeded).*$/gim);
     assert.equal(bad, null, `the Worker's log has errors:\n${this.log.slice(0, 4000)}`);
+  }
+
+  /** What the isolate holds at most while `work` is done, in bytes: `{heap, buffers, most, result}`. Wants `inspector`. */
+  async memory(work) {
+    return whileWatched(await isolateOf(new URL(await this.mf.getInspectorURL()).port), work);
   }
 
   /** Kills workerd as a crash would, and waits until Miniflare has started it again on the same stores. */
