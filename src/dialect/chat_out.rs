@@ -278,6 +278,11 @@ pub struct Encoder {
     reasoning: Vec<(u32, String)>,
     /// Calls of tools that take free text, by choice.
     customs: Vec<(u32, u32)>,
+    /// How every chunk begins; empty until the first one, and when that changes.
+    head: String,
+    /// A chunk and what is new in it; kept for their space.
+    chunk: Writer,
+    delta: Writer,
 }
 
 impl Encoder {
@@ -290,6 +295,9 @@ impl Encoder {
             service_tier: None,
             reasoning: Vec::new(),
             customs: Vec::new(),
+            head: String::new(),
+            chunk: Writer::new(),
+            delta: Writer::new(),
         }
     }
 
@@ -298,10 +306,12 @@ impl Encoder {
         let Some(choice) = event.choice() else {
             if let Event::ServiceTier(tier) = event {
                 self.service_tier = Some(tier.clone());
+                self.head.clear();
             }
             return;
         };
-        let mut delta = Writer::object();
+        let mut delta = std::mem::take(&mut self.delta);
+        delta.clear().begin_object();
         if !self.opened.contains(&choice) {
             self.opened.push(choice);
             delta.text("role", "assistant");
@@ -377,9 +387,9 @@ impl Encoder {
             }
             _ => return,
         }
-        let delta = delta.close();
-        let mut w = self.chunk();
-        w.array_at("choices").begin_object().count("index", u64::from(choice)).value("delta", &delta);
+        delta.end_object();
+        let mut w = self.begun();
+        w.array_at("choices").begin_object().count("index", u64::from(choice)).value("delta", delta.as_str());
         w.value("logprobs", logprobs_json.unwrap_or("null"));
         match finish {
             Some(finish) => w.text("finish_reason", finish.name()),
@@ -389,21 +399,29 @@ impl Encoder {
         if self.voice.wants_usage {
             w.value("usage", "null");
         }
-        write_data(&w.close(), out);
+        w.end_object();
+        write_data(w.as_str(), out);
+        (self.chunk, self.delta) = (w, delta);
     }
 
-    fn chunk(&self) -> Writer {
-        let mut w = Writer::object();
-        w.text("id", &id(&self.voice)).text("object", "chat.completion.chunk");
-        w.count("created", self.voice.created).text("model", &self.voice.model);
-        w.text_if("service_tier", self.service_tier.as_deref());
+    /// A chunk with its first members.
+    fn begun(&mut self) -> Writer {
+        if self.head.is_empty() {
+            let mut w = Writer::object();
+            w.text("id", &id(&self.voice)).text("object", "chat.completion.chunk");
+            w.count("created", self.voice.created).text("model", &self.voice.model);
+            w.text_if("service_tier", self.service_tier.as_deref());
+            self.head = w.finish();
+        }
+        let mut w = std::mem::take(&mut self.chunk);
+        w.clear().raw(&self.head);
         w
     }
 
     /// The regular end: the usage chunk where it was asked for, and the end mark.
     pub fn finish(&mut self, counted: Option<&Usage>, amend: Amend<'_>, out: &mut Vec<u8>) {
         if let Some(counted) = counted.filter(|_| self.voice.wants_usage) {
-            let mut w = self.chunk();
+            let mut w = self.begun();
             w.value("choices", "[]").value("usage", &usage(counted, amend(counted).as_deref()));
             write_data(&w.close(), out);
         }

@@ -21,6 +21,12 @@ impl Writer {
         writer
     }
 
+    /// Forgets what was written, and keeps the space for it.
+    pub fn clear(&mut self) -> &mut Writer {
+        self.out.clear();
+        self
+    }
+
     fn comma(&mut self) {
         if !matches!(self.out.as_bytes().last(), None | Some(b'{' | b'[' | b':')) {
             self.out.push(',');

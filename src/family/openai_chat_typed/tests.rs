@@ -175,3 +175,44 @@ proptest! {
         decoder.whole(&text, &mut out);
     }
 }
+
+/// What a client without side by side must be told: a call's end comes as soon as it is sure.
+#[test]
+fn a_call_ends_when_the_next_begins_unless_they_go_on_side_by_side() {
+    let piece = |index: u64, start: bool, arguments: &str| {
+        let head = if start { format!(r#""id":"c{index}","type":"function","#) } else { String::new() };
+        let name = if start { r#""name":"f","# } else { "" };
+        let arguments = crate::json::write::quoted(arguments);
+        format!(
+            r#"{{"choices":[{{"index":0,"delta":{{"tool_calls":[{{"index":{index},{head}"function":{{{name}"arguments":{arguments}}}}}]}}}}]}}"#
+        )
+    };
+    let told = |frames: &[String]| {
+        let mut decoder = Decoder::new(&[], "p");
+        let mut events = Vec::new();
+        frames.iter().for_each(|frame| decoder.frame(frame, &mut events));
+        let word = |event: &Event| match event {
+            Event::CallStart { call, .. } => Some(format!("+{call}")),
+            Event::CallEnd { call, .. } => Some(format!("-{call}")),
+            Event::CallDelta { call, .. } => Some(format!("{call}")),
+            _ => None,
+        };
+        events.iter().filter_map(word).collect::<Vec<_>>().join(" ")
+    };
+    let in_order = [
+        piece(0, true, ""),
+        piece(0, false, "{\"a\""),
+        piece(0, false, ":1}"),
+        piece(1, true, ""),
+        piece(1, false, "{"),
+    ];
+    assert_eq!(told(&in_order), "+0 0 0 -0 +1 1");
+    let mixed = [
+        piece(0, true, ""),
+        piece(1, true, "{"),
+        piece(0, false, "{\"a\":"),
+        piece(1, false, "}"),
+        piece(0, false, "1}"),
+    ];
+    assert_eq!(told(&mixed), "+0 +1 1 0 1 0 -0");
+}
