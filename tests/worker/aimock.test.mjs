@@ -1,5 +1,6 @@
 // Providers as others have written them: aimock (@copilotkit/aimock) speaks the shapes of many, checks what it is asked, and knows
 // nothing of this gateway. Each family that it covers is asked for an answer, plain and streamed, and charged by what it told.
+// Left out: Bedrock's invoke, whose stream it sends without AWS's base64 in `bytes`, and Gemini's batches of embeddings, which it has not.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import Anthropic from '@anthropic-ai/sdk';
