@@ -117,8 +117,10 @@ export async function publish({ add = [], remote = false, persistTo } = {}) {
     const published = { id: snapshot.id, published_at: new Date().toISOString() };
     const listed = { ...published, models: snapshot.models, offers: snapshot.offers, providers: snapshot.providers };
     const list = [listed, ...earlier.filter((other) => other.id !== snapshot.id)].slice(0, SNAPSHOTS_MAX);
-    if (!isThere) await kv.write(pairs.filter((pair) => pair.key !== manifestKey));
-    await kv.write([...pairs.filter((pair) => pair.key === manifestKey), { key: SNAPSHOTS, value: JSON.stringify(list) }]);
+    // What is of no snapshot (the reader of /docs) comes with a new version of the Worker too.
+    const isLast = ({ key }) => key === manifestKey || !key.startsWith(`catalog/${snapshot.id}/`);
+    if (!isThere) await kv.write(pairs.filter((pair) => !isLast(pair)));
+    await kv.write([...pairs.filter(isLast), { key: SNAPSHOTS, value: JSON.stringify(list) }]);
     await kv.write([{ key: CURRENT, value: JSON.stringify({ snapshot: snapshot.id }) }]);
     say(`published ${snapshot.id}: ${snapshot.models} models, ${snapshot.offers} offers, ${snapshot.providers} providers`);
     return snapshot;

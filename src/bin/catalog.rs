@@ -37,6 +37,9 @@ mod native {
     use ai_stats_gateway::activity::row::Row;
     use ai_stats_gateway::catalog::{Counts, ModelEntry, Problem, Snapshot, Source, compile, doubts, model_key};
     use ai_stats_gateway::money::Nanos;
+    use ai_stats_gateway::openapi::{READER, READER_KEY};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Serialize};
 
     const USAGE: &str = "usage: catalog check FOLDER...\n       catalog compile --out FILE FOLDER...\n       \
@@ -133,9 +136,11 @@ mod native {
     }
 
     fn write(snapshot: &Snapshot, file: &Path) -> std::io::Result<()> {
+        // Not the catalog's, but published as it is.
+        let reader = (READER_KEY.to_owned(), STANDARD.encode(READER));
         let output = Output {
             snapshot: Head { id: snapshot.id.clone(), counts: snapshot.counts },
-            pairs: snapshot.pairs().into_iter().map(|(key, value)| Pair { key, value }).collect(),
+            pairs: snapshot.pairs().into_iter().chain([reader]).map(|(key, value)| Pair { key, value }).collect(),
         };
         fs::write(file, serde_json::to_vec(&output)?)
     }

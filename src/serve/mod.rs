@@ -509,7 +509,7 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head, caller: &Calling) -> Result
         Does::Health => models::health(ports_ref).await,
         Does::OpenApi => reference::document(head),
         Does::Docs => Ok(reference::page()),
-        Does::Reader => Ok(reference::reader()),
+        Does::Reader => reference::reader(ports.as_ref()).await,
         Does::CreateWorkspace => admin::create_workspace(&act).await,
         Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,
         Does::Workspace => admin::workspace(&act, value(0)).await,

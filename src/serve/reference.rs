@@ -1,10 +1,13 @@
 //! The interface, told to programs and to people.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::error::{Code, Failure};
 use crate::openapi;
-use crate::serve::Head;
 use crate::serve::ports::Ports;
 use crate::serve::reply::{Body, Reply};
+use crate::serve::{Head, fault};
 
 /// Both change with a deployment only.
 const CACHE: &str = "public, max-age=300";
@@ -41,7 +44,11 @@ pub fn page<P: Ports>() -> Reply<P> {
 }
 
 /// `GET /docs/reader.js`.
-pub fn reader<P: Ports>() -> Reply<P> {
+pub async fn reader<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
+    let text = ports.kv_get(openapi::READER_KEY).await.map_err(|error| fault(ports, &error))?;
+    let unpublished = || Failure::new(Code::NotFound, "the reader is not there yet: it is published with the catalog");
+    let bytes = STANDARD.decode(text.ok_or_else(unpublished)?);
+    let bytes = bytes.map_err(|_| Failure::new(Code::Internal, "the reader cannot be read"))?;
     let headers = [
         ("content-type", "text/javascript; charset=utf-8"),
         ("content-encoding", "gzip"),
@@ -49,5 +56,5 @@ pub fn reader<P: Ports>() -> Reply<P> {
         ("x-content-type-options", "nosniff"),
     ];
     let headers = headers.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
-    Reply { status: 200, headers, body: Body::Bytes(openapi::READER.to_vec()) }
+    Ok(Reply { status: 200, headers, body: Body::Bytes(bytes) })
 }
