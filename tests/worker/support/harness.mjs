@@ -22,6 +22,7 @@ export const PRICES = {
   p2: { input_tokens: '3', output_tokens: '4' },
   p3: { input_tokens: '5', output_tokens: '6' },
 };
+const PUTS_AT_ONCE = 64;
 const BUILD = at('build');
 const run = promisify(execFile);
 
@@ -202,7 +203,8 @@ class Gateway {
   /** Writes a compiled catalog to KV and points to it. */
   async publish({ snapshot, pairs }) {
     const kv = await this.mf.getKVNamespace('KV');
-    await Promise.all(pairs.map(({ key, value }) => kv.put(key, value)));
+    // All at once, more than a thousand connections wait for a busy machine, and some of them too long.
+    for (let at = 0; at < pairs.length; at += PUTS_AT_ONCE) await Promise.all(pairs.slice(at, at + PUTS_AT_ONCE).map(({ key, value }) => kv.put(key, value)));
     const listed = { ...snapshot, published_at: new Date().toISOString() };
     const earlier = JSON.parse((await kv.get('catalog/snapshots')) ?? '[]');
     await kv.put('catalog/snapshots', JSON.stringify([listed, ...earlier.filter((other) => other.id !== snapshot.id)]));
