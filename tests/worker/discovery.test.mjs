@@ -381,7 +381,7 @@ describe('estimates', () => {
         });
         const regions = (offer) => offer.regions ?? offer.provider.regions ?? [];
         const stated = OFFERS.filter(({ model }) => (of.model ? model === of.model : DESCRIBED.get(model).family === of.family))
-          .filter((offer) => !retired(offer) && (!region || regions(offer).some((one) => one.split('-')[0] === region)));
+          .filter((offer) => !retired(offer) && offer.support !== 'unsupported' && (!region || regions(offer).some((one) => one.split('-')[0] === region)));
         const nanos = (list) => list.map(String).sort();
         const own = stated.filter((offer) => !timed(offer)).map((offer) => ({ offer, cost: expected(offer, volume) }));
         const isTimed = ({ offer }) => offer.price_rules.some(({ when }) => when.time_windows);
