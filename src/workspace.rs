@@ -15,7 +15,7 @@ use crate::activity::row::Row;
 use crate::error::Code;
 use crate::id::{EntryId, KeyId, RequestId, WorkspaceId};
 pub use crate::ledger::account::settled_memory_ms;
-use crate::ledger::account::{Account, Admission, Settled};
+use crate::ledger::account::{Account, Admission, Ghost, Settled};
 pub use crate::ledger::entry::{Entry, EntryKind, Totals};
 use crate::limits::budget::{self, Budgets, Period, Spend};
 use crate::limits::gate::{Allowance, Gate, Limit, Refusal, tighter};
@@ -127,6 +127,8 @@ pub enum Command {
     SetAlerts(Alerts),
     /// Let a request in.
     Admit(Admit),
+    /// A durable hold is somebody's: it lasts until then.
+    Prolong(RequestId, Millis),
     /// End requests.
     Settle(Vec<Settlement>),
     /// Add credits.
@@ -257,6 +259,9 @@ pub struct JournalRow {
     pub balance: Nanos,
     /// The ceiling after it.
     pub ceiling: Nanos,
+    /// What of that crashes have left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ghosts: Vec<Ghost>,
     /// What it adds.
     #[serde(default)]
     pub entries: Vec<JournalEntry>,
@@ -366,7 +371,7 @@ impl Workspace {
     /// how long a hold made before a crash may still be settled.
     pub fn open(stored: Stored, defaults: Limits, hold_ms: u64, now: Millis) -> Workspace {
         let (seq, last) = stored.last.unwrap_or_default();
-        let mut account = Account::open(last.balance, last.ceiling, now, hold_ms);
+        let mut account = Account::open(last.balance, last.ceiling, &last.ghosts, now, hold_ms);
         for row in &stored.recent {
             for entry in &row.entries {
                 if let Some(id) = RequestId::parse(&entry.entry.id) {
@@ -486,6 +491,7 @@ impl Workspace {
                 Reply::Done
             }
             Command::Admit(admit) => self.admit(admit, now, &mut effects),
+            Command::Prolong(id, until) => self.prolong(&id, until, &mut effects),
             Command::Settle(settlements) => {
                 self.settle(settlements, now, &mut effects);
                 Reply::Done
@@ -689,6 +695,18 @@ impl Workspace {
         Some(flight)
     }
 
+    fn prolong(&mut self, id: &RequestId, until: Millis, effects: &mut Vec<Effect>) -> Reply {
+        let flight = self.flights.get_mut(id).filter(|flight| flight.expires.is_some());
+        match flight {
+            Some(flight) if self.account.prolong(id, until) => {
+                flight.expires = flight.expires.max(Some(until));
+                effects.push(put(&hold_name(id), flight));
+                Reply::Done
+            }
+            _ => self.refused(Code::NotFound, "nothing is held for it"),
+        }
+    }
+
     fn settle(&mut self, settlements: Vec<Settlement>, now: Millis, effects: &mut Vec<Effect>) {
         // Of a workspace that was erased, or never set up, nothing is kept.
         if self.settings.is_none() {
@@ -837,7 +855,8 @@ impl Workspace {
         let has_rows = entries.iter().any(|entry| entry.row.is_some());
         self.totals = entries.iter().fold(self.totals, |sums, entry| sums.with(&entry.entry));
         let (balance, ceiling) = (self.account.balance(), self.account.ceiling());
-        let row = JournalRow { at: now, balance, ceiling, entries, totals: Some(self.totals) };
+        let ghosts = self.account.ghosts().to_vec();
+        let row = JournalRow { at: now, balance, ceiling, ghosts, entries, totals: Some(self.totals) };
         effects.push(Effect::Journal { seq: self.seq, body: serde_json::to_string(&row).unwrap_or_default() });
         if has_rows {
             self.has_unflushed_rows = true;

@@ -25,7 +25,7 @@ pub const TIMEOUT_MS_MIN: u64 = 100;
 /// them, …
 const P95_TIMES: u64 = 8;
 /// … but at least this long, in milliseconds: thinking is not hanging.
-const FIRST_BYTE_MS_MIN: u64 = 10_000;
+const FIRST_BYTE_MS_MIN: u64 = 5_000;
 /// The same for a trial, where silence is likely: …
 const TRIAL_P95_TIMES: u64 = 3;
 /// … at least this long, …
@@ -33,7 +33,7 @@ const TRIAL_MS_MIN: u64 = 1_500;
 /// … and at most this long, in milliseconds; also where nothing is known.
 const TRIAL_MS_MAX: u64 = 5_000;
 /// An attempt that takes this many times the p95 is later than the offer ever is, …
-const LATE_P95_TIMES: u64 = 3;
+const LATE_P95_TIMES: u64 = 2;
 /// … but not before, in milliseconds.
 const LATE_MS_MIN: u64 = 1_000;
 /// The soonest that a second attempt may join, in milliseconds.
@@ -110,12 +110,12 @@ mod tests {
     #[test]
     fn waits_follow_what_an_offer_usually_takes() {
         assert_eq!(first_byte_max_ms(None, None), None);
-        assert_eq!(first_byte_max_ms(Some(400), None), Some(10_000));
+        assert_eq!(first_byte_max_ms(Some(400), None), Some(5_000));
         assert_eq!(first_byte_max_ms(Some(3_000), None), Some(24_000));
         assert_eq!(first_byte_max_ms(Some(3_000), Some(None)), Some(5_000));
         assert_eq!(first_byte_max_ms(None, Some(Some(200))), Some(1_500));
         assert_eq!(first_byte_max_ms(None, Some(Some(900))), Some(2_700));
         assert_eq!(hedge_ms(Some(10)), Some(50));
-        assert_eq!((late_ms(None), late_ms(Some(100)), late_ms(Some(900))), (None, Some(1_000), Some(2_700)));
+        assert_eq!((late_ms(None), late_ms(Some(100)), late_ms(Some(900))), (None, Some(1_000), Some(1_800)));
     }
 }

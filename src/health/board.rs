@@ -29,8 +29,6 @@ const TOLD_WEIGHT: f64 = 30.0;
 const TRIAL_SHARE: f64 = 0.5;
 /// … where the trial may wait for nothing.
 const SILENT_TRIAL_SHARE: f64 = 0.2;
-/// So many requests that wait too long make an offer silent.
-const LATE_MIN: usize = 2;
 /// Requests under way that are remembered of an offer.
 const WAITING_MAX: usize = 32;
 /// A snapshot older than this is forgotten, in milliseconds.
@@ -97,10 +95,10 @@ impl Speed {
 }
 
 impl Seen {
-    /// Whether requests wait too long and nothing has come since the first of them did.
+    /// Whether a request waits too long and nothing has come since it did.
     fn is_silent(&self, now: Millis) -> bool {
         let late = self.waiting.iter().map(|(_, late_at)| *late_at).filter(|late_at| *late_at <= now);
-        late.clone().count() >= LATE_MIN && late.min().is_some_and(|first| self.served_at < first)
+        late.min().is_some_and(|first| self.served_at < first)
     }
 }
 

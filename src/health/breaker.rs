@@ -7,8 +7,8 @@
 //!                                     └──two failures─┴──────────failed─────────────┘
 //! ```
 //!
-//! Each opening doubles the time of the next, 2 s up to 6 s (12 s where it was silent: such a trial costs more), until the breaker has stayed closed for a while. The
-//! times are stretched by up to a quarter, by isolate, so that not all of them try at once. Open never means refused:
+//! Each opening doubles the time of the next, 1 s up to 4 s (8 s where it was silent: such a trial costs more), until the breaker has stayed closed for a while. Until
+//! then it is on probation: one failure opens it again, since what broke a moment ago breaks again more often than not. The times are stretched by up to a quarter, by isolate, so that not all of them try at once. Open never means refused:
 //! the ranking puts the offer last, and one that serves as the last resort is believed.
 
 use crate::health::sample::{mix, unit};
@@ -26,9 +26,9 @@ const RATE_SHARE: f64 = 0.6;
 /// What "of late" means: counts halve in this time, in milliseconds.
 const RATE_HALF_LIFE_MS: f64 = 10_000.0;
 /// How long it stays open at first, in milliseconds.
-pub const OPEN_MS: u64 = 2_000;
+pub const OPEN_MS: u64 = 1_000;
 /// Longest time open, in milliseconds. Twice that where it said nothing.
-pub const OPEN_MS_MAX: u64 = 6_000;
+pub const OPEN_MS_MAX: u64 = 4_000;
 /// An unanswered trial blocks the next one for this long, in milliseconds.
 const TRIAL_MS: u64 = 10_000;
 /// How long traffic comes back, in milliseconds.
@@ -37,8 +37,10 @@ pub const RAMP_MS: u64 = 2_000;
 const RAMP_SHARE: f64 = 0.1;
 /// Failures in a row that end a ramp.
 const RAMP_FAILURES: u32 = 2;
-/// Closed for this long, the breaker forgets how often it opened, in milliseconds.
-const FORGET_MS: u64 = 30_000;
+/// Closed for this long, the breaker forgets how often it opened, in milliseconds: its probation is over.
+const FORGET_MS: u64 = 90_000;
+/// Failures in a row that open the breaker of an offer on probation.
+const OPEN_AGAIN_AFTER: u32 = 1;
 
 /// What traffic may do.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -168,6 +170,7 @@ impl Breaker {
             && self.lately.bad >= RATE_SHARE * (self.lately.good + self.lately.bad)
             && !needs_mixed;
         let opens = match self.phase(now) {
+            Phase::Closed if self.openings > 0 && !needs_mixed => self.streak >= OPEN_AGAIN_AFTER,
             Phase::Closed => (self.streak >= after && (self.is_mixed || !needs_mixed)) || is_rate,
             Phase::Ramping(_) => self.streak >= RAMP_FAILURES,
             Phase::HalfOpen => true,
@@ -295,6 +298,29 @@ mod tests {
             breaker.on_served(at);
         }
         assert_eq!(breaker.openings(), 0);
+    }
+
+    #[test]
+    fn on_probation_one_failure_opens_it_again_and_after_that_five() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 5, 0);
+        let back = Millis(8_000);
+        breaker.on_served(back);
+        breaker.on_served(back.plus(RAMP_MS));
+        assert_eq!(fail(&mut breaker, 1, 60_000), Change::Opened);
+        breaker.on_served(Millis(70_000));
+        breaker.on_served(Millis(70_000 + RAMP_MS));
+        breaker.on_served(Millis(70_000 + RAMP_MS + FORGET_MS));
+        assert_eq!(fail(&mut breaker, 4, 200_000), Change::None);
+        assert_eq!(fail(&mut breaker, 1, 200_005), Change::Opened);
+        // A provider's breaker needs failures of several offers also then.
+        let mut provider = Breaker::default();
+        (0..10u64).for_each(|i| {
+            provider.on_failed(i % 2, OPEN_PROVIDER_AFTER, true, 0, Millis(i));
+        });
+        provider.on_served(Millis(8_000));
+        provider.on_served(Millis(8_000 + RAMP_MS));
+        assert_eq!(provider.on_failed(1, OPEN_PROVIDER_AFTER, true, 0, Millis(20_000)), Change::None);
     }
 
     #[test]

@@ -191,6 +191,10 @@ pub struct Job {
     pub place: usize,
     /// Jobs at the host.
     pub parts: Vec<Part>,
+    /// Whether its hold is known to last as long as it may take. A hold without a job must not: the process may die between
+    /// the two.
+    #[serde(default)]
+    pub is_claimed: bool,
     /// Since when a submission is under way, and how many ended without a word.
     pub submitting: Option<Millis>,
     /// Submissions to this host that nobody knows the answer of.
@@ -236,6 +240,8 @@ pub struct Job {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
+    /// Say to the workspace that the hold is this job's.
+    Claim,
     /// Ask this offer to make it (a part of it).
     Submit(usize),
     /// Ask how far this part is.
@@ -273,6 +279,7 @@ impl Job {
             version: 1,
             place: 0,
             parts: Vec::new(),
+            is_claimed: false,
             submitting: None,
             submits: 0,
             dispatched: None,
@@ -318,6 +325,9 @@ impl Job {
         }
         if self.started.is_some() {
             return self.ask(now);
+        }
+        if !self.is_claimed && self.submitting.is_none() {
+            return Step::Claim;
         }
         if self.submitting.is_some() {
             // Nobody knows what became of it.
@@ -373,6 +383,14 @@ impl Job {
         }
         let forget = self.ended.unwrap_or(now).plus(self.about.pace.keep_ms);
         if self.is_deleted || now >= forget { Step::Forget } else { Step::Wait(forget) }
+    }
+
+    /// What is held is held for as long as this may take; or it is held no more, and nothing is made.
+    pub fn on_claimed(&mut self, is_held: bool, now: Millis) {
+        self.is_claimed = is_held;
+        if !is_held {
+            self.end(Status::Expired, Some(Code::ProviderTimeout), now);
+        }
     }
 
     /// A host took it.

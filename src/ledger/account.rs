@@ -2,13 +2,17 @@
 //!
 //! Holds live in memory. What is durable is the balance and a *ceiling* on the sum of outstanding holds, raised in
 //! coarse steps. After a crash the account opens with the ceiling as a *ghost*: credits that somebody may still settle
-//! against, unavailable until those holds would have expired. So a crash can delay credits and never create them.
+//! against, unavailable until those holds would have expired. So a crash can delay credits and never create them. Each
+//! crash leaves a ghost of its own, which ends at its own time: several crashes delay what was held before each, and no
+//! more.
 //!
-//! Invariants, asserted after every step in tests: balance ≥ 0; held + ghost ≤ balance; held + ghost ≤ ceiling once a
+//! Invariants, asserted after every step in tests: balance ≥ 0; held + ghosts ≤ balance; held + ghosts ≤ ceiling once a
 //! step's effects are durable. A settled or expired hold is final: a second word about it changes nothing.
 #![deny(clippy::arithmetic_side_effects)]
 
 use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
 
 use crate::money::Nanos;
 use crate::time::Millis;
@@ -38,11 +42,17 @@ pub struct Hold {
     pub expires: Millis,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Ghost {
-    nanos: Nanos,
-    until: Millis,
+/// Credits that holds from before one crash may still be settled against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ghost {
+    /// How much.
+    pub nanos: Nanos,
+    /// When they have expired.
+    pub until: Millis,
 }
+
+/// Ghosts kept apart; older ones become one.
+const GHOSTS_MAX: usize = 8;
 
 /// Credits set aside, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,11 +102,13 @@ enum Last {
 pub struct Account<Id> {
     balance: Nanos,
     held: Nanos,
+    /// Over `held` alone; the durable one is over the ghosts too.
     ceiling: Nanos,
     /// The highest sum of holds since the last time the ceiling was set.
     peak: Nanos,
     holds: HashMap<Id, Hold>,
-    ghost: Option<Ghost>,
+    /// In the order of their ends.
+    ghosts: Vec<Ghost>,
     opened: Millis,
     hold_ms: u64,
     settled: HashMap<Id, Last>,
@@ -104,17 +116,34 @@ pub struct Account<Id> {
 }
 
 impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
-    /// Opens the account with what was durable. A ceiling above zero becomes a ghost until holds made before `now`
-    /// have expired.
-    pub fn open(balance: Nanos, ceiling: Nanos, now: Millis, hold_ms: u64) -> Account<Id> {
-        let ghost = Nanos(ceiling.0.min(balance.0).max(0));
+    /// Opens the account with what was durable. What the ceiling is above the ghosts that were in it becomes another one,
+    /// until holds made before `now` have expired.
+    pub fn open(balance: Nanos, ceiling: Nanos, ghosts: &[Ghost], now: Millis, hold_ms: u64) -> Account<Id> {
+        let own = ghosts.iter().fold(ceiling.0, |own, ghost| own.saturating_sub(ghost.nanos.0.max(0)));
+        let last = Ghost { nanos: Nanos(own), until: now.plus(hold_ms) };
+        let mut left = balance.0.max(0);
+        let mut kept: Vec<Ghost> = Vec::new();
+        for ghost in ghosts.iter().copied().filter(|ghost| now < ghost.until).chain([last]) {
+            let nanos = Nanos(ghost.nanos.0.min(left).max(0));
+            left = left.saturating_sub(nanos.0);
+            if nanos.0 > 0 {
+                kept.push(Ghost { nanos, ..ghost });
+            }
+        }
+        kept.sort_by_key(|ghost| ghost.until);
+        while kept.len() > GHOSTS_MAX {
+            let oldest = kept.remove(0);
+            if let Some(next) = kept.first_mut() {
+                next.nanos = Nanos(next.nanos.0.saturating_add(oldest.nanos.0));
+            }
+        }
         Account {
             balance,
             held: Nanos::ZERO,
-            ceiling,
+            ceiling: Nanos::ZERO,
             peak: Nanos::ZERO,
             holds: HashMap::new(),
-            ghost: (ghost.0 > 0).then_some(Ghost { nanos: ghost, until: now.plus(hold_ms) }),
+            ghosts: kept,
             opened: now,
             hold_ms,
             settled: HashMap::new(),
@@ -124,16 +153,32 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
 
     /// Takes up a hold that was stored by itself, out of what the crash left as a ghost. `false` where it has ended.
     pub fn restore(&mut self, id: Id, nanos: Nanos, expires: Millis) -> bool {
-        let ghost = self.ghost_nanos();
         // What the ceiling did not cover was never held.
-        if self.settled.contains_key(&id) || self.holds.contains_key(&id) || nanos > ghost {
+        if self.settled.contains_key(&id) || self.holds.contains_key(&id) || nanos > self.ghost_nanos() {
             return false;
         }
-        let left = Nanos(ghost.0.saturating_sub(nanos.0));
-        self.ghost = self.ghost.map(|ghost| Ghost { nanos: left, ..ghost }).filter(|ghost| ghost.nanos.0 > 0);
+        let mut left = nanos.0.max(0);
+        for ghost in self.ghosts.iter_mut().rev() {
+            let taken = left.min(ghost.nanos.0);
+            ghost.nanos = Nanos(ghost.nanos.0.saturating_sub(taken));
+            left = left.saturating_sub(taken);
+        }
+        self.ghosts.retain(|ghost| ghost.nanos.0 > 0);
         self.held = Nanos(self.held.0.saturating_add(nanos.0));
+        self.ceiling = self.ceiling.max(self.held);
         self.holds.insert(id, Hold { nanos, expires });
         true
+    }
+
+    /// Lets a hold last until then, at least. `false` where there is none.
+    pub fn prolong(&mut self, id: &Id, until: Millis) -> bool {
+        match self.holds.get_mut(id) {
+            Some(hold) => {
+                hold.expires = hold.expires.max(until);
+                true
+            }
+            None => false,
+        }
     }
 
     /// Remembers that `id` was settled at `at` (from the journal, when opening).
@@ -157,9 +202,14 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
         Nanos(self.held.0.saturating_add(self.ghost_nanos().0))
     }
 
-    /// The durable ceiling.
+    /// The ceiling that must be durable.
     pub fn ceiling(&self) -> Nanos {
-        self.ceiling
+        Nanos(self.ceiling.0.saturating_add(self.ghost_nanos().0))
+    }
+
+    /// What of it crashes have left.
+    pub fn ghosts(&self) -> &[Ghost] {
+        &self.ghosts
     }
 
     /// What a new hold can take.
@@ -169,11 +219,11 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
 
     /// Whether any hold is outstanding.
     pub fn is_idle(&self) -> bool {
-        self.holds.is_empty() && self.ghost.is_none()
+        self.holds.is_empty() && self.ghosts.is_empty()
     }
 
     fn ghost_nanos(&self) -> Nanos {
-        self.ghost.map_or(Nanos::ZERO, |ghost| ghost.nanos)
+        Nanos(self.ghosts.iter().fold(0i64, |sum, ghost| sum.saturating_add(ghost.nanos.0)))
     }
 
     /// Sets credits aside: `wanted` where that is available, else what is, but not less than `least`.
@@ -186,38 +236,39 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
         let nanos = wanted.min(available);
         self.held = Nanos(self.held.0.saturating_add(nanos.0));
         self.holds.insert(id, Hold { nanos, expires: now.plus(hold_ms) });
-        self.peak = self.peak.max(self.held());
-        let raised = self.held() > self.ceiling;
+        self.peak = self.peak.max(self.held);
+        let raised = self.held > self.ceiling;
         if raised {
             self.ceiling = self.ceiling_wanted();
         }
         Admission::Held { nanos, raised }
     }
 
-    /// Twice what was needed at most, a share of the balance at least, and never more than the balance.
+    /// Twice what was needed at most, a share of the balance at least, and never more than is there besides the ghosts.
     fn ceiling_wanted(&self) -> Nanos {
-        let peak = self.peak.0.max(self.held().0);
+        let peak = self.peak.0.max(self.held.0);
+        let room = self.balance.0.saturating_sub(self.ghost_nanos().0);
         let share = self.balance.0.checked_div(CEILING_SHARE).unwrap_or(0).max(CEILING_LEAST);
-        Nanos(peak.saturating_mul(2).max(share).min(self.balance.0).max(0))
+        Nanos(peak.saturating_mul(2).max(share).min(room).max(0))
     }
 
     /// Sets the ceiling for what is to come, to be written together with something else that is written anyway.
     pub fn set_ceiling(&mut self) {
         let wanted = self.ceiling_wanted();
         // Lower it only far: a ceiling that is a little high costs nothing.
-        if wanted > self.ceiling || wanted.0 < self.ceiling.0.checked_div(4).unwrap_or(0) || self.ceiling > self.balance
-        {
+        let is_over = self.ceiling() > self.balance;
+        if wanted > self.ceiling || wanted.0 < self.ceiling.0.checked_div(4).unwrap_or(0) || is_over {
             self.ceiling = wanted;
         }
-        self.peak = self.held();
+        self.peak = self.held;
     }
 
     /// Sets the ceiling to exactly what is held, for a time in which nobody is let in: were the object to lose its memory
     /// now (as an idle object does), no credit beyond these holds would be out of reach. Says whether that changed it.
     pub fn tighten_ceiling(&mut self) -> bool {
-        let changes = self.ceiling != self.held();
-        self.ceiling = self.held();
-        self.peak = self.held();
+        let changes = self.ceiling != self.held;
+        self.ceiling = self.held;
+        self.peak = self.held;
         changes
     }
 
@@ -236,8 +287,13 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
         if let Some(hold) = self.holds.remove(id) {
             self.held = Nanos(self.held.0.saturating_sub(hold.nanos.0));
         } else if admitted < self.opened && now.since(admitted) < self.hold_ms {
-            let left = Nanos(self.ghost_nanos().0.saturating_sub(claimed.0.max(0)).max(0));
-            self.ghost = self.ghost.filter(|_| left.0 > 0).map(|ghost| Ghost { nanos: left, ..ghost });
+            // It is in the ghost of the first crash that came after it.
+            let hold_ms = self.hold_ms;
+            let is_it = |ghost: &&mut Ghost| admitted.plus(hold_ms) <= ghost.until;
+            if let Some(ghost) = self.ghosts.iter_mut().find(is_it) {
+                ghost.nanos = Nanos(ghost.nanos.0.saturating_sub(claimed.0.max(0)).max(0));
+            }
+            self.ghosts.retain(|ghost| ghost.nanos.0 > 0);
         } else {
             self.remember(id.clone(), now);
             return Settled::Late { lost: cost };
@@ -267,9 +323,7 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
             }
             self.note(id.clone(), Last::Expired, now);
         }
-        if self.ghost.is_some_and(|ghost| now >= ghost.until) {
-            self.ghost = None;
-        }
+        self.ghosts.retain(|ghost| now < ghost.until);
         while let Some((at, _)) = self.settled_order.front()
             && now.since(*at) > settled_memory_ms(self.hold_ms)
         {
@@ -283,7 +337,7 @@ impl<Id: Clone + Eq + std::hash::Hash> Account<Id> {
     /// When the next hold or the ghost expires.
     pub fn next_expiry(&self) -> Option<Millis> {
         let holds = self.holds.values().map(|hold| hold.expires);
-        holds.chain(self.ghost.map(|ghost| ghost.until)).min()
+        holds.chain(self.ghosts.iter().map(|ghost| ghost.until)).min()
     }
 }
 

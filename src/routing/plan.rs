@@ -102,7 +102,14 @@ impl Plan {
     /// What the attempts need to know of each candidate.
     pub fn seats(&self) -> Vec<Seat> {
         let p95_ms = |candidate: &Candidate| candidate.facts.score.first_byte_p95_ms(candidate.facts.prompt_tokens);
-        let soonest_ms = self.candidates.iter().filter(|c| c.ranked.tier == Tier::First).filter_map(p95_ms).min();
+        let known: Vec<(usize, u64)> = self
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.ranked.tier == Tier::First)
+            .filter_map(|candidate| Some((candidate.facts.model, p95_ms(candidate)?)))
+            .collect();
+        // A model that thinks for long is not hanging because another one of the request is quick.
+        let soonest_ms = |model: usize| known.iter().filter(|(of, _)| *of == model).map(|(_, ms)| *ms).min();
         let seat = |candidate: &Candidate| {
             let credential = Seat { pool: candidate.pool, is_own: candidate.own.is_some(), ..Seat::default() };
             // What comes whole takes as long as its output is; nothing is known of that beforehand.
@@ -112,7 +119,7 @@ impl Plan {
             let p95_ms = p95_ms(candidate);
             let trial = matches!(candidate.facts.score.standing, Standing::Trial(_)).then_some(p95_ms);
             Seat {
-                first_byte_max_ms: first_byte_max_ms(soonest_ms, trial),
+                first_byte_max_ms: first_byte_max_ms(soonest_ms(candidate.facts.model), trial),
                 hedge_ms: hedge_ms(p95_ms),
                 late_ms: late_ms(p95_ms),
                 ..credential
@@ -281,7 +288,11 @@ fn by_credential(
         for candidate in others.iter().filter(|candidate| !asked(candidate)) {
             let provider = candidate.provider().map(|provider| provider.id.clone()).unwrap_or_default();
             let model = candidate.model().id.clone();
-            removed.push(Removed { provider, model, rule: Rule::OwnKeyOnly, detail: None, also: Vec::new() });
+            // With credits it could be asked all the same only where the gateway has a credential.
+            let missing = candidate.provider().and_then(|provider| provider.missing(conditions.has_secret));
+            let cause = |name: &str| Cause { rule: Rule::NoCredential, detail: Some(format!("{name} is not set")) };
+            let also = missing.map(cause).into_iter().collect();
+            removed.push(Removed { provider, model, rule: Rule::OwnKeyOnly, detail: None, also });
         }
     }
     first.into_iter().chain(gateways).chain(with(Use::Fallback)).collect()

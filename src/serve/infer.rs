@@ -362,7 +362,8 @@ async fn admit_as<P: Ports>(
         least,
         tokens: demand.prompt_tokens_likely().saturating_add(output),
         limits: generation.policy.limits,
-        hold_ms: if is_job { ports.settings().pace.hold_ms() } else { ports.settings().hold_ms },
+        // A job claims its hold for as long as it may take, once there is a job.
+        hold_ms: ports.settings().hold_ms,
         is_durable: is_job,
         free_per_minute: is_free.then_some(ports.settings().free_per_minute),
     };

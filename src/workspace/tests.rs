@@ -214,8 +214,12 @@ fn a_crash_between_admission_and_settlement_loses_no_credit() {
 
 /// A job's hold, for an hour.
 fn admit_job(b: &mut Bench, n: u8, most: i64, now: u64) -> Reply {
+    admit_job_for(b, n, most, 3_600_000, now)
+}
+
+fn admit_job_for(b: &mut Bench, n: u8, most: i64, hold_ms: u64, now: u64) -> Reply {
     let (key, limits, model) = (key(), Limits::default(), "a/b".to_owned());
-    let (most, hold_ms) = (Nanos(most), 3_600_000);
+    let most = Nanos(most);
     let (least, is_durable, free_per_minute) = (most, true, None);
     let admit = Admit {
         id: id(n),
@@ -567,4 +571,22 @@ fn what_a_crash_made_forgotten_passes_no_budget() {
     let spent: i64 = 1_000_000_000 - b.balance();
     assert_eq!(spent, 150, "{:?}", b.workspace.credits());
     assert_eq!(b.workspace.credits().totals.lost, Nanos(150), "the rest is the gateway's");
+}
+
+#[test]
+fn a_hold_that_no_job_claims_ends_as_any_other_and_a_claimed_one_lasts() {
+    let mut b = Bench::new("1");
+    let later = 10 * HOLD_MS;
+    for n in 1..=2 {
+        assert!(matches!(admit_job_for(&mut b, n, 100, HOLD_MS, 1), Reply::Admitted(_)));
+    }
+    assert_eq!(b.run(Command::Prolong(id(1), Millis(later)), 2), Reply::Done);
+    b.crash(3);
+    b.run(Command::Credits, 12 * HOLD_MS / 10);
+    assert_eq!(b.workspace.credits().held, Nanos(100), "the claimed one");
+    assert_eq!(refused(b.run(Command::Prolong(id(2), Millis(later)), 2 * HOLD_MS)), "not_found");
+    settle_job(&mut b, 1, 70, 3 * HOLD_MS);
+    settle_job(&mut b, 2, 70, 3 * HOLD_MS);
+    assert_eq!(b.balance(), 1_000_000_000 - 70);
+    assert!(b.values.keys().all(|name| !name.starts_with("hold/")), "nothing of them is stored");
 }

@@ -84,9 +84,6 @@ impl Table {
             }
             let regret = ours.promise(*mode) / oracle.promise(*mode) - 1.0;
             let allowed = match mode {
-                // Nobody can know that a provider is down again before a request has failed there: where that happens all
-                // the time, or the good turn bad while nobody looks, it costs more.
-                Mode::Latency if matches!(self.trace.name, "flapping" | "slow death") => 0.15,
                 Mode::Latency => 0.10,
                 Mode::Price => 0.05,
                 Mode::Balanced | Mode::Throughput => f64::INFINITY,

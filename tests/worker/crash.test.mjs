@@ -4,11 +4,14 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { booksAddUp } from './support/books.mjs';
 import { startGateway } from './support/harness.mjs';
 import * as up from './support/upstream.mjs';
 import { eventually, sleep } from './support/wait.mjs';
 
 const HOLD_MS = 4000;
+/** Until then holds that nobody speaks of have expired. */
+const BOOKS_MS = HOLD_MS + 4000;
 const seed = Number(process.env.CRASH_SEED ?? Math.floor(Math.random() * 2 ** 31));
 /** How long the random part goes on at least, in seconds; a few rounds where nothing else is said. */
 const seconds = Number(process.env.CRASH_SECONDS ?? 0);
@@ -46,39 +49,6 @@ function traffic(t, workers) {
 
 /** Waits until each answered request can be looked up: its settlement is done then, and durable. */
 const shown = (t, replies) => Promise.all(replies.map(({ id }) => t.row(id)));
-
-/** The books of a workspace, checked against each other. Waits for what may still come: expiry of holds, and the flush to D1. */
-async function booksAddUp(t, granted, mustHave = []) {
-  const credits = await t.settled(HOLD_MS + 4000);
-  const { balance, entries } = await t.ledger();
-  const sum = (list, pick) => list.reduce((total, item) => total + pick(item), 0);
-  assert.equal(balance, credits.balance_nanos, 'one balance');
-  assert.ok(balance >= 0, `the balance is ${balance}`);
-  assert.equal(sum(entries, (entry) => entry.nanos), balance, 'the ledger adds up to the balance');
-  const grants = entries.filter((entry) => entry.kind === 'grant');
-  assert.equal(sum(grants, (entry) => entry.nanos), granted, 'the grants are what was granted');
-  const charges = new Map();
-  for (const entry of entries.filter((entry) => entry.kind === 'charge')) {
-    assert.ok(!charges.has(entry.id), `${entry.id} is charged twice`);
-    charges.set(entry.id, 0 - entry.nanos);
-  }
-  const rows = await t.activity();
-  const ids = rows.map((row) => row.id);
-  assert.equal(new Set(ids).size, ids.length, 'no row is there twice');
-  for (const row of rows) {
-    assert.ok(charges.has(row.id), `the row ${row.id} (${row.ending}) has no charge`);
-    assert.equal(row.cost_nanos, charges.get(row.id), `row and charge of ${row.id} agree`);
-  }
-  assert.deepEqual([...charges.keys()].sort(), [...ids].sort(), 'every charge has its row');
-  assert.equal(sum(rows, (row) => row.cost_nanos), granted - balance, 'the rows add up to what is gone');
-  for (const id of new Set(mustHave)) assert.ok(charges.has(id), `${id} was shown before the crash and is not in the books`);
-  await eventually(async () => {
-    const stored = await gateway.d1(`SELECT id FROM activity WHERE id IN (SELECT value FROM json_each(?))`, JSON.stringify(ids));
-    assert.deepEqual(stored.map(({ id }) => id).sort(), [...ids].sort());
-    return true;
-  }, 'D1 has every row once', { ms: 10_000, pause: 100 });
-  return { balance, rows };
-}
 
 describe(`Crashes (CRASH_SEED=${seed}${seconds ? ` CRASH_SECONDS=${seconds}` : ''})`, { timeout: 150_000 + seconds * 2000 }, () => {
   before(async () => {
@@ -134,7 +104,7 @@ describe(`Crashes (CRASH_SEED=${seed}${seconds ? ` CRASH_SECONDS=${seconds}` : '
     }
     for (const t of scenes) {
       try {
-        await booksAddUp(t, t.granted, t.mustHave);
+        await booksAddUp(t, t.granted, { mustHave: t.mustHave, ms: BOOKS_MS });
         t.p1.does(up.answer());
         (await t.chat()).is(200);
       } catch (error) {
@@ -171,7 +141,7 @@ describe(`Crashes (CRASH_SEED=${seed}${seconds ? ` CRASH_SECONDS=${seconds}` : '
       await load.end();
     }
     assert.ok(mustHave.length > 50, `only ${mustHave.length} requests were in the books before a crash`);
-    await booksAddUp(t, granted, mustHave);
+    await booksAddUp(t, granted, { mustHave, ms: BOOKS_MS });
   });
 
   test('against a small balance: crashes create no credits', async () => {
@@ -185,7 +155,7 @@ describe(`Crashes (CRASH_SEED=${seed}${seconds ? ` CRASH_SECONDS=${seconds}` : '
       const { balance_nanos, available_nanos } = await t.credits();
       assert.ok(available_nanos <= balance_nanos && balance_nanos >= 0);
     }
-    await booksAddUp(t, 2_000_000);
+    await booksAddUp(t, 2_000_000, { ms: BOOKS_MS });
   });
 
   test('an orderly restart keeps keys, limits, credits and the books', async () => {
@@ -201,6 +171,6 @@ describe(`Crashes (CRASH_SEED=${seed}${seconds ? ` CRASH_SECONDS=${seconds}` : '
     (await t.chat()).is(200);
     const workspace = (await gateway.admin('GET', `/workspaces/${t.workspace}`)).is(200).json;
     assert.equal(workspace.limits.parallel_requests, 7);
-    await booksAddUp(t, 10e9, [id]);
+    await booksAddUp(t, 10e9, { mustHave: [id], ms: BOOKS_MS });
   });
 });

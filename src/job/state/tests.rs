@@ -31,6 +31,10 @@ fn seat(id: &str, family: Family, parts: u64) -> Seat {
 }
 
 fn job(seats: Vec<Seat>) -> Job {
+    Job { is_claimed: true, ..unclaimed(seats) }
+}
+
+fn unclaimed(seats: Vec<Seat>) -> Job {
     Job::new(About {
         id: RequestId::new(Millis(1), [1; 10]),
         workspace: WorkspaceId::new(Millis(1), [2; 10]),
@@ -81,7 +85,7 @@ fn rest(job: &mut Job, now: Millis) -> Vec<Step> {
             Step::Settle => job.on_settled(),
             Step::List => job.on_listed(job.version),
             Step::Cancel(part) => job.on_cancelled(part),
-            Step::Submit(_) | Step::Poll(_) => panic!("{step:?} after the end"),
+            Step::Claim | Step::Submit(_) | Step::Poll(_) => panic!("{step:?} after the end"),
         }
         steps.push(step);
     }
@@ -320,4 +324,17 @@ fn trouble_at_home_is_tried_again_and_money_for_ever() {
         now = now.plus(1_000);
     }
     assert_eq!(listed, 8);
+}
+
+#[test]
+fn nothing_is_made_before_the_hold_is_claimed_nor_when_it_is_gone() {
+    let mut claimed = unclaimed(vec![seat("p", Family::Runway, 1)]);
+    assert_eq!([claimed.next(Millis(0)), claimed.next(Millis(0))], [Step::Claim, Step::Claim], "as often as it takes");
+    claimed.on_claimed(true, Millis(5));
+    assert_eq!(claimed.next(Millis(5)), Step::Submit(0));
+    let mut late = unclaimed(vec![seat("p", Family::Runway, 1)]);
+    assert_eq!(late.next(Millis(0)), Step::Claim);
+    late.on_claimed(false, Millis(9));
+    assert_eq!((late.status, late.cost()), (Status::Expired, Nanos::ZERO));
+    assert_eq!(rest(&mut late, Millis(9)), [Step::Settle, Step::List, Step::Wait(Millis(1_000_009))]);
 }

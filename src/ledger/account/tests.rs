@@ -7,7 +7,7 @@ use super::*;
 const HOLD_MS: u64 = 1000;
 
 fn account(balance: i64) -> Account<u32> {
-    let mut account = Account::open(Nanos::ZERO, Nanos::ZERO, Millis(0), HOLD_MS);
+    let mut account = Account::open(Nanos::ZERO, Nanos::ZERO, &[], Millis(0), HOLD_MS);
     account.grant(Nanos(balance));
     account
 }
@@ -77,7 +77,7 @@ fn an_expired_hold_is_final_and_late_news_are_a_loss() {
 fn a_crash_delays_credits_and_creates_none() {
     let mut a = account(1_000_000_000_000);
     a.admit(1, Nanos(60), Nanos(60), Millis(0), HOLD_MS);
-    let mut b: Account<u32> = Account::open(a.balance(), a.ceiling(), Millis(10), HOLD_MS);
+    let mut b: Account<u32> = Account::open(a.balance(), a.ceiling(), a.ghosts(), Millis(10), HOLD_MS);
     assert_eq!(b.available().0, a.balance().0 - a.ceiling().0);
     // The request lived on and settles against the ghost.
     let settled = b.settle(&1, Nanos(25), Nanos(60), Millis(0), Millis(11));
@@ -165,7 +165,7 @@ proptest! {
                     // Some holds are stored by themselves.
                     let durable: Vec<(u32, Hold)> =
                         a.holds.iter().filter(|(id, _)| *id % 3 == 0).map(|(id, hold)| (*id, *hold)).collect();
-                    a = Account::open(a.balance(), a.ceiling(), now, HOLD_MS);
+                    a = Account::open(a.balance(), a.ceiling(), a.ghosts(), now, HOLD_MS);
                     known.into_iter().for_each(|(at, id)| a.remember(id, at));
                     for (id, hold) in durable {
                         prop_assert!(a.restore(id, hold.nanos, hold.expires), "what was held is covered");
@@ -185,13 +185,13 @@ fn what_was_settled_is_never_charged_again_however_late_the_second_word_comes() 
     let hold_ms = 2 * SETTLED_MEMORY_MS;
     let minutes = |n: u64| Millis(n * 60_000);
     for crashes in [false, true] {
-        let mut a: Account<u32> = Account::open(Nanos::ZERO, Nanos::ZERO, Millis(0), hold_ms);
+        let mut a: Account<u32> = Account::open(Nanos::ZERO, Nanos::ZERO, &[], Millis(0), hold_ms);
         a.grant(Nanos(1_000));
         a.admit(1, Nanos(60), Nanos(60), minutes(0), hold_ms);
         a.admit(2, Nanos(60), Nanos(60), minutes(0), hold_ms);
         a.settle(&1, Nanos(50), Nanos(60), minutes(0), minutes(1));
         if crashes {
-            a = Account::open(a.balance(), a.ceiling(), minutes(2), hold_ms);
+            a = Account::open(a.balance(), a.ceiling(), a.ghosts(), minutes(2), hold_ms);
             a.remember(1, minutes(1));
         }
         for at in [12, 15, 19, 21, 25, 60] {
@@ -205,9 +205,33 @@ fn what_was_settled_is_never_charged_again_however_late_the_second_word_comes() 
 
 #[test]
 fn a_forgotten_hold_of_nothing_is_settled_all_the_same_and_one_that_is_over_is_not() {
-    let open = || Account::<u32>::open(Nanos(100), Nanos(0), Millis(10), HOLD_MS);
+    let open = || Account::<u32>::open(Nanos(100), Nanos(0), &[], Millis(10), HOLD_MS);
     let nothing = Settled::Charged { charged: Nanos(0), lost: Nanos(0) };
     assert_eq!(open().settle(&1, Nanos(0), Nanos(0), Millis(5), Millis(20)), nothing);
     assert_eq!(open().settle(&1, Nanos(7), Nanos(0), Millis(5), Millis(1_005)), Settled::Late { lost: Nanos(7) });
     assert_eq!(open().settle(&1, Nanos(7), Nanos(0), Millis(15), Millis(20)), Settled::Late { lost: Nanos(7) });
+}
+
+#[test]
+fn several_crashes_delay_what_was_held_before_each_and_no_more() {
+    let mut a = account(100 * CEILING_LEAST);
+    let share = 100 * CEILING_LEAST / CEILING_SHARE;
+    for crash in 1..=5u64 {
+        let now = Millis(crash * 300);
+        let id = u32::try_from(crash).unwrap();
+        assert!(held(a.admit(id, Nanos(1000), Nanos(1000), now, HOLD_MS)) == 1000);
+        a = Account::open(a.balance(), a.ceiling(), a.ghosts(), now.plus(1), HOLD_MS);
+        // Holds last a second, so those of the last four crashes count.
+        a.expire(now.plus(1));
+        let ghosts = i64::try_from(crash.min(4)).unwrap();
+        assert_eq!(a.held(), Nanos(ghosts * share), "after {crash} crashes");
+    }
+    // Each settles against its own ghost, and what is left of that ends at its own time.
+    a.settle(&5, Nanos(10), Nanos(1000), Millis(1500), Millis(1600));
+    a.settle(&3, Nanos(10), Nanos(1000), Millis(900), Millis(1600));
+    assert_eq!(a.held(), Nanos(4 * share - 2000));
+    a.expire(Millis(2300));
+    assert_eq!(a.held(), Nanos(share - 1000));
+    a.expire(Millis(2501));
+    assert_eq!((a.held(), a.balance()), (Nanos(0), Nanos(100 * CEILING_LEAST - 20)));
 }

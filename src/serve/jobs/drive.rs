@@ -17,7 +17,7 @@ use crate::serve::byok;
 use crate::serve::ports::{Answer, Call as Sent, Ports, Sql};
 use crate::time::Millis;
 use crate::webhook::event::{Event, Kind};
-use crate::workspace::{Command, Settlement};
+use crate::workspace::{Command, Reply as Said, Settlement};
 
 /// Most steps of one turn.
 const STEPS_MAX: usize = 64;
@@ -45,6 +45,7 @@ pub async fn drive<P: Ports, S: Shelf>(ports: &P, shelf: &S) -> Option<Millis> {
         let (step, job) = shelf.change(|job| (job.next(ports.now()), job.clone()))?;
         match step {
             Step::Wait(at) => return Some(at),
+            Step::Claim => claim(ports, shelf, &job).await?,
             Step::Submit(_) => submit(ports, shelf, &job).await?,
             Step::Poll(part) => poll(ports, shelf, &job, part).await?,
             Step::Cancel(part) => cancel(ports, shelf, &job, part).await?,
@@ -67,6 +68,20 @@ pub async fn drive<P: Ports, S: Shelf>(ports: &P, shelf: &S) -> Option<Millis> {
         }
     }
     Some(ports.now())
+}
+
+/// Asks the workspace to hold for as long as the job may take.
+async fn claim<P: Ports, S: Shelf>(ports: &P, shelf: &S, job: &Job) -> Option<()> {
+    let about = &job.about;
+    let until = about.admitted.plus(about.pace.hold_ms());
+    let said = ports.ask(&about.workspace, &Command::Prolong(about.id.clone(), until)).await;
+    shelf.change(|job| match &said {
+        Ok(said) => job.on_claimed(matches!(said, Said::Done), ports.now()),
+        Err(error) => {
+            ports.log(&format!("the hold of a job is not claimed yet: {}", error.0));
+            job.on_trouble(&Step::Claim, ports.now());
+        }
+    })
 }
 
 async fn submit<P: Ports, S: Shelf>(ports: &P, shelf: &S, job: &Job) -> Option<()> {
