@@ -5,7 +5,7 @@ import OpenAI from 'openai';
 import { createOpenAI } from '@ai-sdk/openai';
 import { embed, embedMany } from 'ai';
 import { startGateway } from './support/harness.mjs';
-import { CANARY, PICTURE, PNG, catalogOf, costs, json, startHosts } from './support/media.mjs';
+import { CANARY, PICTURE, PNG, catalogOf, costs, json, spared, spares, startHosts } from './support/media.mjs';
 
 let host, gateway, t, openai;
 const vector = (text) => [String(text).length, -0.5, 0.25];
@@ -39,6 +39,9 @@ function answer(name, path, { body }, response) {
   return undefined;
 }
 
+const EMBEDDINGS = ['embed', 'embed-mistral', 'embed-cohere', 'embed-gemini', 'embed-vertex', 'embed-voyage', 'embed-jina', 'embed-titan', 'embed-bedrock'];
+const RERANKS = [['rank', 30_000], ['rank-voyage', 30_000], ['rank-jina', 30_000], ['rank-cohere', 2_000_000], ['rank-bedrock', 2_000_000]];
+
 before(async () => {
   host = await startHosts(answer);
   const embedding = (model, more = {}) => ({ model, kind: 'embedding', prices: { input_tokens: '2' }, ...more });
@@ -54,7 +57,7 @@ before(async () => {
     voyage: { families: ['voyage'], offers: [embedding('embed-voyage'), rerank('rank-voyage', { input_tokens: '1' })] },
     jina: { families: ['jina'], offers: [embedding('embed-jina'), rerank('rank-jina', { input_tokens: '1' })] },
     bedrock: { families: ['bedrock-invoke'], offers: [embedding('embed-titan', { upstream: 'amazon.titan-embed-text-v2:0' }), embedding('embed-bedrock', { upstream: 'cohere.embed-multilingual-v3' }), { ...rerank('rank-bedrock', { search_units: '0.002' }), upstream: 'cohere.rerank-v3-5:0' }] },
-  }) });
+  }, [...EMBEDDINGS, ...RERANKS.map(([model]) => model), 'mod', 'mod-mistral']) });
   t = await gateway.scene({ model: 'test/embed', at: [], dollars: '100' });
   openai = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: t.key, maxRetries: 0 });
 });
@@ -66,8 +69,8 @@ after(async () => {
 const post = (route, body, headers) => gateway.call('POST', `/v1/${route}`, { key: t.key, body, headers });
 
 describe('embeddings', () => {
-  for (const model of ['embed', 'embed-mistral', 'embed-cohere', 'embed-gemini', 'embed-vertex', 'embed-voyage', 'embed-jina', 'embed-titan', 'embed-bedrock']) {
-    test(`${model}: success through the SDK, in order, floats and base64 alike, exact charge, refusal and bad input`, async () => {
+  for (const model of EMBEDDINGS) {
+    test(`${model}: success through the SDK, in order, floats and base64 alike, exact charge, refusal, bad input, failover`, async () => {
       const named = `test/${model}`;
       const only = model === 'embed' ? { provider: { only: ['openai'] } } : {};
       const { data, usage } = await openai.embeddings.create({ model: named, input: ['a', 'bb', 'ccc'], ...only });
@@ -79,6 +82,7 @@ describe('embeddings', () => {
       const refused = (await post('embeddings', { model: named, input: 'refuse this', ...only })).fails('invalid_input');
       assert.ok(!JSON.stringify(refused).includes(CANARY));
       assert.equal((await post('embeddings', { model: named, input: ['a', 5] })).fails('invalid_input').param, 'input[1]');
+      await spared(t, await post('embeddings', { ...spares(model), input: 'abcd' }), 2 * 2_000);
     });
   }
 
@@ -128,8 +132,8 @@ describe('embeddings', () => {
 });
 
 describe('rerank', () => {
-  for (const [model, nanos] of [['rank', 30_000], ['rank-voyage', 30_000], ['rank-jina', 30_000], ['rank-cohere', 2_000_000], ['rank-bedrock', 2_000_000]]) {
-    test(`${model}: one shape, exact charge, refusal, bad input`, async () => {
+  for (const [model, nanos] of RERANKS) {
+    test(`${model}: one shape, exact charge, refusal, bad input, failover`, async () => {
       const provider = model === 'rank' ? { order: ['broken', 'openai'] } : {};
       const reply = (await post('rerank', { model: `test/${model}`, query: 'q', documents: ['a', { text: 'b' }], top_n: 2, return_documents: true, provider })).is(200);
       assert.deepEqual(reply.json.results, [{ index: 1, relevance_score: 0.9, document: { text: 'b' } }, { index: 0, relevance_score: 0.1, document: { text: 'a' } }]);
@@ -137,6 +141,7 @@ describe('rerank', () => {
       await costs(t, reply, nanos);
       (await post('rerank', { model: `test/${model}`, query: 'refuse this', documents: ['a'] })).fails('invalid_input');
       assert.equal((await post('rerank', { model: `test/${model}`, documents: ['a'] })).fails('invalid_input').param, 'query');
+      await spared(t, await post('rerank', { ...spares(model), query: 'q', documents: ['a', 'b'] }), nanos);
     });
   }
 });
@@ -146,6 +151,9 @@ describe('moderation', () => {
     const { results } = await openai.moderations.create({ model: 'test/mod', input: [{ type: 'text', text: 'x' }, { type: 'image_url', image_url: { url: 'https://x.example/a.png' } }] });
     assert.deepEqual([results[0].flagged, results[0].categories.hate], [true, true]);
     await costs(t, (await post('moderations', { model: 'test/mod', input: 'x' })).is(200), 0, { estimated: true });
+    const refused = (await post('moderations', { model: 'test/mod', input: 'refuse this' })).fails('invalid_input');
+    assert.ok(!JSON.stringify(refused).includes(CANARY));
+    await spared(t, await post('moderations', { ...spares('mod'), input: 'x' }), 0, { estimated: true });
   });
   test('mistral: its categories in OpenAI words, no pictures, exact charge', async () => {
     const { results } = await openai.moderations.create({ model: 'test/mod-mistral', input: 'x' });
@@ -153,6 +161,8 @@ describe('moderation', () => {
     await costs(t, (await post('moderations', { model: 'test/mod-mistral', input: ['x'] })).is(200), 4 * 10_000);
     (await post('moderations', { model: 'test/mod-mistral', input: [{ type: 'image_url', image_url: { url: 'https://x.example/a.png' } }] })).fails('unsupported_parameter');
     assert.equal((await post('moderations', { model: 'test/mod-mistral', input: 5 })).fails('invalid_input').param, 'input');
+    (await post('moderations', { model: 'test/mod-mistral', input: 'refuse this' })).fails('invalid_input');
+    await spared(t, await post('moderations', { ...spares('mod-mistral'), input: ['x'] }), 4 * 10_000);
   });
 });
 

@@ -6,7 +6,7 @@ import { createOpenAI } from '@ai-sdk/openai';
 import { experimental_generateImage as generateImage } from 'ai';
 import { authOf, familySecrets, startFamilies } from './support/families.mjs';
 import { startGateway } from './support/harness.mjs';
-import { CANARY, PICTURE, PNG, catalogOf, costs, events, formOf, json, startHosts } from './support/media.mjs';
+import { CANARY, PICTURE, PNG, catalogOf, costs, events, formOf, json, spared, spares, startHosts } from './support/media.mjs';
 
 let host, account, gateway, t, openai;
 const TOKENS = { input_tokens: 10, input_tokens_details: { text_tokens: 10, image_tokens: 0 }, output_tokens: 400, total_tokens: 410 };
@@ -72,7 +72,7 @@ before(async () => {
     stability: { families: ['stability'], offers: [image('stability', { upstream: 'sd3-large' })] },
     recraft: { families: ['recraft'], offers: [image('recraft')] },
     ideogram: { families: ['ideogram'], offers: [image('ideogram', { upstream: 'ideogram-v3' })] },
-  }) });
+  }, FAMILIES) });
   t = await gateway.scene({ model: 'test/openai', at: [], dollars: '100' });
   openai = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: t.key, maxRetries: 0 });
 });
@@ -92,7 +92,7 @@ const ignored = { provider: { ignore: ['broken'] } };
 
 describe('each family', () => {
   for (const model of FAMILIES) {
-    test(`${model}: base64 and a link as asked, exact charge, refusal, bad input`, async () => {
+    test(`${model}: base64 and a link as asked, exact charge, refusal, bad input, failover`, async () => {
       const inline = (await generate(model, { response_format: 'b64_json', size: '1024x1024', ...ignored })).is(200);
       assert.deepEqual(inline.json.data.map(({ b64_json }) => b64_json), [PICTURE]);
       await costs(t, inline, NANOS[model] ?? 40_000_000);
@@ -103,6 +103,7 @@ describe('each family', () => {
       const refused = (await generate(model, { prompt: 'refuse this', ...ignored })).fails('invalid_input');
       assert.ok(!JSON.stringify(refused).includes(CANARY));
       assert.equal((await generate(model, { n: 0 })).fails('invalid_input').param, 'n');
+      await spared(t, await generate(model, { size: '1024x1024', ...spares(model) }), NANOS[model] ?? 40_000_000);
     });
   }
 

@@ -19,9 +19,16 @@ before(async () => {
   gateway = await startGateway({
     providers: ['p1'], scenes: 3, vars: QUICK, secrets: SECRETS,
     extra: {
-      models: [...FAMILIES.map((family) => ({ id: `test/film-${family}` })), { id: 'test/two' }, { id: 'test/frames' }],
+      models: [...FAMILIES.flatMap((family) => [{ id: `test/film-${family}` }, { id: `test/after-${family}` }]), { id: 'test/two' }, { id: 'test/frames' }],
       providers: [
-        ...FAMILIES.map((family) => provider(hosts.url, family, `host-${family}`, [family === 'bfl' ? picture : film(family, family === 'veo' ? { rules } : {})])),
+        ...FAMILIES.map((family) => {
+          const offer = family === 'bfl' ? picture : film(family, family === 'veo' ? { rules } : {});
+          return provider(hosts.url, family, `host-${family}`, [offer, { ...offer, model: `test/after-${family}` }]);
+        }),
+        ...FAMILIES.map((family) => ({
+          ...provider(hosts.url, 'luma', `closed-${family}`, []), base_url: 'http://127.0.0.1:9',
+          offers: [{ upstream: 'film', kind: family === 'bfl' ? 'image' : 'video', ...(family === 'bfl' ? picture : film(family)), model: `test/after-${family}` }],
+        })),
         provider(hosts.url, 'luma', 'first', [{ model: 'test/two', prices: { output_video_seconds: '0.1' } }]),
         provider(hosts.url, 'runway', 'second', [{ model: 'test/two', prices: { output_video_seconds: '0.2', input_images: '0.01' } }]),
         { ...provider(hosts.url, 'luma', 'closed', []), base_url: 'http://127.0.0.1:9', offers: [{ model: 'test/two', upstream: 'film', kind: 'video', prices: { output_video_seconds: '0.1' } }] },
@@ -67,6 +74,14 @@ describe('Each family', () => {
       const row = await costs(first.id, nanos);
       assert.deepEqual([row.provider, row.attempts.length, row.held_nanos], [`host-${family}`, 1, nanos]);
       assert.equal(row.dialect, family === 'bfl' ? 'image' : 'video');
+    });
+
+    test(`${family}: after a host that cannot be reached; what is wrong is named`, async () => {
+      const { id } = (await order(`after-${family}`, {}, { provider: { order: [`closed-${family}`] } })).is(200).json;
+      assert.equal((await ended(id)).provider, `host-${family}`);
+      const row = await costs(id, family === 'bfl' ? 40_000_000 : (SECONDS[family] ?? 5) * 100_000_000);
+      assert.deepEqual(row.attempts.map(({ provider, code }) => [provider, code]), [[`closed-${family}`, 'provider_unavailable'], [`host-${family}`, undefined]]);
+      assert.equal((await order(`film-${family}`, { prompt: '' })).fails('invalid_input').param, 'input.prompt');
     });
 
     test(`${family}: what the host cannot finish, or will not, costs nothing`, async () => {

@@ -11,7 +11,7 @@ import { createOpenAI } from '@ai-sdk/openai';
 import { experimental_generateSpeech as generateSpeech } from 'ai';
 import { authOf, familySecrets, startFamilies } from './support/families.mjs';
 import { startGateway } from './support/harness.mjs';
-import { CANARY, SOUND, catalogOf, costs, events, json, sleep, startHosts } from './support/media.mjs';
+import { CANARY, SOUND, catalogOf, costs, events, json, sleep, spared, spares, startHosts } from './support/media.mjs';
 
 let host, tokens, gateway, t, openai;
 const BASE64 = SOUND.toString('base64');
@@ -56,7 +56,7 @@ before(async () => {
     gemini: { families: ['gemini'], offers: [{ model: 'tts-gemini', kind: 'speech', prices: { input_tokens: '1', output_tokens: '20' }, voices: ['Kore', 'Puck'] }] },
     vertex: { families: ['vertex-gemini'], ...authOf('vertex-gemini'), offers: [{ model: 'tts-vertex', kind: 'speech', prices: { input_tokens: '1', output_tokens: '20' }, voices: ['Kore', 'Puck'] }] },
     cartesia: { families: ['cartesia'], offers: [speech('tts-cartesia', '40')] },
-  }) });
+  }, ['tts', 'tts-groq', 'tts-mistral', 'tts-11', 'tts-dg', 'tts-minimax', 'tts-cartesia', 'tts-gemini', 'tts-vertex']) });
   t = await gateway.scene({ model: 'test/tts', at: [], dollars: '100' });
   openai = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: t.key, maxRetries: 0 });
 });
@@ -79,7 +79,7 @@ describe('each family', () => {
     ['tts-minimax', 5 * 50_000, 't2a_v2', {}],
     ['tts-cartesia', 5 * 40_000, 'tts/bytes', {}],
   ]) {
-    test(`${model}: the bytes as they are, exact charge, refusal, bad input`, async () => {
+    test(`${model}: the bytes as they are, exact charge, refusal, bad input, failover`, async () => {
       const reply = (await say(model, more)).is(200);
       assert.ok(reply.bytes.equals(SOUND), `${reply.bytes.length} bytes`);
       assert.equal(reply.headers['content-type'], 'audio/mpeg');
@@ -88,6 +88,7 @@ describe('each family', () => {
       const refused = (await say(model, { input: 'refuse this', ...more })).fails('invalid_input');
       assert.ok(!JSON.stringify(refused).includes(CANARY));
       assert.equal((await say(model, { input: '' })).fails('invalid_input').param, 'input');
+      await spared(t, await say(model, { ...more, ...spares(model) }), nanos, { header: model !== 'tts-mistral' });
     });
   }
 
@@ -96,6 +97,7 @@ describe('each family', () => {
     assert.deepEqual([wav.headers['content-type'], wav.bytes.subarray(0, 4).toString(), wav.bytes.subarray(44).equals(SOUND)], ['audio/wav', 'RIFF', true]);
     assert.equal(host.asked[name].body.generationConfig.speechConfig.voiceConfig.prebuiltVoiceConfig.voiceName, 'Kore');
     await costs(t, wav, 7 * 1_000 + 100 * 20_000);
+    await spared(t, await say(`tts-${name}`, spares(`tts-${name}`)), 7 * 1_000 + 100 * 20_000);
     assert.ok((await say(`tts-${name}`, { response_format: 'pcm' })).is(200).bytes.equals(SOUND));
     const error = (await say(`tts-${name}`, { response_format: 'mp3' })).fails('invalid_input');
     assert.deepEqual([error.param, error.message], ['response_format', 'must be one of wav, pcm']);

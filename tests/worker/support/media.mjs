@@ -24,7 +24,7 @@ async function form(request, bytes) {
 
 /**
  * Starts hosts. `answer(host, path, ask, response)` answers for one, `ask` is `{body, headers, method, count, url}`; a host
- * named `broken` fails, and whoever is asked to `refuse this` refuses. The last question to each is kept, and all of them.
+ * named `broken` or `dead-…` fails, and whoever is asked to `refuse this` refuses. The last question to each is kept, and all of them.
  */
 export async function startHosts(answer) {
   const asked = {};
@@ -40,9 +40,9 @@ export async function startHosts(answer) {
     const ask = { path, body, headers: request.headers, method: request.method, count: (asked[name]?.count ?? 0) + 1, url, host: name };
     asked[name] = ask;
     all.push(ask);
-    if (name === 'broken') return json(response, { error: { message: CANARY, type: 'server_error' } }, 500);
+    if (name === 'broken' || name.startsWith('dead-')) return json(response, { error: { message: CANARY, type: 'server_error' } }, 500);
     const text = body instanceof Buffer ? '' : JSON.stringify(body, (_, value) => (value?.type === 'Buffer' ? undefined : value));
-    if (text.includes('refuse this')) return json(response, { error: { message: CANARY, type: 'invalid_request_error', code: 'content_policy_violation' } }, 400);
+    if (text.includes('refuse this') || /refuse(%20|\+)this/.test(path)) return json(response, { error: { message: CANARY, type: 'invalid_request_error', code: 'content_policy_violation' } }, 400);
     if ((await answer(name, path, ask, response)) === undefined && !response.writableEnded && !response.headersSent) json(response, { error: { message: `no ${path}` } }, 404);
   });
   await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
@@ -50,14 +50,32 @@ export async function startHosts(answer) {
   return { url, asked, all, close: () => new Promise((resolve) => { server.closeAllConnections(); server.close(resolve); }) };
 }
 
-/** A catalog of providers, each `id: {families, offers: [{model, kind, prices, …}]}`; models are named `test/{model}`. */
-export function catalogOf(url, providers) {
-  const list = Object.entries(providers).map(([id, { offers, ...more }]) => ({
+/**
+ * A catalog of providers, each `id: {families, offers: [{model, kind, prices, …}]}`; models are named `test/{model}`. Each of
+ * `spared` is there once more as `after-{model}`, where a provider of its own, `dead-{model}`, fails: see `spares`.
+ */
+export function catalogOf(url, providers, spared = []) {
+  const after = ({ model, ...offer }) => ({ ...offer, model: `after-${model}`, upstream: offer.upstream ?? model });
+  const known = Object.entries(providers).map(([id, { offers, ...more }]) => [id, { ...more, offers: [...offers, ...offers.filter(({ model }) => id !== 'broken' && spared.includes(model)).map(after)] }]);
+  const dead = spared.map((model) => {
+    const { kind, prices, free } = Object.values(providers).flatMap(({ offers }) => offers).find((offer) => offer.model === model);
+    return [`dead-${model}`, { offers: [{ model: `after-${model}`, kind, prices, free }] }];
+  });
+  const list = [...known, ...dead].map(([id, { offers, ...more }]) => ({
     id, base_url: `${url}/${id}`, ...more,
     offers: offers.map(({ model, ...offer }) => ({ model: `test/${model}`, upstream: offer.upstream ?? model, ...offer })),
   }));
   const models = [...new Set(list.flatMap(({ offers }) => offers.map(({ model }) => model)))].map((id) => ({ id }));
   return { models, providers: list };
+}
+
+/** What to ask for so that a host fails first, and what the answer says then. */
+export const spares = (model) => ({ model: `test/after-${model}`, provider: { order: [`dead-${model}`] } });
+export async function spared(scene, reply, nanos, options) {
+  reply.is(200);
+  const row = await scene.row(reply.headers['x-request-id']);
+  assert.deepEqual([row.attempts.length, row.attempts[0].code, row.attempts[1].provider], [2, 'provider_error', reply.headers['x-gateway-provider']]);
+  await costs(scene, reply, nanos, options);
 }
 
 /** The charge in answer, header, row and ledger: one number. */
