@@ -112,10 +112,25 @@ impl Family {
                 Written { dropped: written.dropped.into_iter().chain(lost).collect(), ..written }
             }
         };
-        if prompt.wants_citations() && !self.cites() {
-            written.dropped.push("citations".to_owned());
-        }
+        let lost = [
+            ("citations", prompt.wants_citations() && !self.cites()),
+            ("name", prompt.names_speakers() && !self.names_speakers()),
+            ("is_error", prompt.has_failed_results() && !self.tells_failed_results()),
+        ];
+        written.dropped.extend(lost.into_iter().filter(|(_, is_lost)| *is_lost).map(|(name, _)| name.to_owned()));
         Ok(written)
+    }
+
+    /// Whether a message may say who of several speaks.
+    const fn names_speakers(self) -> bool {
+        use Family::*;
+        matches!(self, OpenAiChat | AzureOpenAi | Mistral | VertexMistral | Watsonx | WorkersAi)
+    }
+
+    /// Whether the result of a tool may say that it is an error.
+    const fn tells_failed_results(self) -> bool {
+        use Family::*;
+        matches!(self, Anthropic | VertexAnthropic | BedrockInvoke | BedrockConverse | Gemini | VertexGemini)
     }
 
     /// Whether it can be asked to cite the files of a request.
@@ -229,5 +244,35 @@ mod tests {
             assert_eq!((Family::from_name(name), family.name()), (Some(*family), *name));
         }
         assert_eq!(Family::from_name("telepathy"), None);
+    }
+
+    #[test]
+    fn what_a_family_has_no_words_for_is_named() {
+        use crate::dialect::Dialect;
+        let call = r#"{"role":"assistant","content":[{"type":"tool_use","id":"c","name":"f","input":{}}]}"#;
+        let result =
+            r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","is_error":true,"content":"no"}]}"#;
+        let asked = r#"{"role":"user","content":"x"}"#;
+        let failed = format!(r#"{{"model":"m","max_tokens":9,"messages":[{asked},{call},{result}]}}"#);
+        let named = r#"{"model":"m","messages":[{"role":"user","name":"ann","content":"x"}]}"#.to_owned();
+        let traits = target::Traits::default();
+        let target =
+            Target { upstream: "up", provider: "p", quirks: &[], traits: &traits, limit: Some(5), own_limit: None };
+        let lost = |dialect: Dialect, body: &str, name: &str| -> Vec<Family> {
+            let request = dialect.parse(body.as_bytes().to_vec()).unwrap();
+            let prompt = dialect.prompt(&request).unwrap();
+            let is_lost = |family: &Family| {
+                let written = family.write(&prompt, &target).unwrap();
+                written.dropped.iter().any(|one| one == name)
+            };
+            NAMES.iter().map(|(_, family)| *family).filter(is_lost).collect()
+        };
+        use Family::*;
+        let named = lost(Dialect::Chat, &named, "name");
+        assert!([Anthropic, Gemini, Cohere, BedrockConverse, OpenAiResponses].iter().all(|one| named.contains(one)));
+        assert!(![OpenAiChat, Mistral, Watsonx].iter().any(|one| named.contains(one)), "{named:?}");
+        let failed = lost(Dialect::Messages, &failed, "is_error");
+        assert!([OpenAiChat, Cohere, Mistral, OpenAiResponses].iter().all(|one| failed.contains(one)), "{failed:?}");
+        assert!(![Anthropic, Gemini, BedrockConverse].iter().any(|one| failed.contains(one)), "{failed:?}");
     }
 }

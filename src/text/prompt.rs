@@ -356,6 +356,17 @@ impl<'a> Prompt<'a> {
         self.messages.iter().any(|message| message.parts.iter().any(is_cited))
     }
 
+    /// Whether a turn says who of several speaks. Of a tool's result the call says it.
+    pub fn names_speakers(&self) -> bool {
+        self.messages.iter().any(|message| message.name.is_some() && message.role != Role::Tool)
+    }
+
+    /// Whether the result of a tool says that it is an error.
+    pub fn has_failed_results(&self) -> bool {
+        let is_failed = |part: &Part<'_>| matches!(part, Part::Result { is_error: true, .. });
+        self.messages.iter().any(|message| message.parts.iter().any(is_failed))
+    }
+
     /// The system turns at the beginning, and the rest.
     pub fn split_system(&self) -> (&[Message<'a>], &[Message<'a>]) {
         let count = self.messages.iter().take_while(|message| message.role == Role::System).count();
