@@ -108,13 +108,17 @@ describe('each family', () => {
   }
 
   for (const model of ['openai', 'gpt', 'xai', 'together', 'fireworks-kontext', 'banana', 'vertex-banana', 'fal', 'replicate', 'bfl', 'stability', 'recraft', 'ideogram']) {
-    test(`${model}: an edit, as a form and as JSON`, async () => {
+    test(`${model}: an edit, as a form and as JSON, exact charge, refusal, bad input, failover`, async () => {
       const format = { response_format: 'b64_json' };
       assert.equal((await edit(model, format)).is(200).json.data[0].b64_json, PICTURE);
       const body = { model: `test/${model}`, prompt: 'a hat', image: `data:image/png;base64,${PICTURE}`, ...format };
       assert.equal((await gateway.call('POST', '/v1/images/edits', { key: t.key, body })).is(200).json.data[0].b64_json, PICTURE);
       const linked = { ...body, image: [{ image_url: `${host.url}/files/a.png` }] };
       assert.equal((await gateway.call('POST', '/v1/images/edits', { key: t.key, body: linked })).is(200).json.data[0].b64_json, PICTURE);
+      const refused = (await edit(model, { prompt: 'refuse this', provider: JSON.stringify({ ignore: ['broken'] }) })).fails('invalid_input');
+      assert.ok(!JSON.stringify(refused).includes(CANARY));
+      assert.equal((await gateway.call('POST', '/v1/images/edits', { key: t.key, body: { model: `test/${model}`, prompt: 'a hat' } })).fails('invalid_input').param, 'image');
+      if (FAMILIES.includes(model)) await spared(t, await gateway.call('POST', '/v1/images/edits', { key: t.key, body: { ...body, ...spares(model) } }), NANOS[model] ?? 40_000_000);
     });
   }
 });

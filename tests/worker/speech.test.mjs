@@ -101,6 +101,8 @@ describe('each family', () => {
     assert.ok((await say(`tts-${name}`, { response_format: 'pcm' })).is(200).bytes.equals(SOUND));
     const error = (await say(`tts-${name}`, { response_format: 'mp3' })).fails('invalid_input');
     assert.deepEqual([error.param, error.message], ['response_format', 'must be one of wav, pcm']);
+    const refused = (await say(`tts-${name}`, { input: 'refuse this' })).fails('invalid_input');
+    assert.ok(!JSON.stringify(refused).includes(CANARY));
   });
 
   test('where tokens are charged, the host is asked to count them, and the client gets bytes or events as it asks', async () => {
