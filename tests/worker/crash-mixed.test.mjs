@@ -40,7 +40,11 @@ async function startHost() {
   const calls = new Map();
   const server = http.createServer(async (request, response) => {
     const chunks = [];
-    for await (const chunk of request) chunks.push(chunk);
+    try {
+      for await (const chunk of request) chunks.push(chunk);
+    } catch {
+      return; // whoever asked is gone, or was killed
+    }
     const text = Buffer.concat(chunks).toString('latin1');
     const number = /number (\w+)/.exec(text)?.[1] ?? 'none';
     const call = (calls.get(number) ?? 0) + 1;

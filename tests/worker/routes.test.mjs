@@ -47,7 +47,11 @@ async function startHost() {
   const state = { count: 0, faults: false };
   const server = http.createServer(async (request, response) => {
     const chunks = [];
-    for await (const chunk of request) chunks.push(chunk);
+    try {
+      for await (const chunk of request) chunks.push(chunk);
+    } catch {
+      return; // whoever asked is gone, or was killed
+    }
     if (request.method === 'POST') state.count += 1;
     const dice = state.faults ? Math.random() : 1;
     await sleep(Math.random() * 60);

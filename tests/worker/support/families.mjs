@@ -312,7 +312,11 @@ export async function startFamilies() {
   let url;
   const server = http.createServer(async (request, response) => {
     const chunks = [];
-    for await (const chunk of request) chunks.push(chunk);
+    try {
+      for await (const chunk of request) chunks.push(chunk);
+    } catch {
+      return; // whoever asked is gone, or was killed
+    }
     const bytes = Buffer.concat(chunks);
     if (request.url === '/token') {
       const isGood = grants(bytes, url);

@@ -117,7 +117,11 @@ export async function startHosts() {
   };
   const server = http.createServer(async (request, response) => {
     const chunks = [];
-    for await (const chunk of request) chunks.push(chunk);
+    try {
+      for await (const chunk of request) chunks.push(chunk);
+    } catch {
+      return; // whoever asked is gone, or was killed
+    }
     const bytes = Buffer.concat(chunks);
     const [, family, provider, ...rest] = request.url.split('/');
     const shape = shapes[family];

@@ -31,7 +31,11 @@ export async function startHosts(answer) {
   const all = [];
   const server = http.createServer(async (request, response) => {
     const chunks = [];
-    for await (const chunk of request) chunks.push(chunk);
+    try {
+      for await (const chunk of request) chunks.push(chunk);
+    } catch {
+      return; // whoever asked is gone, or was killed
+    }
     const bytes = Buffer.concat(chunks);
     const [, name, ...rest] = request.url.split('/');
     const path = rest.join('/');
