@@ -93,6 +93,9 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failur
     }
     let mut lost = dropped(&prompt.params, &taken);
     lost.extend(prompt.unknown.iter().map(|name| name.clone().into_owned()));
+    if prompt.names_speakers() && target.quirks.contains(&Quirk::NoMessageName) {
+        lost.push("name".to_owned());
+    }
     Ok(Written { path: PATH.to_owned(), headers: Vec::new(), body: w.close().into_bytes(), dropped: lost })
 }
 
