@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::family::fault::{self, Fault};
 use crate::family::quirk::Quirk;
+use crate::family::target::is_idle_field;
 use crate::json::{Edit, ObjectEdits};
 use crate::text::request::Request;
 use crate::usage::{Meter, Usage};
@@ -23,7 +24,7 @@ pub const PATH: &str = "/chat/completions";
 /// What ends a stream.
 pub const DONE: &str = "[DONE]";
 
-/// The body for an offer: the client's bytes with only what must change.
+/// The body for an offer: the client's bytes with only what must change; and what of the client's is not in it, by name.
 ///
 /// `max_output` replaces the client's output limit (or adds one) where it is given.
 pub fn request(
@@ -32,8 +33,9 @@ pub fn request(
     quirks: &[Quirk],
     gateway_fields: &[&str],
     max_output: Option<u64>,
-) -> Vec<u8> {
+) -> (Vec<u8>, Vec<String>) {
     let body = &request.body;
+    let mut dropped = Vec::new();
     let mut edits = ObjectEdits::new(&body.bytes, &body.members);
     edits.set("model", &serde_json::to_string(upstream).unwrap_or_default());
     gateway_fields.iter().for_each(|field| edits.remove(field));
@@ -45,14 +47,25 @@ pub fn request(
     }
     for quirk in quirks {
         match quirk {
-            Quirk::Drop(fields) => fields.iter().for_each(|field| edits.remove(field)),
+            Quirk::Drop(fields) => {
+                for (field, json) in fields.iter().filter_map(|field| Some((field, body.value(field)?))) {
+                    edits.remove(field);
+                    if !is_idle_field(field, json) {
+                        dropped.push(field.clone());
+                    }
+                }
+            }
             Quirk::Rename(from, to) => edits.rename(from, to),
             Quirk::DeveloperAsSystem => {
                 for range in &request.developer_roles {
                     edits.edit(Edit { range: range.clone(), with: b"\"system\"".to_vec() });
                 }
             }
-            Quirk::NoMessageName => without_names(request, &mut edits),
+            Quirk::NoMessageName => {
+                if without_names(request, &mut edits) {
+                    dropped.push("name".to_owned());
+                }
+            }
             Quirk::NoStreamOptions
             | Quirk::ReasoningOutsideOutput
             | Quirk::ReasoningSometimesOutsideOutput
@@ -60,7 +73,7 @@ pub fn request(
             | Quirk::BaseResp => {}
         }
     }
-    edits.finish()
+    (edits.finish(), dropped)
 }
 
 /// The provider is always asked for usage, whatever the client wants to see of it.
@@ -94,15 +107,17 @@ fn set_limit(request: &Request, quirks: &[Quirk], limit: u64, edits: &mut Object
     }
 }
 
-fn without_names(request: &Request, edits: &mut ObjectEdits<'_>) {
-    let Some(text) = request.body.value("messages").filter(|text| text.contains("\"name\"")) else { return };
-    let Ok(mut messages) = serde_json::from_str::<Vec<Value>>(text) else { return };
-    for message in &mut messages {
-        if let Some(object) = message.as_object_mut() {
-            object.remove("name");
-        }
+/// Takes the names out of the messages; whether one of them told who speaks. That of a tool repeats what its call says.
+fn without_names(request: &Request, edits: &mut ObjectEdits<'_>) -> bool {
+    let Some(text) = request.body.value("messages").filter(|text| text.contains("\"name\"")) else { return false };
+    let Ok(mut messages) = serde_json::from_str::<Vec<Value>>(text) else { return false };
+    let mut names_speakers = false;
+    for object in messages.iter_mut().filter_map(Value::as_object_mut) {
+        let is_name = object.remove("name").is_some_and(|name| !name.is_null());
+        names_speakers |= is_name && object.get("role").and_then(Value::as_str) != Some("tool");
     }
     edits.set("messages", &Value::Array(messages).to_string());
+    names_speakers
 }
 
 /// What one frame or one whole answer told.

@@ -128,6 +128,11 @@ pub fn dropped(params: &[(Param, &str)], taken: &[Param]) -> Vec<String> {
         .collect()
 }
 
+/// The same of a field of a chat request, by its name.
+pub fn is_idle_field(name: &str, json: &str) -> bool {
+    json == "null" || Param::from_name(name).map_or(matches!(json, "[]" | "{}"), |param| is_idle(param, json))
+}
+
 /// Whether leaving the parameter out changes nothing.
 fn is_idle(param: Param, json: &str) -> bool {
     match param {

@@ -283,8 +283,8 @@ fn body(dialect: Dialect, members: &Value) -> Value {
 fn written(dialect: Dialect, family: Family, body: &Value) -> Option<(Value, Vec<String>)> {
     let request = dialect.parse(body.to_string().into_bytes()).unwrap();
     if is_pass(dialect, family) {
-        let bytes = openai_chat::request(&request, "up", &[], dialect.gateway_fields(), None);
-        return Some((serde_json::from_slice(&bytes).unwrap(), Vec::new()));
+        let (bytes, dropped) = openai_chat::request(&request, "up", &[], dialect.gateway_fields(), None);
+        return Some((serde_json::from_slice(&bytes).unwrap(), dropped));
     }
     // A model that takes everything; the one at Bedrock is a Claude.
     let traits = Traits { structured_output: Some(true), ..Traits::default() };

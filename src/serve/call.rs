@@ -223,14 +223,16 @@ fn pass(
         refused.extend(sampling.into_iter().filter(|name| request.body.value(name).is_some_and(|v| v != "null")));
     }
     let gone: Vec<&str> = fields.iter().copied().chain(refused.iter().copied()).collect();
-    let (path, body) = match family {
+    let (path, (body, left)) = match family {
         Family::OpenAiResponses => {
-            ("/responses", edited(generation, &offer.upstream, &gone, "max_output_tokens", limit))
+            ("/responses", (edited(generation, &offer.upstream, &gone, "max_output_tokens", limit), Vec::new()))
         }
-        Family::Anthropic => ("/messages", edited(generation, &offer.upstream, &gone, "max_tokens", limit)),
+        Family::Anthropic => {
+            ("/messages", (edited(generation, &offer.upstream, &gone, "max_tokens", limit), Vec::new()))
+        }
         _ => (openai_chat::PATH, openai_chat::request(request, &offer.upstream, &provider.quirks, &gone, limit)),
     };
-    let dropped = refused.into_iter().map(str::to_owned).collect();
+    let dropped = refused.into_iter().map(str::to_owned).chain(left).collect();
     Parts { path: path.to_owned(), body, dropped, ..Parts::default() }
 }
 

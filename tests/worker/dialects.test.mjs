@@ -26,11 +26,15 @@ before(async () => {
     scenes: 1,
     secrets: familySecrets(upstream.url),
     extra: {
-      models: families.map((family) => ({ id: model(family), capabilities: { reasoning: true, structured_output: true, tools: true, vision: true } })),
-      providers: families.map((family) => ({
+      models: [...families, 'picky'].map((family) => ({ id: model(family), capabilities: { reasoning: true, structured_output: true, tools: true, vision: true } })),
+      providers: [...families.map((family) => ({
         id: `f-${family}`, base_url: `${upstream.url}/${family}`, families: [family], ...authOf(family, upstream.url),
         offers: [{ model: model(family), upstream: FAMILIES[family].auth ? 'up:0' : 'up', prices, context: 32768, max_output: 4096, can: ['tools', 'vision', 'structured_output', 'reasoning'] }],
-      })),
+      })), {
+        id: 'f-picky', base_url: `${upstream.url}/openai-chat`, families: ['openai-chat'], ...authOf('openai-chat', upstream.url),
+        quirks: [{ drop: ['seed', 'n', 'store'] }, 'no_message_name'],
+        offers: [{ model: model('picky'), upstream: 'up', prices, context: 32768, max_output: 4096 }],
+      }],
     },
   });
   const workspace = await gateway.newWorkspace({ dollars: '100' });
@@ -254,6 +258,34 @@ test('what cannot be sent is dropped with a warning, or excludes the offer', asy
   assert.equal(reply.headers['x-gateway-warning'], 'dropped: seed');
   const strict = await gateway.call('POST', '/v1/chat/completions', { key, body: { ...body, provider: { require_parameters: true } } });
   assert.deepEqual([strict.status, strict.json.error.code, strict.json.error.param], [400, 'unsupported_parameter', 'seed']);
+});
+
+test('a host of the client\'s own dialect that refuses fields: they are left out and named, or exclude it', async () => {
+  const said = { role: 'user', name: 'Ann', content: 'x' };
+  for (const stream of [false, true]) {
+    for (const [fields, message, warning] of [
+      [{ seed: 7, n: 2, store: false }, said, 'dropped: seed, n, name'],
+      [{ seed: 7 }, { role: 'user', content: 'x' }, 'dropped: seed'],
+      [{ seed: null, n: 1, store: true, user: 'u' }, { role: 'user', content: 'x' }, undefined],
+    ]) {
+      const body = { model: model('picky'), messages: [message], stream, ...fields };
+      const reply = (await gateway.call('POST', '/v1/chat/completions', { key, body })).is(200);
+      assert.equal(reply.headers['x-gateway-warning'], warning);
+      const sent = upstream.asked.get('openai-chat').body;
+      assert.deepEqual([sent.seed, sent.n, sent.store, sent.user, sent.messages[0].name], [undefined, undefined, undefined, fields.user, undefined]);
+    }
+    const strict = { model: model('picky'), messages: [{ role: 'user', content: 'x' }], stream, provider: { require_parameters: true } };
+    (await gateway.call('POST', '/v1/chat/completions', { key, body: strict })).is(200);
+    const asked = upstream.asked.get('openai-chat');
+    for (const [more, status, code, param] of [
+      [{ seed: 7 }, 404, 'no_eligible_provider', 'model'],
+      [{ messages: [said] }, 400, 'unsupported_parameter', 'name'],
+    ]) {
+      const refused = await gateway.call('POST', '/v1/chat/completions', { key, body: { ...strict, ...more } });
+      assert.deepEqual([refused.status, refused.json.error.code, refused.json.error.param], [status, code, param]);
+    }
+    assert.equal(upstream.asked.get('openai-chat'), asked, 'the host is not asked');
+  }
 });
 
 test('errors come in the dialect\'s own form and as the SDKs\' own classes', async () => {

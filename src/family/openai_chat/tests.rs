@@ -3,7 +3,7 @@ use crate::dialect::chat::{GATEWAY_FIELDS, parse};
 
 fn body(text: &str, quirks: &[Quirk], limit: Option<u64>) -> String {
     let parsed = parse(text.as_bytes().to_vec()).unwrap();
-    let out = String::from_utf8(request(&parsed, "up", quirks, GATEWAY_FIELDS, limit)).unwrap();
+    let out = String::from_utf8(request(&parsed, "up", quirks, GATEWAY_FIELDS, limit).0).unwrap();
     serde_json::from_str::<Value>(&out).unwrap_or_else(|e| panic!("{out}: {e}"));
     out
 }
@@ -38,6 +38,38 @@ fn usage_is_always_asked_for() {
         body(&with(r#","stream_options":{}"#), &[Quirk::NoStreamOptions], None),
         with("").replace("\"m\"", "\"up\"")
     );
+}
+
+#[test]
+fn what_the_client_said_and_the_host_is_not_told_is_named() {
+    let dropped = |fields: &str, quirks: &[Quirk]| {
+        let text = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}]{fields}}}"#);
+        request(&parse(text.into_bytes()).unwrap(), "up", quirks, GATEWAY_FIELDS, None).1
+    };
+    let drop = |fields: &[&str]| Quirk::Drop(fields.iter().map(|field| (*field).to_owned()).collect());
+    let quirks = [drop(&["seed", "n", "store", "prediction"]), Quirk::NoMessageName];
+    for (fields, named) in [
+        ("", &[][..]),
+        (r#","seed":null,"n":1,"store":true,"prediction":{}"#, &[]),
+        (r#","seed":7,"top_p":0.5,"n":2"#, &["seed", "n"]),
+        (r#","prediction":{"type":"content","content":"y"}"#, &["prediction"]),
+    ] {
+        assert_eq!(dropped(fields, &quirks), named, "{fields}");
+        assert!(dropped(fields, &[]).is_empty(), "{fields}");
+    }
+    for (message, quirks, named) in [
+        (r#"{"role":"user","name":"Ann","content":"x"}"#, &quirks[..], &["name"][..]),
+        (r#"{"role":"user","name":null,"content":"x"}"#, &quirks, &[]),
+        (r#"{"role":"tool","tool_call_id":"a","name":"f","content":"x"}"#, &quirks, &[]),
+        (r#"{"role":"user","content":"\"name\""}"#, &quirks, &[]),
+        (r#"{"role":"user","name":"Ann","content":"x"}"#, &[], &[]),
+    ] {
+        let text = format!(r#"{{"model":"m","messages":[{message}]}}"#);
+        let (body, dropped) = request(&parse(text.into_bytes()).unwrap(), "up", quirks, GATEWAY_FIELDS, None);
+        assert_eq!(dropped, named, "{message}");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["messages"][0].get("name").is_some(), quirks.is_empty(), "{message}");
+    }
 }
 
 #[test]
