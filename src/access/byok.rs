@@ -97,7 +97,7 @@ impl OwnKey {
     /// Opens it.
     pub fn open(&self, secrets: &Secrets, workspace: &WorkspaceId) -> Option<Credential> {
         let bytes = secrets.open(&self.sealed, workspace, &self.provider)?;
-        serde_json::from_slice(&bytes).ok()
+        crate::json::from_bytes(&bytes)
     }
 }
 

@@ -30,9 +30,9 @@ pub const FAULT_BYTES_MAX: usize = 64 * 1024;
 /// Reads a failure out of an error body. A body that is no JSON becomes a fault without a code.
 pub fn parse(bytes: &[u8]) -> Fault {
     let bytes = bytes.get(..FAULT_BYTES_MAX.min(bytes.len())).unwrap_or_default();
-    match serde_json::from_slice::<Value>(bytes) {
-        Ok(value) => from_value(&value).unwrap_or_default(),
-        Err(_) => Fault { message: String::from_utf8_lossy(bytes).into_owned(), ..Fault::default() },
+    match crate::json::from_bytes::<Value>(bytes) {
+        Some(value) => from_value(&value).unwrap_or_default(),
+        None => Fault { message: String::from_utf8_lossy(bytes).into_owned(), ..Fault::default() },
     }
 }
 

@@ -446,7 +446,7 @@ pub fn usage(json: &str, quirks: &[Quirk]) -> Option<Usage> {
 
 /// A whole answer as the frames of a stream, for a host that did not stream although asked to.
 pub fn as_stream(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut value: Value = serde_json::from_slice(bytes).ok()?;
+    let mut value: Value = crate::json::from_bytes(bytes)?;
     let object = value.as_object_mut()?;
     object.insert("object".to_owned(), Value::from("chat.completion.chunk"));
     let usage = object.remove("usage").filter(|usage| !usage.is_null());

@@ -106,6 +106,12 @@ pub fn members(bytes: &[u8]) -> Result<Vec<Member>, JsonError> {
     Ok(members)
 }
 
+/// Parses a text that is still bytes, where nobody needs to hear what is wrong with it. The bundle has every type's
+/// parser once, that of texts; `serde_json::from_slice` would bring a second one.
+pub fn from_bytes<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()
+}
+
 /// Parses one value and names the field that is wrong below `root`.
 pub fn parse_at<'a, T: Deserialize<'a>>(text: &'a str, root: &str) -> Result<T, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_str(text);

@@ -138,7 +138,7 @@ impl Skeleton {
     pub fn so_far(&self) -> Option<serde_json::Value> {
         let closing = |level: &Level| if matches!(level, Level::Array) { b']' } else { b'}' };
         let whole: Vec<u8> = self.kept.iter().copied().chain(self.levels.iter().rev().map(closing)).collect();
-        serde_json::from_slice(&whole).ok()
+        crate::json::from_bytes(&whole)
     }
 
     /// The skeleton of a text that is whole.

@@ -260,7 +260,7 @@ pub fn malformed() -> Fault {
 
 /// JSON of an answer, or the fault that it is or tells of.
 pub fn json_of(bytes: &[u8]) -> Result<serde_json::Value, Fault> {
-    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| malformed())?;
+    let value: serde_json::Value = crate::json::from_bytes(bytes).ok_or_else(malformed)?;
     match crate::family::fault::from_value(&value) {
         Some(fault) => Err(fault),
         None => Ok(value),

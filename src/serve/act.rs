@@ -156,7 +156,7 @@ impl<'a, P: Ports> Act<'a, P> {
             return Ok(reply);
         }
         let shown: Option<Value> = match &reply.body {
-            Body::Bytes(bytes) => serde_json::from_slice(bytes).ok(),
+            Body::Bytes(bytes) => crate::json::from_bytes(bytes),
             Body::Empty | Body::Stream(_) => None,
         };
         let is_workspaces = self.endpoint.path.starts_with("/v1/admin/workspaces/{id}");

@@ -328,7 +328,7 @@ async fn changed_once<P: Ports>(
                 (Some(key), Some(parts)) => Credential { key: key_of(key)?, variables: parts.clone() },
                 _ => {
                     let plain = secrets(ports).open(before, workspace, &provider.id).ok_or_else(unreadable)?;
-                    let old: Credential = serde_json::from_slice(&plain).map_err(|_| unreadable())?;
+                    let old: Credential = crate::json::from_bytes(&plain).ok_or_else(unreadable)?;
                     Credential {
                         key: key.as_deref().map(key_of).transpose()?.unwrap_or(old.key),
                         variables: parts.clone().unwrap_or(old.variables),

@@ -45,7 +45,7 @@ pub fn estimate(asked: &Asked<'_>, texts: &Texts, question: &Question, now: Mill
             add(&mut excluded, &format!(r#"{},"rule":"{rule}"}}"#, called(&row)));
             continue;
         }
-        let card = serde_json::from_slice::<PriceCard>(row.card.as_bytes()).map_err(|_| Unknown::Card);
+        let card = crate::json::from_bytes::<PriceCard>(row.card.as_bytes()).ok_or(Unknown::Card);
         let in_force = card.map(|mut card| {
             card.put_in_force(now);
             card

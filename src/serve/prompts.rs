@@ -196,7 +196,7 @@ pub async fn read<P: Ports>(act: &Act<'_, P>, path: &str, request: &str) -> Resu
     let open = || {
         let sealed = STANDARD.decode(row.get("sealed")?.as_str()?).ok()?;
         let key = SealKey::derive(pepper(ports).ok()?.as_bytes(), PURPOSE);
-        serde_json::from_slice::<Value>(&key.open(&sealed, &owner(&workspace, &id))?).ok()
+        crate::json::from_bytes::<Value>(&key.open(&sealed, &owner(&workspace, &id))?)
     };
     let Some(kept) = open() else {
         ports.log("fault: a kept prompt does not open");

@@ -232,7 +232,7 @@ impl Generation {
             return Ok(None);
         }
         let plain = STANDARD.decode(sealed).ok().and_then(|bytes| self.key()?.open(&bytes, id.as_str()));
-        let value = plain.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let value = plain.and_then(|bytes| crate::json::from_bytes(&bytes));
         if value.is_none() {
             log("fault: the record of a job does not open");
         }

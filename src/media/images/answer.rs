@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Images;
 use crate::family::fault::Fault;
+use crate::json::from_bytes;
 use crate::media::Work;
 use crate::media::meter::Told;
 use crate::media::picture;
@@ -138,7 +139,7 @@ struct Given<'a> {
 /// An answer in OpenAI's own shape. Pictures of many megabytes are left where they are when the client gets them as they came.
 pub fn read_openai(work: &Images, raws: Vec<Raw>, reading: &Reading<'_>) -> Result<Answered, Fault> {
     let raw = raws.into_iter().next().ok_or_else(malformed)?;
-    let Ok(given) = serde_json::from_slice::<Answer<'_>>(&raw.bytes) else {
+    let Some(given) = from_bytes::<Answer<'_>>(&raw.bytes) else {
         json_of(&raw.bytes)?;
         return Err(malformed());
     };

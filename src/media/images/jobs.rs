@@ -10,6 +10,7 @@ use super::answer::{Made, answer};
 use super::hosts::{kept, no_mask, one_picture, put, text};
 use crate::error::Failure;
 use crate::family::fault::Fault;
+use crate::json::from_bytes;
 use crate::media::shape::{
     Again, Answered, Asked, Raw, Reading, Shape, Written, at_once, fates, json_of, malformed, withheld,
 };
@@ -135,7 +136,7 @@ fn replicate(work: &Images, asked: &Asked<'_>) -> Result<Vec<Written>, Failure> 
 }
 
 fn follow_replicate(_: &Images, raw: &Raw, _: &Asked<'_>) -> Result<Option<Again>, Fault> {
-    let value: Value = serde_json::from_slice(&raw.bytes).map_err(|_| malformed())?;
+    let value: Value = from_bytes(&raw.bytes).ok_or_else(malformed)?;
     match value.get("status").and_then(Value::as_str) {
         Some("starting" | "processing") => {
             let url = value.pointer("/urls/get").and_then(Value::as_str).ok_or_else(malformed)?;
@@ -154,7 +155,7 @@ fn follow_replicate(_: &Images, raw: &Raw, _: &Asked<'_>) -> Result<Option<Again
 }
 
 fn read_replicate(work: &Images, raws: Vec<Raw>, reading: &Reading<'_>) -> Result<Answered, Fault> {
-    let value: Value = serde_json::from_slice(&raws.first().ok_or_else(malformed)?.bytes).map_err(|_| malformed())?;
+    let value: Value = raws.first().and_then(|raw| from_bytes(&raw.bytes)).ok_or_else(malformed)?;
     let links: Vec<&str> = match value.get("output") {
         Some(Value::String(url)) => vec![url],
         Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).collect(),

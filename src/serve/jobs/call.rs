@@ -91,7 +91,7 @@ pub async fn asked<P: Ports>(ports: &P, call: Call, wait_ms: u64) -> Result<Told
         let (after_ms, after) = (answer.header("retry-after-ms"), answer.header("retry-after"));
         let retry_after_ms = wait::from_headers(after_ms.as_deref(), after.as_deref(), ports.now());
         let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(broke)?;
-        let value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let value = crate::json::from_bytes(&bytes).unwrap_or_default();
         Ok(Told { status: answer.status(), value, retry_after_ms })
     };
     let deadline = ports.sleep(wait_ms);

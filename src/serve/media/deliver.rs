@@ -370,7 +370,7 @@ fn priced(body: Vec<u8>, members: &str) -> Vec<u8> {
 
 /// Writes the end of an answer with pictures.
 async fn finished<C: Client>(client: &mut C, frame: Frame, body: &[u8]) -> Stop {
-    let Ok(whole) = serde_json::from_slice(body) else { return Stop::Broken };
+    let Some(whole) = crate::json::from_bytes(body) else { return Stop::Broken };
     let mut out = Vec::new();
     frame.finish(&whole, &mut out);
     if client.write(&out).await.is_ok() { Stop::Eof } else { Stop::Left }
@@ -382,7 +382,7 @@ async fn draw<P: Ports>(
     mut pictures: Vec<(usize, Open<P::Answer>)>,
     body: &[u8],
 ) -> Stop {
-    let whole: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let whole: serde_json::Value = crate::json::from_bytes(body).unwrap_or_default();
     let created = whole.get("created").and_then(serde_json::Value::as_u64).unwrap_or_default();
     let mut before = None;
     for (at, one) in whole.get("data").and_then(serde_json::Value::as_array).into_iter().flatten().enumerate() {
