@@ -2,9 +2,9 @@
 
 use serde_json::json;
 use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::JsFuture;
 
 use super::glue;
+use super::soon::soon;
 use crate::id::WorkspaceId;
 use crate::serve::ports::PortError;
 use crate::webhook::event::Event;
@@ -19,6 +19,6 @@ pub async fn tell(env: &JsValue, workspace: &WorkspaceId, events: &[Event]) -> R
 pub async fn ask(env: &JsValue, workspace: &WorkspaceId, what: &str, body: &str) -> Result<String, PortError> {
     let namespace = js_sys::Reflect::get(env, &JsValue::from_str("COURIER")).unwrap_or(JsValue::UNDEFINED);
     let asked = glue::ask(&namespace, workspace.as_str(), what, body);
-    let text = JsFuture::from(asked).await.map_err(|error| PortError(glue::words(&error)))?;
+    let text = soon(asked).await.map_err(|error| PortError(glue::words(&error)))?;
     Ok(text.as_string().unwrap_or_default())
 }

@@ -8,6 +8,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::Response;
 
 use super::glue;
+use super::soon;
 use super::world::World;
 use crate::id::RequestId;
 use crate::serve::ports::Ports;
@@ -18,6 +19,7 @@ use crate::serve::{Head, handle, schedule};
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();
+    soon::listen();
 }
 
 /// One HTTP request.

@@ -51,6 +51,22 @@ export function leaving(request) {
   });
 }
 
+// Who is told what promises come to, by the number of the wait; see soon.rs. What began under an earlier instance of the
+// module is told to that one.
+let come;
+
+export function listen(told) {
+  come = told;
+}
+
+export function watch(promise, number) {
+  const told = come;
+  promise.then(
+    (value) => told(number, value, true),
+    (error) => told(number, error, false),
+  );
+}
+
 export function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -4,11 +4,15 @@ use js_sys::{Array, ArrayBuffer, Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
 use web_sys::{AbortController, AbortSignal, Response};
 
+use super::soon::{Soon, soon};
+
 #[wasm_bindgen(module = "/src/host/glue.js")]
 extern "C" {
     pub fn head(request: &web_sys::Request) -> String;
     pub fn leaving(request: &web_sys::Request) -> Promise;
     pub fn sleep(ms: f64) -> Promise;
+    pub fn listen(come: &JsValue);
+    pub fn watch(promise: &Promise, number: u32);
     #[wasm_bindgen(js_name = wholeBody)]
     pub fn whole_body(holder: &JsValue, length: &JsValue, max: f64) -> Promise;
     #[wasm_bindgen(js_name = bytesOf)]
@@ -105,14 +109,14 @@ pub fn flat<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 /// A wait whose timer ends with it.
 pub struct Wait {
     timer: Timer,
-    promise: wasm_bindgen_futures::JsFuture,
+    promise: Soon,
 }
 
 impl Wait {
     /// Resolves after `ms`.
     pub fn new(ms: u64) -> Wait {
         let timer = Timer::new(js_ms(ms));
-        let promise = timer.promise().into();
+        let promise = soon(timer.promise());
         Wait { timer, promise }
     }
 }

@@ -8,5 +8,6 @@ mod glue;
 mod objects;
 mod settings;
 mod settle;
+mod soon;
 mod stream;
 mod world;

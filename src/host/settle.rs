@@ -8,10 +8,10 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 use wasm_bindgen::JsValue;
-use wasm_bindgen_futures::JsFuture;
 
 use super::counters::count;
 use super::glue;
+use super::soon::soon;
 use super::world::now;
 use crate::id::{RequestId, WorkspaceId};
 use crate::serve::ports::Due;
@@ -101,7 +101,7 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
             c.object_calls = c.object_calls.saturating_add(1);
             c.object_settles = c.object_settles.saturating_add(1);
         });
-        match JsFuture::from(glue::ask(namespace, workspace.as_str(), "command", &body)).await {
+        match soon(glue::ask(namespace, workspace.as_str(), "command", &body)).await {
             Ok(_) => {
                 count(|c| c.settlements = c.settlements.saturating_add(size));
                 // Only what was sent here: somebody may have taken the queue over meanwhile.
@@ -114,7 +114,7 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
                 if tries >= TRIES {
                     return with(workspace, |queue| queue.leader_since = None);
                 }
-                let _ = JsFuture::from(glue::sleep(f64::from(50u32 << tries))).await;
+                let _ = soon(glue::sleep(f64::from(50u32 << tries))).await;
             }
         }
     }
@@ -131,6 +131,6 @@ pub async fn settled(workspace: &WorkspaceId) {
         if !is_settling(workspace) {
             return;
         }
-        let _ = JsFuture::from(glue::sleep(glue::js_ms(SETTLED_STEP_MS))).await;
+        let _ = soon(glue::sleep(glue::js_ms(SETTLED_STEP_MS))).await;
     }
 }

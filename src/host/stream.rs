@@ -6,10 +6,10 @@ use std::rc::Rc;
 use js_sys::{Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, Response};
 
 use super::glue::{self, Blocks};
+use super::soon::soon;
 use crate::attempt::classify::Breakage;
 use crate::relay::{Amend, Relay, Stop};
 use crate::serve::ports::{Answer, Client, Left, Waits};
@@ -100,7 +100,7 @@ impl Answer for Upstream {
     async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Breakage> {
         let read = async {
             let reader = self.reader()?;
-            JsFuture::from(Promise::from(call(&reader, "read")?)).await
+            soon(Promise::from(call(&reader, "read")?)).await
         };
         let result = read.await.map_err(|_| Breakage::Cut)?;
         let done = Reflect::get(&result, &JsValue::from_str("done")).is_ok_and(|done| done.is_truthy());
@@ -121,7 +121,7 @@ impl Answer for Upstream {
             self.blocks = Some(Blocks::new(&body).map_err(|_| Breakage::Cut)?);
         }
         let Some(blocks) = &self.blocks else { return Ok(None) };
-        match JsFuture::from(blocks.next()).await {
+        match soon(blocks.next()).await {
             Ok(block) if block.is_undefined() => {
                 self.abort.ended = true;
                 Ok(None)
@@ -134,7 +134,7 @@ impl Answer for Upstream {
     async fn whole(&mut self, max: usize) -> Result<Vec<u8>, Breakage> {
         let length = self.header("content-length").map_or(JsValue::NULL, |text| JsValue::from_str(&text));
         let max = glue::js_ms(u64::try_from(max).unwrap_or(u64::MAX));
-        let bytes = JsFuture::from(glue::whole_body(self.response.as_ref(), &length, max)).await;
+        let bytes = soon(glue::whole_body(self.response.as_ref(), &length, max)).await;
         let bytes = bytes.map_err(|_| Breakage::Cut)?;
         if bytes.is_null() {
             return Err(Breakage::Malformed);
@@ -184,7 +184,7 @@ pub async fn large_body(request: &web_sys::Request, size: usize) -> Option<Vec<u
     let mut whole = Vec::with_capacity(size);
     let mut buffer = js_sys::ArrayBuffer::new(u32::try_from(CHUNK_BYTES).ok()?);
     loop {
-        let result = JsFuture::from(glue::read_full(&reader, &buffer)).await.ok()?;
+        let result = soon(glue::read_full(&reader, &buffer)).await.ok()?;
         let chunk = Reflect::get(&result, &JsValue::from_str("value")).ok()?.unchecked_into::<Uint8Array>();
         let at = whole.len();
         whole.resize(at.checked_add(usize::try_from(chunk.length()).ok()?)?, 0);
@@ -259,7 +259,7 @@ impl Client for Downstream {
         let write = async {
             let writer = self.writer()?;
             let written = method(&writer, "write")?.call1(&writer, &self.desk.lay(bytes))?;
-            JsFuture::from(Promise::from(written)).await
+            soon(Promise::from(written)).await
         };
         write.await.map(drop).map_err(|_| Left)
     }
@@ -267,7 +267,7 @@ impl Client for Downstream {
     async fn cut(mut self) {
         let cut = async {
             let writer = self.writer()?;
-            JsFuture::from(glue::cut(&writer)).await
+            soon(glue::cut(&writer)).await
         };
         let _ = cut.await;
     }
@@ -275,7 +275,7 @@ impl Client for Downstream {
     async fn close(mut self) {
         let close = async {
             let writer = self.writer()?;
-            JsFuture::from(Promise::from(call(&writer, "close")?)).await
+            soon(Promise::from(call(&writer, "close")?)).await
         };
         let _ = close.await;
     }
@@ -342,7 +342,7 @@ async fn natively(
         left,
         answer.abort.control(),
     );
-    let stop = stop_of(JsFuture::from(pumped).await);
+    let stop = stop_of(soon(pumped).await);
     answer.abort.ended = stop == Stop::Eof;
     stop
 }
@@ -359,7 +359,7 @@ pub async fn pipe(mut answer: Upstream, client: &mut Downstream, waits: Waits, l
     let Some(body) = answer.response.body() else { return Stop::Eof };
     let waits = glue::numbers(&[waits.idle_ms, waits.total_ms]);
     let pumped = glue::pump_bytes(body.as_ref(), &client.writable, &waits, left, answer.abort.control());
-    let stop = stop_of(JsFuture::from(pumped).await);
+    let stop = stop_of(soon(pumped).await);
     answer.abort.ended = stop == Stop::Eof;
     stop
 }
@@ -389,7 +389,7 @@ async fn seen(
         left,
         answer.abort.control(),
     );
-    let stop = stop_of(JsFuture::from(pumped).await);
+    let stop = stop_of(soon(pumped).await);
     answer.abort.ended = stop == Stop::Eof;
     stop
 }
@@ -406,7 +406,7 @@ async fn priced(
     use futures::future::{Either, select};
     use futures::pin_mut;
     let started = super::world::now();
-    let left = JsFuture::from(left.clone());
+    let left = soon(left.clone());
     pin_mut!(left);
     let mut out = Vec::new();
     loop {

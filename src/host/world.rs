@@ -7,11 +7,12 @@ use js_sys::{Array, Promise, Reflect, Uint8Array};
 use serde_json::Value;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::{JsFuture, future_to_promise};
+use wasm_bindgen_futures::future_to_promise;
 use web_sys::Response;
 
 use super::cache::{self, Known, str16};
 use super::counters::{self, count};
+use super::soon::soon;
 use super::stream::{self, AbortOnDrop, Downstream, Upstream};
 use super::{courier, glue, settings, settle};
 use crate::access::policy::Policy;
@@ -108,7 +109,7 @@ impl World {
     async fn command(&self, workspace: &WorkspaceId, path: &str, body: &str) -> Result<String, PortError> {
         count(|c| c.object_calls = c.object_calls.saturating_add(1));
         let asked = glue::ask(&self.binding("WORKSPACE"), workspace.as_str(), path, body);
-        let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?;
+        let text = soon(asked).await.map_err(|error| port_error(&error))?;
         Ok(text.as_string().unwrap_or_default())
     }
 }
@@ -118,7 +119,7 @@ pub async fn kv_get(namespace: JsValue, key: &str) -> Result<Option<String>, Por
     count(|c| c.kv_reads = c.kv_reads.saturating_add(1));
     let get = Reflect::get(&namespace, &JsValue::from_str("get")).and_then(|get| get.dyn_into::<js_sys::Function>());
     let promise = get.and_then(|get| get.call1(&namespace, &JsValue::from_str(key))).map_err(|e| port_error(&e))?;
-    let value = JsFuture::from(Promise::resolve(&promise)).await.map_err(|error| port_error(&error))?;
+    let value = soon(Promise::resolve(&promise)).await.map_err(|error| port_error(&error))?;
     Ok(value.as_string())
 }
 
@@ -153,7 +154,7 @@ pub async fn d1(database: JsValue, statement: &str, values: &[Sql]) -> Result<Ve
     count(|c| c.d1_calls = c.d1_calls.saturating_add(1));
     let run = async {
         let bound = prepared(&database, statement, values)?;
-        JsFuture::from(Promise::from(method(&bound, "all")?.call0(&bound)?)).await
+        soon(Promise::from(method(&bound, "all")?.call0(&bound)?)).await
     };
     let answer = run.await.map_err(|error| port_error(&error))?;
     count_written(&answer);
@@ -173,7 +174,7 @@ pub async fn d1_batch(database: &JsValue, statements: &[(String, Vec<Sql>)]) -> 
     let run = async {
         let bound: Result<Array, JsValue> =
             statements.iter().map(|(statement, values)| prepared(database, statement, values)).collect();
-        JsFuture::from(Promise::from(method(database, "batch")?.call1(database, &bound?.into())?)).await
+        soon(Promise::from(method(database, "batch")?.call1(database, &bound?.into())?)).await
     };
     let answers = run.await.map_err(|error| port_error(&error))?;
     Array::from(&answers)
@@ -248,7 +249,7 @@ async fn read_health(namespace: JsValue) {
     count(|c| c.kv_reads = c.kv_reads.saturating_add(SHARDS));
     let keys: Array = (0..SHARDS).map(|shard| JsValue::from_str(&snapshot_key(shard))).collect();
     // None of it is needed to serve.
-    let Ok(found) = JsFuture::from(glue::texts(&namespace, &keys)).await else { return };
+    let Ok(found) = soon(glue::texts(&namespace, &keys)).await else { return };
     let texts = Array::from(&found);
     let board = cache::board();
     for (shard, text) in (0..SHARDS).zip(texts.iter()) {
@@ -264,7 +265,7 @@ pub async fn kv_put(namespace: JsValue, key: &str, value: &str) -> Result<(), Po
     let put = async {
         let put = Reflect::get(&namespace, &JsValue::from_str("put"))?.dyn_into::<js_sys::Function>()?;
         let promise = put.call2(&namespace, &JsValue::from_str(key), &JsValue::from_str(value))?;
-        JsFuture::from(Promise::resolve(&promise)).await
+        soon(Promise::resolve(&promise)).await
     };
     put.await.map(drop).map_err(|error| port_error(&error))
 }
@@ -323,7 +324,7 @@ impl Ports for World {
         }
         let length = self.length.as_deref().map_or(JsValue::NULL, JsValue::from_str);
         let whole = glue::whole_body(self.request.as_ref(), &length, glue::js_ms(max));
-        let bytes = JsFuture::from(whole).await.map_err(|_| BodyError::Broken)?;
+        let bytes = soon(whole).await.map_err(|_| BodyError::Broken)?;
         if bytes.is_null() { Err(BodyError::TooLarge) } else { Ok(stream::view(bytes).to_vec()) }
     }
 
@@ -426,7 +427,7 @@ impl Ports for World {
         count(|c| c.object_calls = c.object_calls.saturating_add(1));
         let body = serde_json::to_string(command).unwrap_or_default();
         let asked = glue::ask(&self.binding("REPLAY"), name, "command", &body);
-        let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
+        let text = soon(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
         serde_json::from_str(&text).map_err(|_| PortError("the answer of a replay object is malformed".to_owned()))
     }
 
@@ -434,7 +435,7 @@ impl Ports for World {
         count(|c| c.object_calls = c.object_calls.saturating_add(1));
         let body = serde_json::to_string(command).unwrap_or_default();
         let asked = glue::ask(&self.binding("GENERATION"), id.as_str(), "command", &body);
-        let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
+        let text = soon(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
         serde_json::from_str(&text).map_err(|_| PortError("the answer of a job is malformed".to_owned()))
     }
 
@@ -477,7 +478,7 @@ impl Ports for World {
         let body = Uint8Array::from(call.body.as_slice());
         drop(call.body);
         let sent = glue::send(call.method, &call.url, &headers, &body, &abort.control().signal());
-        let response = JsFuture::from(sent).await.map_err(|_| Breakage::Connect)?;
+        let response = soon(sent).await.map_err(|_| Breakage::Connect)?;
         let response = response.dyn_into::<Response>().map_err(|_| Breakage::Connect)?;
         Ok(Upstream::new(response, abort))
     }
@@ -496,7 +497,7 @@ impl Ports for World {
         let signal = abort.control().signal();
         let next_chunk = next.as_ref().unchecked_ref();
         let sent = glue::send_stream(call.method, &call.url, &headers, size, next_chunk, &signal);
-        let response = JsFuture::from(sent).await.map_err(|_| Breakage::Connect)?;
+        let response = soon(sent).await.map_err(|_| Breakage::Connect)?;
         let response = response.dyn_into::<Response>().map_err(|_| Breakage::Connect)?;
         Ok(Upstream::new(response, abort).fed_by(next))
     }
@@ -510,7 +511,7 @@ impl Ports for World {
     }
 
     async fn left(&self) {
-        let _ = JsFuture::from(self.left.clone()).await;
+        let _ = soon(self.left.clone()).await;
     }
 
     fn open_stream(&self) -> (Downstream, JsValue) {
@@ -539,7 +540,7 @@ impl Ports for World {
     async fn health(&self, shard: u64, what: &str, body: &str) -> Result<String, PortError> {
         let path = format!("health/{shard}/{what}");
         let asked = glue::ask(&self.binding("HEALTH"), &shard.to_string(), &path, body);
-        let text = JsFuture::from(asked).await.map_err(|error| port_error(&error))?;
+        let text = soon(asked).await.map_err(|error| port_error(&error))?;
         Ok(text.as_string().unwrap_or_default())
     }
 
@@ -548,12 +549,12 @@ impl Ports for World {
     }
 
     async fn archive(&self, name: &str, text: &str) -> Result<(), PortError> {
-        let written = JsFuture::from(glue::archive(&self.binding("ARCHIVE"), name, text)).await;
+        let written = soon(glue::archive(&self.binding("ARCHIVE"), name, text)).await;
         written.map(drop).map_err(|error| port_error(&error))
     }
 
     async fn clear_archive(&self, prefix: &str) -> Result<(), PortError> {
-        let cleared = JsFuture::from(glue::clear_bucket(&self.binding("ARCHIVE"), prefix)).await;
+        let cleared = soon(glue::clear_bucket(&self.binding("ARCHIVE"), prefix)).await;
         cleared.map(drop).map_err(|error| port_error(&error))
     }
 
@@ -588,7 +589,7 @@ impl Ports for World {
     }
 
     async fn sign_rs256(&self, key: &[u8], text: &str) -> Option<Vec<u8>> {
-        let signature = JsFuture::from(glue::sign_rs256(key, text)).await.ok()?;
+        let signature = soon(glue::sign_rs256(key, text)).await.ok()?;
         signature.dyn_into::<Uint8Array>().ok().map(|bytes| bytes.to_vec())
     }
 
@@ -620,7 +621,7 @@ impl Ports for World {
     }
 
     async fn kv_clear(&self, prefix: &str) -> Result<(), PortError> {
-        let cleared = JsFuture::from(glue::clear(&self.binding("KV"), prefix)).await;
+        let cleared = soon(glue::clear(&self.binding("KV"), prefix)).await;
         cleared.map(drop).map_err(|error| port_error(&error))
     }
 

@@ -3,9 +3,9 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use wasm_bindgen_futures::JsFuture;
 use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, SqlStorageValue, State, durable_object};
 
+use super::super::soon::soon;
 use super::super::world::{d1, log, now};
 use super::super::{glue, settings};
 use crate::id::WorkspaceId;
@@ -276,7 +276,7 @@ impl Courier {
         ];
         let sent =
             glue::deliver(&hook.url, &glue::flat(headers.into_iter()), &body, glue::js_ms(settings.webhook_timeout_ms));
-        let status = JsFuture::from(sent).await.ok().and_then(|status| status.as_f64()).unwrap_or(-2.0);
+        let status = soon(sent).await.ok().and_then(|status| status.as_f64()).unwrap_or(-2.0);
         let outcome = match u16::try_from(whole(status)).unwrap_or(0) {
             0 if status <= -2.0 => Outcome::Unreachable,
             0 => Outcome::TimedOut,

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
-use wasm_bindgen_futures::JsFuture;
 use worker::worker_sys::DurableObjectState;
 use worker::{Env, Result as Fallible, SqlStorage, State};
 
 use super::super::counters::count;
+use super::super::soon::soon;
 use super::super::world::{d1_batch, log, now};
 use super::super::{courier, glue, settings};
 use crate::activity::row::Row;
@@ -112,7 +112,7 @@ impl Workspace {
     /// A command, or a question.
     pub async fn fetch(&self, request: web_sys::Request) -> Result<web_sys::Response, JsValue> {
         let url = request.url();
-        let body = JsFuture::from(request.text()?).await?.as_string().unwrap_or_default();
+        let body = soon(request.text()?).await?.as_string().unwrap_or_default();
         let text = match url.strip_prefix(ADDRESS).unwrap_or_default() {
             "command" => self.command(&body).await?,
             "outbox" => self.outbox()?,
@@ -148,7 +148,7 @@ async fn send_spans(export: Option<&Export>, spans: &[serde_json::Value]) -> boo
     let theirs = export.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let headers = glue::flat(own.into_iter().chain(theirs));
     let sent = glue::deliver(&export.url, &headers, &span::body(spans), EXPORT_MS);
-    let status = JsFuture::from(sent).await.ok().and_then(|status| status.as_f64()).unwrap_or(0.0);
+    let status = soon(sent).await.ok().and_then(|status| status.as_f64()).unwrap_or(0.0);
     (200.0..300.0).contains(&status)
 }
 
