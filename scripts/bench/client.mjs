@@ -259,8 +259,8 @@ export async function drive(target, ask, { connections, duration = Infinity, cou
     if (sample.delays) result.delays.push(...sample.delays);
   };
   const loop = async (_, index) => {
-    // Paced streams that began together would stay together, and every chunk would wait for seven others.
-    if (ask.isPaced) await new Promise((resolve) => setTimeout(resolve, (index * PACE_MS) / connections));
+    // Paced streams that began together would stay together: every chunk would wait for seven others, and every beginning too.
+    if (ask.isPaced) await new Promise((resolve) => setTimeout(resolve, (index * CHUNKS * PACE_MS) / connections));
     const connection = new Connection(target.port);
     const head = requestHead(target);
     while (micros() < until && sent < count) {
