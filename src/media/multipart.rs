@@ -36,10 +36,7 @@ pub fn boundary(content_type: &str) -> Option<String> {
     if !essence.trim().eq_ignore_ascii_case("multipart/form-data") {
         return None;
     }
-    let named = parameters.split(';').filter_map(|one| one.trim().split_once('='));
-    let value = named.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"))?.1.trim();
-    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-    (1..=70).contains(&value.len()).then(|| value.to_owned())
+    parameter(parameters, "boundary").filter(|value| (1..=70).contains(&value.len()))
 }
 
 /// The parts of a body; `None` where it breaks the format.
@@ -52,34 +49,45 @@ pub fn parse(body: &Bytes, boundary: &str) -> Option<Vec<Part>> {
         if rest.starts_with(b"--") {
             return Some(parts);
         }
-        rest = rest.strip_prefix(b"\r\n")?;
+        // The end of the mark's line stays: a part without headers begins with an empty one.
+        rest = padded(rest)?;
         let split = memchr::memmem::find(rest, b"\r\n\r\n")?;
         let (head, after) = rest.split_at_checked(split)?;
         let content = after.get(4..)?;
-        // A mark stands at the begin of a line; the same bytes elsewhere are content.
+        // A mark stands at the begin of a line and has it for itself; the same bytes elsewhere are content.
         let mut from = 0;
-        let end = loop {
+        let (end, next) = loop {
             let at = finder.find(content.get(from..)?)?.checked_add(from)?;
             let is_line = at >= 2 && content.get(at.checked_sub(2)?..at) == Some(b"\r\n");
-            if is_line {
-                break at;
+            let next = content.get(at.checked_add(mark.len())?..)?;
+            if is_line && (next.starts_with(b"--") || padded(next).is_some()) {
+                break (at, next);
             }
             from = at.checked_add(1)?;
         };
         let bytes = body.slice_ref(content.get(..end.checked_sub(2)?)?);
         parts.push(part(std::str::from_utf8(head).ok()?, bytes)?);
-        rest = content.get(end.checked_add(mark.len())?..)?;
+        rest = next;
     }
+}
+
+/// What follows a mark, from the end of its line on: before that only spaces may stand (RFC 2046).
+fn padded(rest: &[u8]) -> Option<&[u8]> {
+    let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    rest.get(spaces..).filter(|rest| rest.starts_with(b"\r\n"))
 }
 
 fn part(head: &str, bytes: Bytes) -> Option<Part> {
     let (mut name, mut filename, mut content_type) = (None, None, None);
-    for line in head.split("\r\n") {
+    // A header may go on in lines that begin with a space.
+    let head = head.replace("\r\n ", " ").replace("\r\n\t", " ");
+    for line in head.split("\r\n").filter(|line| !line.is_empty()) {
         let (header, value) = line.split_once(':')?;
         match header.trim().to_ascii_lowercase().as_str() {
             "content-disposition" => {
-                name = parameter(value, "name");
-                filename = parameter(value, "filename");
+                let (_, parameters) = value.split_once(';')?;
+                name = parameter(parameters, "name");
+                filename = parameter(parameters, "filename").or_else(|| extended(&parameter(parameters, "filename*")?));
             }
             "content-type" => content_type = Some(value.trim().to_owned()),
             _ => {}
@@ -88,30 +96,50 @@ fn part(head: &str, bytes: Bytes) -> Option<Part> {
     Some(Part { name: name?, filename, content_type, bytes })
 }
 
-/// A quoted parameter of a header; browsers write a quote in it as `%22`, others as `\"`.
-fn parameter(value: &str, wanted: &str) -> Option<String> {
-    let mut rest = value;
-    while let Some(at) = rest.find(wanted) {
-        let before = rest.get(..at)?;
-        let after = rest.get(at.checked_add(wanted.len())?..)?;
-        let is_alone = before.trim_end().ends_with(';');
-        if let (true, Some(quoted)) = (is_alone, after.trim_start().strip_prefix('=')) {
-            let quoted = quoted.trim_start();
-            let Some(text) = quoted.strip_prefix('"') else {
-                return Some(quoted.split(';').next()?.trim().to_owned());
-            };
-            let mut out = String::new();
-            let mut chars = text.chars();
-            while let Some(c) = chars.next() {
-                match c {
-                    '"' => return Some(out),
-                    '\\' => out.extend(chars.next()),
-                    other => out.push(other),
-                }
-            }
-            return None;
+/// A name beyond ASCII as some clients send it: `utf-8''na%C3%AFve.mp3` (RFC 8187).
+fn extended(value: &str) -> Option<String> {
+    let (_, text) = value.split_once('\'')?.1.split_once('\'')?;
+    Some(percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned())
+}
+
+/// A parameter of a header; one in quotes may hold anything. Browsers write a quote in it as `%22`, others as `\"`.
+fn parameter(parameters: &str, wanted: &str) -> Option<String> {
+    let mut chars = parameters.chars().peekable();
+    while chars.peek().is_some() {
+        let mut name = String::new();
+        while let Some(c) = chars.next_if(|c| !matches!(c, '=' | ';')) {
+            name.push(c);
         }
-        rest = after;
+        let mut value = String::new();
+        if chars.next() == Some('=') {
+            while chars.next_if(|c| c.is_whitespace()).is_some() {}
+            if chars.next_if_eq(&'"').is_some() {
+                let mut is_closed = false;
+                while let Some(c) = chars.next() {
+                    match c {
+                        '"' => {
+                            is_closed = true;
+                            break;
+                        }
+                        '\\' => value.extend(chars.next()),
+                        other => value.push(other),
+                    }
+                }
+                if !is_closed {
+                    return None;
+                }
+                while chars.next_if(|c| *c != ';').is_some() {}
+            } else {
+                while let Some(c) = chars.next_if(|c| *c != ';') {
+                    value.push(c);
+                }
+                value.truncate(value.trim_end().len());
+            }
+            chars.next();
+        }
+        if name.trim().eq_ignore_ascii_case(wanted) {
+            return Some(value);
+        }
     }
     None
 }
@@ -172,10 +200,43 @@ mod tests {
 
     #[test]
     fn boundaries_may_be_quoted_and_other_types_have_none() {
-        assert_eq!(boundary("multipart/form-data; charset=utf-8; boundary=\"a b\"").as_deref(), Some("a b"));
+        for (content_type, expected) in [
+            ("multipart/form-data; charset=utf-8; boundary=\"a b\"", "a b"),
+            ("multipart/form-data; boundary=\"a;b=c\"; charset=utf-8", "a;b=c"),
+            (r#"Multipart/Form-Data;Boundary="a\"b""#, "a\"b"),
+            ("multipart/form-data; boundary===x== ", "==x=="),
+        ] {
+            assert_eq!(boundary(content_type).as_deref(), Some(expected), "{content_type}");
+        }
         for bad in ["application/json", "multipart/form-data", "multipart/form-data; boundary="] {
             assert_eq!(boundary(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn parts_are_found_however_their_headers_are_written() {
+        let of = |head: &str| {
+            let body = Bytes::from(format!("before\r\n--b \t\r\n{head}\r\n\r\nx\r\n--bc\r\n--b--\r\nafter"));
+            let mut parts = parse(&body, "b").unwrap_or_else(|| panic!("{head}"));
+            let part = parts.pop().unwrap();
+            assert_eq!((parts.len(), part.name.as_str(), &part.bytes[..]), (0, "file", &b"x\r\n--bc"[..]), "{head}");
+            part.filename
+        };
+        for (head, filename) in [
+            (r#"Content-Disposition: form-data; name="file"; filename="a.mp3""#, Some("a.mp3")),
+            ("content-disposition:form-data;name=file;filename=a.mp3", Some("a.mp3")),
+            (r#"Content-Disposition: form-data; filename="x; name=\"y\".mp3"; name="file""#, Some("x; name=\"y\".mp3")),
+            (r#"Content-Disposition: form-data; filename="name=x"; name="file""#, Some("name=x")),
+            ("Content-Disposition: form-data;\r\n name=\"file\";\r\n\tfilename=\"a.mp3\"", Some("a.mp3")),
+            ("Content-Disposition: form-data; name=file; filename*=utf-8''gr%C3%BC%20n.mp3", Some("grü n.mp3")),
+            ("Content-Disposition: form-data; filename*=UTF-8''b; filename=\"a.mp3\"; name=\"file\"", Some("a.mp3")),
+            ("Content-Length: 1\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\"", Some("")),
+            ("Content-Disposition: form-data; name=\"file\"", None),
+        ] {
+            assert_eq!(of(head).as_deref(), filename, "{head}");
+        }
+        let open = Bytes::from_static(b"--b\r\nContent-Disposition: form-data; name=\"file\r\n\r\nx\r\n--b--");
+        assert_eq!(parse(&open, "b"), None);
     }
 
     proptest! {

@@ -2,14 +2,17 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 
 use crate::access::key;
 use crate::access::policy::Policy;
 use crate::error::{Code, Failure};
+use crate::media::multipart::Part;
 use crate::replay::{ANSWER_BYTES_MAX, Answer, Command, KEY_BYTES_MAX, Reply as Said};
 use crate::seal::SealKey;
 use crate::serve::ports::Ports;
 use crate::serve::reply::{Body, Reply};
+use crate::serve::settings::Source;
 use crate::serve::{Head, fault};
 
 /// How long a call waits for one with the same key, in milliseconds; then it is told to come again.
@@ -61,12 +64,28 @@ fn pepper<P: Ports>(ports: &P) -> Result<String, Failure> {
         .ok_or_else(|| Failure::new(Code::Internal, "the secret KEY_HASH_SECRET is not set on this gateway"))
 }
 
+/// What two calls with one key must have in common. Of a form that is its parts: whoever sends it again draws a new
+/// boundary.
+pub fn print_of(source: &Source) -> Vec<Bytes> {
+    let parts = match source {
+        Source::Json(bytes, _) => return vec![bytes.clone()],
+        Source::Form(parts, _) => parts,
+    };
+    let piece = |part: &Part| {
+        let of = |text: Option<&String>| text.map(|text| format!("{}:{text}", text.len())).unwrap_or_default();
+        let (filename, kind) = (of(part.filename.as_ref()), of(part.content_type.as_ref()));
+        let head = format!("{}:{}\n{filename}\n{kind}\n{}\n", part.name.len(), part.name, part.bytes.len());
+        [Bytes::from(head.into_bytes()), part.bytes.clone()]
+    };
+    parts.iter().flat_map(piece).collect()
+}
+
 /// Begins a call. `run_ms` is when it will be over at the latest.
 pub async fn begin<P: Ports>(
     ports: &P,
     head: &Head,
     policy: &Policy,
-    body: &[u8],
+    body: &[impl AsRef<[u8]>],
     run_ms: u64,
 ) -> Result<Begun<P>, Failure> {
     let Some(asked) = &head.idempotency_key else { return Ok(Begun::Run(None)) };
@@ -76,7 +95,8 @@ pub async fn begin<P: Ports>(
         return Err(Failure::invalid("Idempotency-Key", message));
     }
     let pepper = pepper(ports)?;
-    let request = [head.method.as_bytes(), b" ", head.path.as_bytes(), b"\n", body];
+    let mut request = vec![head.method.as_bytes(), b" ", head.path.as_bytes(), b"\n"];
+    request.extend(body.iter().map(AsRef::as_ref));
     let ticket = Ticket {
         name: format!("{}/{}", policy.workspace, key::hash(asked, pepper.as_bytes())),
         fingerprint: key::hash_of(&request, pepper.as_bytes()),
@@ -154,5 +174,24 @@ pub async fn give_up<P: Ports>(ports: &P, ticket: &Ticket) {
     let command = Command::Abort { fingerprint: ticket.fingerprint.clone() };
     if let Err(error) = ports.replay(&ticket.name, &command).await {
         ports.log(&format!("fault: a key was not given free: {}", error.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::multipart;
+
+    #[test]
+    fn a_form_is_the_same_whatever_its_boundary_and_another_with_other_parts() {
+        let print = |boundary: &str, filename: &str, value: &str| {
+            let file = Part { filename: Some(filename.to_owned()), ..Part::text("file", "SOUND") };
+            let (_, pieces) = multipart::write(&[Part::text("model", value), file], boundary);
+            let parts = multipart::parse(&Bytes::from(pieces.concat()), boundary).unwrap();
+            print_of(&Source::Form(parts, "model")).concat()
+        };
+        assert_eq!(print("a", "x.mp3", "m"), print("b", "x.mp3", "m"));
+        assert_ne!(print("a", "x.mp3", "m"), print("a", "y.mp3", "m"));
+        assert_ne!(print("a", "x.mp3", "m"), print("a", "x.mp3", "n"));
     }
 }

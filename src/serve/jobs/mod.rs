@@ -76,14 +76,15 @@ pub async fn create<P: Ports>(
         return Err(Failure::new(Code::PayloadTooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes")));
     }
     let source = source(head, &bytes, front)?;
+    let print = replay::print_of(&source);
     let (source, preset) = settings::with_preset_in(ports.as_ref(), &policy.workspace, source).await?;
     let parsed = parse(source)?;
     form::check_references(&parsed.order, loopback(ports.as_ref()))?;
-    let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
+    let ticket = match replay::begin(ports.as_ref(), head, &policy, &print, ports.settings().hold_ms).await? {
         replay::Begun::Answered(reply) => return Ok(reply),
         replay::Begun::Run(ticket) => ticket,
     };
-    drop(bytes);
+    drop((bytes, print));
     let Some(ticket) = ticket else { return ordered(ports, head, policy, (parsed, preset), front).await };
     // A job is made whether or not its client waits: the key must know of it also when the client has left.
     let (tell, told) = oneshot::channel();
