@@ -79,6 +79,9 @@ const BY_WORD: &[(&str, Verdict)] = &[
     ("permission_error", CREDENTIAL),
     ("model_not_found", MODEL_GONE),
     ("content_policy_violation", REFUSED),
+    ("content_moderation", REFUSED),
+    ("moderation_blocked", REFUSED),
+    ("voice_not_found", NO_SUCH_VOICE),
     ("content_filter", REFUSED),
     ("data_inspection_failed", REFUSED),
     ("rate_limit", BUSY),
@@ -100,7 +103,11 @@ const BY_WORD: &[(&str, Verdict)] = &[
     ("1008", CREDENTIAL),
     ("1113", CREDENTIAL),
     ("1013", REFUSED),
+    ("1026", REFUSED),
     ("1027", REFUSED),
+    ("1041", BUSY),
+    ("1042", INVALID),
+    ("2049", CREDENTIAL),
     ("1301", REFUSED),
     ("1039", TOO_LONG),
     ("2013", INVALID),
@@ -126,6 +133,8 @@ const REFUSED: Verdict = verdict(Class::Request, Code::InvalidInput, false);
 const TOO_LONG: Verdict = verdict(Class::Request, Code::ContextLengthExceeded, true);
 /// Another offer may take the parameter.
 const UNSUPPORTED: Verdict = verdict(Class::Request, Code::UnsupportedParameter, true);
+/// Another host may have the voice.
+const NO_SUCH_VOICE: Verdict = verdict(Class::Request, Code::InvalidInput, true);
 /// Only this offer cannot do it; the model exists, or the plan would not have named it.
 const MODEL_GONE: Verdict = verdict(Class::Fault, Code::ProviderUnavailable, true);
 const CREDENTIAL: Verdict = verdict(Class::Credential, Code::ProviderUnavailable, true);
@@ -210,6 +219,11 @@ mod tests {
             (200, "server_error", "", "", Fault, Code::ProviderError, true),
             (200, "1002", "", "", Busy, Code::ProviderBusy, true),
             (200, "overloaded", "", "", Fault, Code::ProviderUnavailable, true),
+            (200, "moderation_blocked", "", "", Request, Code::InvalidInput, false),
+            (200, "1026", "", "", Request, Code::InvalidInput, false),
+            (200, "2049", "", "", Credential, Code::ProviderUnavailable, true),
+            (403, "content_moderation", "", "", Request, Code::InvalidInput, false),
+            (404, "voice_not_found", "", "", Request, Code::InvalidInput, true),
         ] {
             let got = answer(status, &fault(code, kind, message));
             assert_eq!(got, verdict(class, shown, next), "{status} {code} {kind} {message}");

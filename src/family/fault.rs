@@ -69,12 +69,22 @@ pub fn from_value(value: &Value) -> Option<Fault> {
 fn flat(value: &Value) -> Option<Fault> {
     if let Some(detail) = value.get("detail") {
         let inner = detail.get("error").unwrap_or(detail);
-        return Some(Fault { message: text(Some(inner)), ..Fault::default() });
+        // `{status, message}` of ElevenLabs, a list of `{type, msg}` of FastAPI; else a text.
+        let one = inner.as_array().and_then(|list| list.first()).unwrap_or(inner);
+        let of = |name: &str| one.get(name).filter(|value| value.is_string());
+        return Some(Fault {
+            code: text(of("status").or_else(|| of("code"))).to_lowercase(),
+            kind: text(of("type")).to_lowercase(),
+            message: text(of("message").or_else(|| of("msg")).or(Some(inner))),
+            ..Fault::default()
+        });
     }
     if let Some(first) = value.get("errors").and_then(Value::as_array).and_then(|list| list.first()) {
+        // Stability names the error beside a list of texts.
+        let code = if first.is_string() { value.get("name") } else { first.get("code") };
         return Some(Fault {
-            code: text(first.get("code")).to_lowercase(),
-            message: text(first.get("message")),
+            code: text(code).to_lowercase(),
+            message: text(if first.is_string() { Some(first) } else { first.get("message") }),
             ..Fault::default()
         });
     }
@@ -139,6 +149,9 @@ mod tests {
             (r#"{"object":"error","message":"m","type":"T","code":400}"#, "400", "t", Some(400)),
             (r#"{"detail":"m"}"#, "", "", None),
             (r#"{"detail":{"error":"m"}}"#, "", "", None),
+            (r#"{"detail":{"status":"Voice_not_found","message":"m"}}"#, "voice_not_found", "", None),
+            (r#"{"detail":[{"loc":["body"],"msg":"m","type":"T"}]}"#, "", "t", None),
+            (r#"{"id":"x","name":"content_moderation","errors":["m"]}"#, "content_moderation", "", None),
             (r#"{"success":false,"errors":[{"code":3036,"message":"m"}]}"#, "3036", "", None),
             (r#"{"error_code":"LIMIT","message":"m"}"#, "limit", "", None),
             (r#"{"code":429,"reason":"RATE_LIMIT_EXCEEDED","message":"m"}"#, "rate_limit_exceeded", "", Some(429)),
