@@ -133,11 +133,12 @@ pub fn video_parts(parts: Vec<Part>, fallback: Option<&str>) -> Result<Parsed, F
     let mut nested = Map::new();
     for part in parts {
         if part.name == "input_reference" && part.filename.is_some() {
-            let kind = part.content_type.as_deref().unwrap_or("image/png");
-            let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            if !kind.starts_with("image/") {
-                return Err(Failure::invalid("input_reference", "must be an image"));
-            }
+            // What it is says the file itself, where it can be told; else what the client says of it.
+            let stated = part.content_type.as_deref().unwrap_or_default();
+            let stated = stated.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            let kind = crate::media::picture::kind_of(&part.bytes).map(str::to_owned).or(Some(stated));
+            let kind = kind.filter(|kind| kind.starts_with("image/") && !part.bytes.is_empty());
+            let kind = kind.ok_or_else(|| Failure::invalid("input_reference", "must be an image"))?;
             let url = format!("data:{kind};base64,{}", STANDARD.encode(&part.bytes));
             references.push(Reference { url, role: Role::FirstFrame });
             continue;
@@ -354,10 +355,20 @@ mod tests {
             name: "input_reference".into(),
             filename: Some("a.png".into()),
             content_type: Some("image/png".into()),
-            bytes: b"PNG".to_vec().into(),
+            bytes: b"\xff\xd8\xff".to_vec().into(),
         };
-        let with = video_parts(vec![part("prompt", "p"), part("model", "m"), file], None).unwrap();
-        assert_eq!(with.order.references[0].inline(), Some(("image/png", "UE5H")));
+        let with = |file: Part| video_parts(vec![part("prompt", "p"), part("model", "m"), file], None);
+        let order = with(file.clone()).unwrap().order;
+        assert_eq!(
+            order.references[0].inline(),
+            Some(("image/jpeg", "/9j/")),
+            "it is what it is, whatever it is called"
+        );
+        for (kind, bytes) in [(Some("image/png"), &b""[..]), (None, b"<html>"), (Some("text/html"), b"<html>")] {
+            let content_type = kind.map(str::to_owned);
+            let file = Part { bytes: bytes.to_vec().into(), content_type, ..file.clone() };
+            assert_eq!(with(file).unwrap_err().param.as_deref(), Some("input_reference"));
+        }
         let nested =
             vec![part("prompt", "p"), part("model", "m"), part("input_reference[image_url]", "https://a.dev/x")];
         assert_eq!(video_parts(nested, None).unwrap().order.references[0].url, "https://a.dev/x");

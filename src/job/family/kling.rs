@@ -48,7 +48,7 @@ pub(super) fn progress(value: &Value) -> Option<Progress> {
         "succeed" => {
             let videos = value.pointer("/data/task_result/videos");
             let lengths = videos.and_then(Value::as_array).into_iter().flatten();
-            let seconds = lengths.filter_map(|one| super::number(one, "/duration")).sum();
+            let seconds = lengths.filter_map(|one| super::length(one, "/duration")).sum();
             let usage = Usage::default().with(crate::usage::Meter::OutputVideoSeconds, seconds);
             Progress::made(Media::links(Kind::Video, videos), usage)
         }

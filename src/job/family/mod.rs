@@ -296,18 +296,27 @@ fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
 
 /// A whole number below a pointer: from a number, rounded up, or its text.
 fn number(value: &Value, pointer: &str) -> Option<u64> {
+    rounded(value.pointer(pointer)?, f64::ceil)
+}
+
+fn rounded(value: &Value, round: fn(f64) -> f64) -> Option<u64> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds and counts")]
-    let up = |number: f64| (0.0..1e9).contains(&number).then(|| number.ceil() as u64);
-    match value.pointer(pointer)? {
-        Value::Number(number) => number.as_u64().or_else(|| up(number.as_f64()?)),
-        Value::String(text) => text.trim_end_matches('s').parse().ok().and_then(up),
+    let whole = |number: f64| (0.0..1e9).contains(&number).then(|| round(number) as u64);
+    match value {
+        Value::Number(number) => number.as_u64().or_else(|| whole(number.as_f64()?)),
+        Value::String(text) => text.trim_end_matches('s').parse().ok().and_then(whole),
         _ => None,
     }
 }
 
+/// The length of a film in seconds: hosts sell whole ones, and tell of one of five that it has 5.1.
+fn length(value: &Value, pointer: &str) -> Option<u64> {
+    rounded(value.pointer(pointer)?, f64::round)
+}
+
 /// What a host reports of a film's length.
 fn seconds(value: &Value, pointer: &str) -> Usage {
-    Usage::default().with(Meter::OutputVideoSeconds, number(value, pointer).unwrap_or(0))
+    Usage::default().with(Meter::OutputVideoSeconds, length(value, pointer).unwrap_or(0))
 }
 
 /// An id that can stand in a path.

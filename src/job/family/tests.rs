@@ -247,7 +247,7 @@ fn each_answer_is_understood() {
         (
             Kling,
             json!({"code": 0, "data": {"task_status": "succeed", "task_result": {"videos": [{"id": "v", "url": "https://f", "duration": "5.1"}]}}}),
-            film(6),
+            film(5),
         ),
         (Ark, json!({"status": "queued"}), waiting(false, None)),
         (
