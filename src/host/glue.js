@@ -390,12 +390,24 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
       },
     );
   };
+  const isBroken = async () => {
+    for (let looks = 100; looks > 0; looks--) {
+      const rest = await Promise.race([read, sleep(NEWS_MS).then(() => TICK)]);
+      if (rest === null) return true;
+      if (rest === TICK || rest.done) return false;
+      observe(rest.value);
+      read = next(rest.value.buffer);
+    }
+    return false;
+  };
   // A pipe fails on either end. The writable was not aborted with it: a client that is gone shows in the next write (a
   // comment, or the end of a line that will never be finished).
   const whoFailed = async () => {
     await Promise.race([pipe, leaves, sleep(NEWS_MS)]);
     if (gone) return "left";
     if (piped !== FAILED) return "broken";
+    // Into bytes nothing can be written: where the source goes on, it was the client.
+    if (comment.byteLength === 0) return (await isBroken()) ? "broken" : "left";
     const writer = writable.getWriter();
     const written = writer.write(atBorder() ? comment : new Uint8Array([10])).then(
       () => "broken",

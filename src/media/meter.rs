@@ -89,8 +89,9 @@ pub fn fixed(most: crate::money::Nanos) -> Bound {
     }
 }
 
-/// What is charged, and whether that is an estimate. `counted` is what the request itself counts exactly.
-pub fn charged(bases: &[Basis], told: &Told, counted: &Told, card: &PriceCard) -> (Usage, bool) {
+/// What is charged, and whether that is an estimate. `counted` is what the request itself counts exactly, `guessed` what
+/// of the rest it will probably be.
+pub fn charged(bases: &[Basis], told: &Told, counted: &Told, guessed: &Told, card: &PriceCard) -> (Usage, bool) {
     let known = |meter: Meter| told.get(meter).or_else(|| counted.get(meter));
     // What makes up a basis must be told; of its other meters silence means that there was none.
     let is_known = |basis: &&Basis| {
@@ -118,14 +119,21 @@ pub fn charged(bases: &[Basis], told: &Told, counted: &Told, card: &PriceCard) -
     for (meter, most) in bases.first().into_iter().flatten() {
         // A token of text is about four bytes, and the bound is one for each.
         let likely = if meter.per() > 1 { most.div_ceil(4) } else { *most };
-        usage.set(*meter, known(*meter).unwrap_or(likely));
+        let guess = guessed.get(*meter).map_or(likely, |guess| guess.min(*most));
+        usage.set(*meter, known(*meter).unwrap_or(guess));
     }
     (usage, true)
 }
 
 /// What it will probably cost, in nano-dollars: for the order of candidates alone.
-pub fn likely_nanos(bases: &[Basis], counted: &Told, card: &PriceCard, situation: &Situation<'_>) -> i64 {
-    let (usage, _) = charged(bases, &Told::default(), counted, card);
+pub fn likely_nanos(
+    bases: &[Basis],
+    counted: &Told,
+    guessed: &Told,
+    card: &PriceCard,
+    situation: &Situation<'_>,
+) -> i64 {
+    let (usage, _) = charged(bases, &Told::default(), counted, guessed, card);
     crate::ledger::charge::receipt(&usage, card, situation).map_or(i64::MAX, |receipt| receipt.total.0)
 }
 
@@ -163,7 +171,7 @@ mod tests {
         let both = card(&[(InputTokens, 5), (InputImageTokens, 10), (OutputImageTokens, 40), (OutputImages, 7)]);
         let counted = Told::default().with(OutputImages, 2);
         let charge = |card: &PriceCard, told: Told| {
-            let (usage, is_estimated) = charged(&priced_by(bases(), card), &told, &counted, card);
+            let (usage, is_estimated) = charged(&priced_by(bases(), card), &told, &counted, &Told::default(), card);
             (usage.iter().collect::<Vec<_>>(), is_estimated)
         };
         let tokens = Told::default().with(InputTokens, 9).with(OutputImageTokens, 400).with(InputImageTokens, 0);
@@ -183,6 +191,16 @@ mod tests {
         let (usage, is_estimated) = charge(&wide, Told::default());
         assert!(is_estimated && usage.contains(&(OutputImageTokens, 1250)), "{usage:?}");
         assert_eq!(charge(&card(&[(OutputMegapixels, 5)]), Told::default()), (vec![], true));
+        for (guess, expected) in [(900, 900), (9000, 5000)] {
+            let guessed = Told::default().with(OutputTokens, guess);
+            let (usage, is_estimated) =
+                charged(&priced_by(bases(), &wide), &Told::default(), &counted, &guessed, &wide);
+            assert!(is_estimated && usage.quantity(OutputTokens) == 0, "{usage:?}");
+            let by_words = card(&[(InputTokens, 5), (OutputTokens, 30)]);
+            let bases = [vec![(InputTokens, 100), (OutputTokens, 5000)]];
+            let (usage, _) = charged(&bases, &Told::default(), &Told::default(), &guessed, &by_words);
+            assert_eq!(usage.quantity(OutputTokens), expected, "a guess is no more than the bound");
+        }
     }
 
     #[test]

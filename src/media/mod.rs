@@ -158,6 +158,16 @@ impl Work {
         }
     }
 
+    /// Whether the client wants it as events, while it is made.
+    pub fn is_stream(&self) -> bool {
+        match self {
+            Work::Images(work) => work.is_stream(),
+            Work::Speech(work) => work.is_stream(),
+            Work::Transcription(work) => work.is_stream(),
+            Work::Embeddings(_) | Work::Rerank(_) | Work::Moderation(_) | Work::Job(_) => false,
+        }
+    }
+
     /// The links of the request, for hosts that take none.
     pub fn links(&self) -> Vec<String> {
         match self {
@@ -194,13 +204,23 @@ impl Work {
     /// What it will probably cost, for the order of candidates.
     pub fn likely_nanos(&self, card: &PriceCard, situation: &Situation<'_>) -> i64 {
         let counted = each!(self, |one, _table, _core| one.counted(), _ => Told::default());
-        meter::likely_nanos(&self.priced_by(card), &counted, card, situation)
+        meter::likely_nanos(&self.priced_by(card), &counted, &self.guessed(&Told::default()), card, situation)
     }
 
     /// What is charged, and whether that is an estimate.
     pub fn charged(&self, told: &Told, card: &PriceCard) -> (Usage, bool) {
         let counted = each!(self, |one, _table, _core| one.counted(), _ => Told::default());
-        meter::charged(&self.priced_by(card), told, &counted, card)
+        meter::charged(&self.priced_by(card), told, &counted, &self.guessed(told), card)
+    }
+
+    /// What it will probably come to, where nobody counts it.
+    fn guessed(&self, told: &Told) -> Told {
+        match self {
+            Work::Images(work) => work.guessed(told),
+            Work::Speech(work) => work.guessed(),
+            Work::Transcription(work) => work.guessed(),
+            Work::Embeddings(_) | Work::Rerank(_) | Work::Moderation(_) | Work::Job(_) => Told::default(),
+        }
     }
 
     /// The names of models, in order.

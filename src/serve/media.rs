@@ -52,13 +52,14 @@ pub async fn answer<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>, do
     let Taken { bytes, stay } = read_body(ports, copies).await?;
     let bytes = Bytes::from(bytes);
     let source = source(head, &bytes, does)?;
+    let print = replay::print_of(&source);
     let (source, preset) = settings::with_preset_in(ports.as_ref(), &policy.workspace, source).await?;
     let work = parse(source, does)?;
-    let ticket = match replay::begin(ports.as_ref(), head, &policy, &bytes, ports.settings().hold_ms).await? {
+    let ticket = match replay::begin(ports.as_ref(), head, &policy, &print, ports.settings().hold_ms).await? {
         Begun::Answered(reply) => return Ok(reply),
         Begun::Run(ticket) => ticket,
     };
-    drop(bytes);
+    drop((bytes, print));
     let generation = match planned(ports.as_ref(), head, policy, work, preset).await {
         Ok(generation) => Generation { replay: ticket, stay, ..generation },
         Err(failure) => {
@@ -139,7 +140,6 @@ async fn planned<P: Ports>(
     work: Work,
     preset: Option<Preset>,
 ) -> Result<Generation, Failure> {
-    let is_synthesis = head.path.ends_with("/synthesize");
     let mut fields = work.common().body.clone();
     // In a form an object is its text.
     if let Some(serde_json::Value::String(text)) = fields.get("provider")
@@ -166,17 +166,24 @@ async fn planned<P: Ports>(
         _ => {}
     }
     let request = Request { models, provider, user, session, quality, size, body, ..Request::default() };
-    let generation = planned_for(ports, head, policy, request, preset, Some(work)).await?;
-    match unwritable(&generation) {
-        Some(mut failure) => {
-            // In the words of the front that was used.
-            let own = [("voice", "voice_id"), ("response_format", "format"), ("input", "text")];
-            let named = own.iter().find(|(ours, _)| is_synthesis && failure.param.as_deref() == Some(ours));
-            failure.param = named.map(|(_, theirs)| (*theirs).to_owned()).or(failure.param);
-            Err(failure)
+    let is_stream = work.is_stream();
+    // In the words of the front that was used.
+    let own: &[(&str, &str)] = match () {
+        () if head.path.ends_with("/synthesize") => {
+            &[("model", "model_id"), ("voice", "voice_id"), ("response_format", "format"), ("input", "text")]
         }
-        None => Ok(generation),
-    }
+        () if head.path.ends_with("/transcribe") => &[("model", "model_id"), ("file", "audio")],
+        () => &[],
+    };
+    let told = |mut failure: Failure| {
+        let named = own.iter().find(|(ours, _)| failure.param.as_deref() == Some(ours));
+        failure.param = named.map(|(_, theirs)| (*theirs).to_owned()).or(failure.param);
+        failure
+    };
+    let mut generation = planned_for(ports, head, policy, request, preset, Some(work)).await.map_err(told)?;
+    // What is said in the row; the time-outs are those of plain answers.
+    generation.request.stream = is_stream;
+    unwritable(&generation).map_or(Ok(generation), |failure| Err(told(failure)))
 }
 
 /// Why no candidate can be asked at all, where that is so.

@@ -27,6 +27,15 @@ async function answer(name, route, { body }, response) {
     await sleep(600);
     return response.end(SOUND.subarray(100));
   }
+  if (name === 'endless') {
+    response.writeHead(200, { 'content-type': 'audio/mpeg' });
+    while (!response.destroyed) {
+      response.write(SOUND.subarray(0, 100));
+      await sleep(20);
+    }
+    return response;
+  }
+  if (name === 'page') return response.writeHead(200, { 'content-type': 'text/html' }).end('<html>');
   if (name === 'mistral') return events(response, [{ type: 'speech.audio.delta', audio_data: BASE64.slice(0, 400) }, { type: 'speech.audio.delta', audio_data: BASE64.slice(400) }, { type: 'speech.audio.done', usage: { prompt_tokens: 3 } }]);
   if (name === 'minimax') {
     if (body.voice_setting.voice_id === 'poor') return json(response, { base_resp: { status_code: 1008, status_msg: CANARY } });
@@ -48,6 +57,8 @@ before(async () => {
     openai: { offers: [speech('tts', '15', { voices: ['alloy', 'echo'] }), { model: 'tts-tokens', kind: 'speech', prices: { input_tokens: '1', output_audio_tokens: '10' } }] },
     cut: { offers: [speech('tts-cut', '15')] },
     slow: { offers: [speech('tts-slow', '15')] },
+    endless: { offers: [speech('tts-endless', '15')] },
+    page: { offers: [speech('tts-page', '15')] },
     groq: { families: ['openai-chat'], offers: [speech('tts-groq', '22', { family: 'groq-speech' })] },
     mistral: { families: ['mistral'], offers: [speech('tts-mistral', '16')] },
     eleven: { families: ['elevenlabs'], offers: [speech('tts-11', '100')] },
@@ -162,6 +173,23 @@ describe('the way', () => {
     const row = await t.row(cut.headers.get('x-request-id'));
     assert.deepEqual([row.ending, row.cost_nanos], ['upstream_failed', 0]);
     (await say('tts-minimax', { voice: 'poor' })).fails('provider_unavailable');
+  });
+
+  test('a client that leaves in the middle has had it; the page of a proxy is no sound', async () => {
+    const call = gateway.open('POST', '/v1/audio/speech', { key: t.key, body: { model: 'test/tts-endless', input: 'x', voice: 'v' } });
+    call.reply.catch(() => {});
+    await call.until('\u0001', 5000);
+    call.leave();
+    const row = await t.row(call.id);
+    assert.deepEqual([row.ending, row.cost_nanos], ['client_left', 15_000]);
+    (await say('tts-page')).fails('provider_error');
+  });
+
+  test('Mistral streams in OpenAI\'s words, and a voice of the account\'s own is in no list', async () => {
+    const { text } = (await say('tts-mistral', { stream_format: 'sse' })).is(200);
+    assert.ok(text.includes('"audio":') && text.includes('"input_tokens":3') && !text.includes('audio_data'), text);
+    (await say('tts', { voice: { id: 'voice_1' }, provider: { ignore: ['broken'] } })).is(200);
+    assert.deepEqual(host.asked.openai.body.voice, { id: 'voice_1' });
   });
 
   test('the same Idempotency-Key is one call, of bytes too', async () => {

@@ -11,7 +11,13 @@ let host, gateway, t, openai;
 const LONG = { task: 'transcribe', language: 'english', duration: 2.4, text: 'Hi there.', segments: [{ id: 0, start: 0, end: 2.4, text: ' Hi there.' }], words: [{ word: 'Hi', start: 0, end: 1 }, { word: 'there.', start: 1, end: 2.4 }] };
 const USAGE = { type: 'tokens', input_tokens: 40, input_token_details: { audio_tokens: 30, text_tokens: 10 }, output_tokens: 5, total_tokens: 45 };
 
+let isDown = false;
+
 function answer(name, path, { body, count, method }, response) {
+  if (isDown && path === 'transcript/t1') {
+    isDown = false;
+    return json(response, { error: CANARY }, 503);
+  }
   if (name === 'mistral') {
     if (body.stream) return events(response, [{ type: 'transcription.language', audio_language: 'en' }, { type: 'transcription.text.delta', text: 'Hi ' }, { type: 'transcription.text.delta', text: 'there.' }, { type: 'transcription.done', text: 'Hi there.', usage: { prompt_audio_seconds: 3 } }]);
     return json(response, { model: 'up', text: 'Hi there.', language: 'en', segments: [{ text: 'Hi there.', start: 0, end: 2.4 }], usage: { prompt_audio_seconds: 3, prompt_tokens: 9 } });
@@ -114,6 +120,33 @@ test('failover, an order that fails, and a provider that is named', async () => 
   const failed = await send('audio/transcriptions', { model: 'test/best', file: SOUND, language: 'xx' });
   assert.ok(failed.status >= 400 && !JSON.stringify(failed.json).includes(CANARY));
   (await send('stt/transcribe', { model_id: 'test/whisper', audio: SOUND, provider_id: 'mistral' })).fails('no_eligible_provider');
+});
+
+test('a transcript under way is asked for again, not ordered again', async () => {
+  isDown = true;
+  const before = host.all.filter(({ path }) => path === 'transcript').length;
+  const reply = (await send('audio/transcriptions', { model: 'test/best', file: SOUND })).is(200);
+  assert.deepEqual([isDown, reply.json.text, host.all.filter(({ path }) => path === 'transcript').length - before], [false, 'Hi there.', 1]);
+  await costs(t, reply, NANOS);
+});
+
+test('a form that is sent again with its key is the same whatever its boundary', async () => {
+  const fields = { model: 'test/scribe', file: SOUND };
+  const again = async (more) => {
+    const { headers, body } = await formOf({ ...fields, ...more });
+    return gateway.call('POST', '/v1/audio/transcriptions', { key: t.key, body, headers: { ...headers, 'idempotency-key': 'form-1' } });
+  };
+  const first = (await again()).is(200);
+  await t.settled();
+  const second = (await again()).is(200);
+  assert.deepEqual([second.headers['x-gateway-idempotent-replay'], second.text], ['true', first.text]);
+  (await again({ language: 'de' })).fails('idempotency_conflict');
+});
+
+test('who said what, of a host that tells words and their speakers', async () => {
+  const reply = (await send('audio/transcriptions', { model: 'test/dg', file: SOUND, response_format: 'diarized_json' })).is(200);
+  assert.deepEqual(reply.json.segments, [{ type: 'transcript.text.segment', id: 'seg_0', start: 0, end: 2.4, speaker: 'A', text: 'Hi there.' }]);
+  assert.match(host.asked.deep.path, /diarize=true/);
 });
 
 test('a file of 25 MB goes through byte for byte, one byte more does not', async () => {

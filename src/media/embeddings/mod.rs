@@ -130,7 +130,9 @@ impl Embeddings {
         let characters: usize = self.inputs.iter().map(characters).sum();
         let is_text = self.inputs.iter().all(|input| matches!(input, Input::Pieces(_)));
         let told = Told::default().with(Meter::InputImages, self.picture_count()).with(Meter::Requests, 1);
+        let is_tokens = self.inputs.iter().all(|input| matches!(input, Input::Tokens(_)));
         told.with(Meter::InputCharacters, is_text.then(|| u64::try_from(characters).unwrap_or(u64::MAX)))
+            .with(Meter::InputTokens, is_tokens.then(|| self.tokens_max()))
     }
 
     /// The inputs in batches of at most that many.
@@ -150,7 +152,9 @@ impl Embeddings {
             data.push(json!({"object": "embedding", "index": index, "embedding": vector}));
         }
         let pictures = told.get(Meter::InputImageTokens).unwrap_or(0);
-        let tokens = told.get(Meter::InputTokens).unwrap_or(0).saturating_add(pictures);
+        // Where nobody counted, what is charged for: an estimate, and no zero.
+        let counted = told.get(Meter::InputTokens).or_else(|| self.counted().get(Meter::InputTokens));
+        let tokens = counted.unwrap_or_else(|| self.tokens_max().div_ceil(4)).saturating_add(pictures);
         let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
         let body = json!({"object": "list", "data": data, "model": reading.model, "usage": usage});
         let body = body.to_string().into_bytes();
@@ -249,6 +253,7 @@ mod tests {
         assert_eq!(work.counted().get(Meter::InputImages), Some(2));
         assert_eq!(work.counted().get(Meter::InputCharacters), Some(4));
         assert!(work.bases()[0].contains(&(Meter::InputImages, 2)));
-        assert_eq!(parse(json!({"model": "m", "input": [[1]]})).unwrap().counted().get(Meter::InputCharacters), None);
+        let tokens = parse(json!({"model": "m", "input": [[1], [2, 3]]})).unwrap().counted();
+        assert_eq!((tokens.get(Meter::InputCharacters), tokens.get(Meter::InputTokens)), (None, Some(3)));
     }
 }

@@ -224,6 +224,9 @@ fn together(work: &Images, asked: &Asked<'_>) -> Result<Vec<Written>, Failure> {
     Ok(vec![Written::json("/images/generations", Value::Object(body))])
 }
 
+/// Most pictures of one call of Imagen.
+const SAMPLES_MAX: u64 = 4;
+
 /// Image models answer like others; Imagen is a predictor.
 fn google(work: &Images, asked: &Asked<'_>, stem: &str) -> Result<Vec<Written>, Failure> {
     no_mask(work)?;
@@ -233,13 +236,18 @@ fn google(work: &Images, asked: &Asked<'_>, stem: &str) -> Result<Vec<Written>, 
             return Err(cannot("image", "an edit"));
         }
         let mut parameters = Map::new();
-        put(&mut parameters, "sampleCount", Some(work.count));
         let known = &["1:1", "3:4", "4:3", "9:16", "16:9"];
         put(&mut parameters, "aspectRatio", work.size.and_then(|size| size.ratio(known)));
         let kind = text(work, "output_format").map(|kind| json!({"mimeType": format!("image/{kind}")}));
         put(&mut parameters, "outputOptions", kind);
-        let body = json!({"instances": [{"prompt": work.prompt}], "parameters": parameters});
-        return Ok(vec![Written::json(format!("{path}:predict"), body)]);
+        let call = |count: u64| {
+            let mut parameters = parameters.clone();
+            put(&mut parameters, "sampleCount", Some(count));
+            let body = json!({"instances": [{"prompt": work.prompt}], "parameters": parameters});
+            Written::json(format!("{path}:predict"), body)
+        };
+        let (full, rest) = (work.count / SAMPLES_MAX, work.count % SAMPLES_MAX);
+        return Ok((0..full).map(|_| SAMPLES_MAX).chain((rest > 0).then_some(rest)).map(call).collect());
     }
     let mut parts = vec![json!({"text": work.prompt})];
     for one in &work.pictures {

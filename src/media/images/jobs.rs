@@ -205,7 +205,7 @@ enum State {
 /// The states of Black Forest Labs, which Fireworks took over.
 fn state(value: &Value) -> Result<State, Fault> {
     match value.get("status").and_then(Value::as_str) {
-        Some("Pending") => Ok(State::Pending),
+        Some("Pending" | "Queued" | "Processing") => Ok(State::Pending),
         Some("Ready") => Ok(State::Ready),
         Some("Request Moderated" | "Content Moderated") => Err(withheld()),
         Some(other) => Err(Fault { status: Some(502), message: other.to_owned(), ..Fault::default() }),

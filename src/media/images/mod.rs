@@ -55,6 +55,24 @@ pub struct Images {
 /// A body's fields that hold pictures.
 const PICTURE_FIELDS: &[&str] = &["image", "image[]", "images", "mask"];
 
+/// Fields that are texts, also where they look like numbers.
+const TEXTS: &[&str] = &[
+    "model",
+    "prompt",
+    "negative_prompt",
+    "user",
+    "safety_identifier",
+    "session_id",
+    "preset",
+    "size",
+    "quality",
+    "style",
+];
+/// Tokens of a picture as hosts count them at each quality, at a usual size.
+const LIKELY_TOKENS: &[(&str, u64)] =
+    &[("low", 400), ("medium", 1_600), ("standard", 1_600), ("high", 6_300), ("hd", 6_300)];
+const LIKELY_TOKENS_ELSE: u64 = 2_000;
+
 impl Images {
     /// Parses a body of JSON.
     pub fn parse(bytes: &[u8], is_edit: bool) -> Result<Images, Failure> {
@@ -79,9 +97,10 @@ impl Images {
         let mut body = Map::new();
         for part in fields {
             let text = std::str::from_utf8(&part.bytes).map_err(|_| Failure::invalid(&*part.name, "is no text"))?;
-            // Numbers and truths are such also in a form.
+            // Numbers and truths are such also in a form, but where a text stands.
             let value = match text {
                 "" => Value::Null,
+                _ if TEXTS.contains(&part.name.as_str()) => text.into(),
                 "true" | "false" => Value::Bool(text == "true"),
                 _ => text.parse::<u64>().map_or_else(|_| text.into(), Value::from),
             };
@@ -170,6 +189,14 @@ impl Images {
             vec![(Meter::OutputMegapixels, self.megapixels())],
             vec![(Meter::Requests, 1)],
         ]
+    }
+
+    /// What it will probably be.
+    pub fn guessed(&self, told: &Told) -> Told {
+        let wanted = self.quality();
+        let each = LIKELY_TOKENS.iter().find(|(quality, _)| wanted == Some(*quality)).map(|(_, tokens)| *tokens);
+        let made = told.get(Meter::OutputImages).unwrap_or(self.count);
+        Told::default().with(Meter::OutputImageTokens, made.saturating_mul(each.unwrap_or(LIKELY_TOKENS_ELSE)))
     }
 
     fn megapixels(&self) -> u64 {
@@ -275,6 +302,13 @@ mod tests {
         let fields = || vec![Part::text("model", "m"), Part::text("prompt", "p"), Part::text("n", "2")];
         let work = Images::parse_parts([fields(), vec![png("image[]"), png("image[]"), png("mask")]].concat()).unwrap();
         assert_eq!((work.count, work.pictures.len(), work.mask.is_some()), (2, 2, true));
+        let numeric =
+            [vec![Part::text("model", "m"), Part::text("prompt", "007"), Part::text("user", "5")], vec![png("image")]];
+        let numeric = Images::parse_parts(numeric.concat()).unwrap();
+        assert_eq!(
+            (numeric.prompt.as_str(), numeric.guessed(&Told::default()).get(Meter::OutputImageTokens)),
+            ("007", Some(2_000))
+        );
         assert_eq!(Images::parse_parts(fields()).unwrap_err().param.as_deref(), Some("image"));
         let text = Part { bytes: Bytes::from_static(b"hello"), ..png("image") };
         assert_eq!(Images::parse_parts([fields(), vec![text]].concat()).unwrap_err().param.as_deref(), Some("image"));

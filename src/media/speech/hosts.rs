@@ -180,10 +180,10 @@ fn encoded(text: &str) -> String {
 }
 
 fn openai(work: &Speech, asked: &Asked<'_>) -> Result<Vec<Written>, Failure> {
-    let voice = voice(work, asked, None)?;
     let mut body = work.common.passed(asked.upstream, &["sample_rate", "stream_format"]);
+    // A voice of the account's own, `{id}`, is in no list.
     if body.get("voice").is_some_and(Value::is_string) {
-        body.insert("voice".to_owned(), voice.into());
+        body.insert("voice".to_owned(), voice(work, asked, None)?.into());
     }
     // Only the events say how many tokens it was.
     if work.wants_events || asked.is_by_tokens {
@@ -328,7 +328,8 @@ fn put(body: &mut Value, name: &str, value: Option<impl Into<Value>>) {
 /// Of bytes that came whole, or came although events were asked for.
 fn read_bytes(work: &Speech, raws: Vec<Raw>, _: &Reading<'_>) -> Result<Answered, Fault> {
     let raw = raws.into_iter().next().ok_or_else(malformed)?;
-    if raw.content_type.contains("json") || raw.bytes.is_empty() {
+    let is_page = raw.content_type.starts_with("text/") || raw.content_type.contains("xml");
+    if raw.content_type.contains("json") || is_page || raw.bytes.is_empty() {
         let fault = crate::family::fault::parse(&raw.bytes);
         return Err(Fault { message: format!("malformed {}", fault.message), ..fault });
     }
@@ -367,9 +368,13 @@ fn read_minimax(work: &Speech, raws: Vec<Raw>, _: &Reading<'_>) -> Result<Answer
     })
 }
 
+/// Reasons by which Google says that it will not make it.
+const WITHHELD: &[&str] = &["SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII", "RECITATION"];
+
 fn read_google(work: &Speech, raws: Vec<Raw>, _: &Reading<'_>) -> Result<Answered, Fault> {
     let value = json_of(&raws.first().ok_or_else(malformed)?.bytes)?;
-    if value.pointer("/promptFeedback/blockReason").is_some() {
+    let finish = value.pointer("/candidates/0/finishReason").and_then(Value::as_str).unwrap_or_default();
+    if value.pointer("/promptFeedback/blockReason").is_some() || WITHHELD.contains(&finish) {
         return Err(withheld());
     }
     let parts = value.pointer("/candidates/0/content/parts").and_then(Value::as_array).ok_or_else(malformed)?;

@@ -57,7 +57,7 @@ impl Speech {
         })
     }
 
-    fn of(common: Common) -> Result<Speech, Failure> {
+    fn of(mut common: Common) -> Result<Speech, Failure> {
         let text = common.text("input")?.filter(|said| !said.is_empty());
         let text = text.ok_or_else(|| Failure::invalid("input", "is missing"))?.to_owned();
         if text.chars().count() > CHARACTERS_MAX {
@@ -77,9 +77,19 @@ impl Speech {
                 None => return Err(Failure::invalid("speed", "must be a number from 0.25 to 4")),
             },
         };
+        // The usual speed is no wish: hosts that know no other can serve it.
+        if speed == Some(1.0) {
+            common.body.remove("speed");
+        }
+        let speed = speed.filter(|speed| *speed != 1.0);
         let sample_rate = common.count("sample_rate", 8_000, 48_000)?;
         let wants_events = common.word("stream_format", &["audio", "sse"])?.as_deref() == Some("sse");
         Ok(Speech { common, text, voice, format, speed, sample_rate, wants_events })
+    }
+
+    /// Whether the client wants events.
+    pub const fn is_stream(&self) -> bool {
+        self.wants_events
     }
 
     fn characters(&self) -> u64 {
@@ -101,6 +111,11 @@ impl Speech {
     pub fn counted(&self) -> Told {
         Told::default().with(Meter::InputCharacters, self.characters()).with(Meter::Requests, 1)
     }
+
+    /// What it will probably be: people say some 15 characters a second, which hosts count as 20 to 30 tokens.
+    pub fn guessed(&self) -> Told {
+        Told::default().with(Meter::OutputAudioTokens, self.characters().saturating_mul(2))
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +134,9 @@ mod tests {
         assert_eq!(body(json!({})).unwrap().characters(), 5);
         assert_eq!(body(json!({"voice": {"id": "v1"}})).unwrap().voice, "v1");
         assert!(body(json!({"stream_format": "sse"})).unwrap().wants_events);
+        let usual = body(json!({"speed": 1})).unwrap();
+        assert_eq!((usual.speed, usual.common.body.get("speed")), (None, None));
+        assert_eq!(usual.guessed().get(Meter::OutputAudioTokens), Some(10));
         for (more, param) in [
             (json!({"input": ""}), "input"),
             (json!({"voice": null}), "voice"),

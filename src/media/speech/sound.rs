@@ -73,7 +73,7 @@ pub fn bytes_of_events(_: &Work) -> Box<dyn Fold> {
     Box::new(Sound { told: Told::default(), passes: false })
 }
 
-/// The same, as they are.
+/// The same, in OpenAI's words.
 pub fn events(_: &Work) -> Box<dyn Fold> {
     Box::new(Sound { told: Told::default(), passes: true })
 }
@@ -98,7 +98,7 @@ impl Fold for Sound {
             _ => false,
         };
         if self.passes {
-            event(value, out);
+            event(&in_openais_words(value), out);
         }
         Ok(is_done)
     }
@@ -106,6 +106,23 @@ impl Fold for Sound {
     fn told(&self) -> Told {
         self.told.clone()
     }
+}
+
+/// Mistral has other names for the sound and for tokens.
+fn in_openais_words(value: &Value) -> Value {
+    let mut value = value.clone();
+    let Some(members) = value.as_object_mut() else { return value };
+    if let Some(sound) = members.remove("audio_data") {
+        members.insert("audio".to_owned(), sound);
+    }
+    if let Some(usage) = members.get_mut("usage").and_then(Value::as_object_mut) {
+        for (theirs, ours) in [("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")] {
+            if let Some(count) = usage.remove(theirs) {
+                usage.entry(ours).or_insert(count);
+            }
+        }
+    }
+    value
 }
 
 #[cfg(test)]
@@ -134,5 +151,10 @@ mod tests {
         assert!(fold.on(&done, &mut out).unwrap());
         assert_eq!((out, fold.told().get(Meter::OutputAudioTokens)), (vec![1, 2, 3], Some(9)));
         assert!(fold.on(&json!({"type": "speech.audio.delta"}), &mut Vec::new()).is_err());
+        let mistrals = json!({"type": "speech.audio.done", "audio_data": "AQI=", "usage": {"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12}});
+        assert_eq!(
+            in_openais_words(&mistrals),
+            json!({"type": "speech.audio.done", "audio": "AQI=", "usage": {"input_tokens": 3, "output_tokens": 9, "total_tokens": 12}})
+        );
     }
 }

@@ -71,6 +71,42 @@ pub fn whole_seconds(seconds: f64) -> u64 {
     whole
 }
 
+/// Who said what: the host's segments, or words of one speaker after the other.
+fn turns(heard: &Heard) -> Vec<Value> {
+    let of = |one: &Value, name: &str| one.get(name).cloned().unwrap_or_default();
+    let who = |one: &Value| match one.get("speaker").or_else(|| one.get("speaker_id")) {
+        Some(Value::String(name)) => name.clone(),
+        Some(Value::Null) | None => "A".to_owned(),
+        Some(other) => other.to_string(),
+    };
+    let mut turns: Vec<(String, Value, Value, String)> = Vec::new();
+    for one in &heard.segments {
+        turns.push((
+            who(one),
+            of(one, "start"),
+            of(one, "end"),
+            of(one, "text").as_str().unwrap_or_default().to_owned(),
+        ));
+    }
+    for one in heard.words.iter().filter(|_| heard.segments.is_empty()) {
+        let (speaker, said) = (who(one), of(one, "word"));
+        let said = said.as_str().unwrap_or_default();
+        match turns.last_mut().filter(|(last, ..)| *last == speaker) {
+            Some((_, _, end, text)) => {
+                *end = of(one, "end");
+                text.push(' ');
+                text.push_str(said);
+            }
+            None => turns.push((speaker, of(one, "start"), of(one, "end"), said.to_owned())),
+        }
+    }
+    let segment = |(place, (speaker, start, end, text)): (usize, (String, Value, Value, String))| {
+        json!({"type": "transcript.text.segment", "id": format!("seg_{place}"), "start": start, "end": end,
+            "speaker": speaker, "text": text})
+    };
+    turns.into_iter().enumerate().map(segment).collect()
+}
+
 /// The answer in the form that the client wants.
 pub fn answer(work: &Transcription, heard: Heard, reading: &Reading<'_>) -> Answered {
     let duration = heard.duration.unwrap_or(0.0);
@@ -95,6 +131,12 @@ pub fn answer(work: &Transcription, heard: Heard, reading: &Reading<'_>) -> Answ
         (_, "text") => plain(format!("{}\n", heard.text)),
         (_, "srt") => plain(srt(&cues())),
         (_, "vtt") => plain(vtt(&cues())),
+        (_, "diarized_json") if heard.whole.is_none() => {
+            let segments = turns(&heard);
+            json(
+                json!({"task": "transcribe", "text": heard.text, "duration": heard.duration, "segments": segments, "usage": usage()}),
+            )
+        }
         (_, "verbose_json" | "diarized_json") => {
             let task = if work.is_translation() { "translate" } else { "transcribe" };
             json(heard.whole.clone().filter(|whole| whole.get("duration").is_some()).unwrap_or_else(|| {
@@ -102,7 +144,14 @@ pub fn answer(work: &Transcription, heard: Heard, reading: &Reading<'_>) -> Answ
                     "segments": heard.segments, "words": heard.words, "usage": usage()})
             }))
         }
-        _ => json(json!({"text": heard.text, "usage": usage()})),
+        _ => {
+            let mut short = json!({"text": heard.text, "usage": usage()});
+            let asked = heard.whole.as_ref().and_then(|whole| whole.get("logprobs")).filter(|told| !told.is_null());
+            if let (Some(told), Some(short)) = (asked, short.as_object_mut()) {
+                short.insert("logprobs".to_owned(), told.clone());
+            }
+            json(short)
+        }
     };
     let body = body.into_bytes();
     Answered { content_type: content_type.to_owned(), body, told: heard.told, ..Answered::default() }
@@ -150,6 +199,32 @@ mod tests {
             events.starts_with("event: transcript.text.delta\n") && events.contains("transcript.text.done"),
             "{events}"
         );
+    }
+
+    #[test]
+    fn speakers_take_turns() {
+        let word = |word: &str, start: f64, speaker: Value| json!({"word": word, "start": start, "end": start + 0.5, "speaker": speaker});
+        let words = vec![word("Hi", 0.0, json!(0)), word("you.", 0.5, json!(0)), word("Ho.", 1.0, json!(1))];
+        let reading = Reading { upstream: "u", model: "org/m", id: "g", created: 0 };
+        let work = work(Front::Transcriptions, &[("response_format", "diarized_json")]);
+        assert!(work.wants_speakers());
+        let heard = Heard { text: "Hi you. Ho.".into(), words, ..Heard::default() }.lasting(Some(1.5));
+        let body: Value = serde_json::from_slice(&answer(&work, heard, &reading).body).unwrap();
+        assert_eq!(
+            body["segments"],
+            json!([
+                {"type": "transcript.text.segment", "id": "seg_0", "start": 0.0, "end": 1.0, "speaker": "0", "text": "Hi you."},
+                {"type": "transcript.text.segment", "id": "seg_1", "start": 1.0, "end": 1.5, "speaker": "1", "text": "Ho."},
+            ])
+        );
+    }
+
+    #[test]
+    fn log_probabilities_that_were_asked_for_stay() {
+        let reading = Reading { upstream: "u", model: "org/m", id: "g", created: 0 };
+        let told = json!({"text": "Hi", "logprobs": [{"token": "Hi", "logprob": -0.1}]});
+        let body = answer(&work(Front::Transcriptions, &[]), Heard::of_openai(told.clone()).unwrap(), &reading).body;
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["logprobs"], told["logprobs"]);
     }
 
     #[test]

@@ -94,10 +94,6 @@ fn encoded(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-fn is_on(work: &Transcription, name: &str) -> bool {
-    work.field(name) == Some("true")
-}
-
 /// The client's fields as parts: a list as repeated ones.
 fn parts(fields: serde_json::Map<String, Value>) -> Vec<Part> {
     let part = |(name, value): (String, Value)| match value {
@@ -146,9 +142,10 @@ const STREAM: &str = "text/event-stream; charset=utf-8";
 fn mistral(work: &Transcription, asked: &Asked<'_>) -> Result<Vec<Written>, Failure> {
     transcribes(work)?;
     let mut parts = vec![Part::text("model", asked.upstream)];
-    for name in ["language", "temperature", "diarize"] {
+    for name in ["language", "temperature"] {
         parts.extend(work.field(name).map(|value| Part::text(name, value)));
     }
+    parts.extend(work.wants_speakers().then(|| Part::text("diarize", "true")));
     // The host takes either a language or times.
     if work.field("language").is_none() {
         let wanted = work.list("timestamp_granularities");
@@ -171,7 +168,7 @@ fn deepgram(work: &Transcription, asked: &Asked<'_>) -> Result<Vec<Written>, Fai
         Some(language) => path.push_str(&format!("&language={}", encoded(language))),
         None => path.push_str("&detect_language=true"),
     }
-    if is_on(work, "diarize") {
+    if work.wants_speakers() {
         path.push_str("&diarize=true");
     }
     let name = if asked.upstream.starts_with("nova-3") { "keyterm" } else { "keywords" };
@@ -185,15 +182,19 @@ fn elevenlabs(work: &Transcription, asked: &Asked<'_>) -> Result<Vec<Written>, F
     let mut parts = vec![Part::text("model_id", asked.upstream), Part::text("timestamps_granularity", "word")];
     parts.extend(work.field("language").map(|language| Part::text("language_code", language)));
     parts.extend(work.field("temperature").map(|heat| Part::text("temperature", heat)));
-    parts.extend(work.field("diarize").map(|on| Part::text("diarize", on)));
+    parts.extend(work.wants_speakers().then(|| Part::text("diarize", "true")));
     parts.extend(work.list("keywords").into_iter().map(|word| Part::text("keyterms", word)));
     Ok(vec![form(work, asked, parts, "/speech-to-text")])
 }
 
 fn read_openai(work: &Transcription, raws: Vec<Raw>, reading: &Reading<'_>) -> Result<Answered, Fault> {
     let raw = raws.into_iter().next().ok_or_else(malformed)?;
-    // A host that knows one form only answers in it.
+    // A host that knows one form only answers in it. A page of a proxy is no transcript.
     if !raw.content_type.contains("json") && !raw.bytes.starts_with(b"{") {
+        let is_page = raw.content_type.contains("html") || raw.content_type.contains("xml");
+        if is_page || raw.bytes.is_empty() {
+            return Err(malformed());
+        }
         let text = String::from_utf8(raw.bytes).map_err(|_| malformed())?;
         let text = text.trim_end().to_owned();
         return Ok(answer(work, Heard { text, ..Heard::default() }, reading));
@@ -248,7 +249,13 @@ fn read_elevenlabs(work: &Transcription, raws: Vec<Raw>, reading: &Reading<'_>) 
     let value = json_of(&raws.first().ok_or_else(malformed)?.bytes)?;
     let all = value.get("words").and_then(Value::as_array).cloned().unwrap_or_default();
     let is_word = |word: &&Value| word.get("type").and_then(Value::as_str) != Some("spacing");
-    let word = |word: &Value| json!({"word": word.get("text"), "start": word.get("start"), "end": word.get("end")});
+    let word = |word: &Value| {
+        let mut out = json!({"word": word.get("text"), "start": word.get("start"), "end": word.get("end")});
+        if let (Some(speaker), Some(out)) = (word.get("speaker_id").filter(|id| !id.is_null()), out.as_object_mut()) {
+            out.insert("speaker".to_owned(), speaker.clone());
+        }
+        out
+    };
     let words: Vec<Value> = all.iter().filter(is_word).map(word).collect();
     let end = words.last().and_then(|word| word.get("end")).and_then(Value::as_f64);
     let heard = Heard {
@@ -261,9 +268,24 @@ fn read_elevenlabs(work: &Transcription, raws: Vec<Raw>, reading: &Reading<'_>) 
     Ok(answer(work, heard.lasting(value.get("audio_duration_secs").and_then(Value::as_f64).or(end)), reading))
 }
 
+/// What AssemblyAI says of a file in which it can hear nothing; anything else is its own failure.
+fn refused(message: &str) -> Fault {
+    const OF_THE_FILE: &[&str] =
+        &["transcoding failed", "not supported", "appear to contain audio", "no spoken audio", "too short", "corrupt"];
+    let said = message.to_lowercase();
+    let is_of_the_file = OF_THE_FILE.iter().any(|words| said.contains(words));
+    Fault { status: Some(if is_of_the_file { 422 } else { 502 }), message: message.to_owned(), ..Fault::default() }
+}
+
 /// Uploaded, then ordered, then asked for until it is there.
 fn follow_assemblyai(work: &Transcription, raw: &Raw, asked: &Asked<'_>) -> Result<Option<Again>, Fault> {
-    let value = json_of(&raw.bytes)?;
+    let value: Value = serde_json::from_slice(&raw.bytes).map_err(|_| malformed())?;
+    if value.get("status").and_then(Value::as_str) == Some("error") {
+        return Err(refused(value.get("error").and_then(Value::as_str).unwrap_or_default()));
+    }
+    if let Some(fault) = crate::family::fault::from_value(&value) {
+        return Err(fault);
+    }
     if let Some(url) = value.get("upload_url").and_then(Value::as_str) {
         let mut body = json!({"audio_url": url, "speech_model": asked.upstream});
         if let Some(body) = body.as_object_mut() {
@@ -271,7 +293,7 @@ fn follow_assemblyai(work: &Transcription, raw: &Raw, asked: &Asked<'_>) -> Resu
                 Some(language) => drop(body.insert("language_code".to_owned(), language.into())),
                 None => drop(body.insert("language_detection".to_owned(), true.into())),
             }
-            if is_on(work, "diarize") {
+            if work.wants_speakers() {
                 body.insert("speaker_labels".to_owned(), true.into());
             }
             let words = work.list("keywords");

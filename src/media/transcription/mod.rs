@@ -51,6 +51,9 @@ impl Transcription {
                 file = Some(part);
                 continue;
             }
+            if part.name == field {
+                return Err(Failure::invalid(field, "must be a file: its part has no filename"));
+            }
             let text = std::str::from_utf8(&part.bytes).map_err(|_| Failure::invalid(&*part.name, "is no text"))?;
             match part.name.strip_suffix("[]") {
                 Some(name) => match body.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
@@ -96,9 +99,19 @@ impl Transcription {
         self.common.body.get("provider_id").and_then(Value::as_str).filter(|id| !id.is_empty())
     }
 
+    /// Whether the client wants events.
+    pub const fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
     /// Whether it is into English.
     pub fn is_translation(&self) -> bool {
         self.front == Front::Translations
+    }
+
+    /// Whether it is to be told who speaks.
+    fn wants_speakers(&self) -> bool {
+        self.field("diarize") == Some("true") || self.format == "diarized_json"
     }
 
     fn field(&self, name: &str) -> Option<&str> {
@@ -129,6 +142,25 @@ impl Transcription {
     pub fn counted(&self) -> Told {
         Told::default().with(Meter::Requests, 1)
     }
+
+    /// What it will probably be: by the rate that a WAV file states, else by the usual one of a compressed one.
+    pub fn guessed(&self) -> Told {
+        let bytes = u64::try_from(self.file.bytes.len()).unwrap_or(u64::MAX);
+        let seconds = bytes.div_ceil(bytes_per_second(&self.file.bytes)).max(1);
+        Told::default()
+            .with(Meter::InputAudioSeconds, seconds)
+            .with(Meter::InputAudioTokens, seconds.saturating_mul(10))
+            .with(Meter::InputTokens, 0)
+            .with(Meter::OutputTokens, seconds.saturating_mul(4))
+    }
+}
+
+/// How many bytes a second of the sound probably has.
+fn bytes_per_second(file: &[u8]) -> u64 {
+    const USUAL: u64 = 16_000;
+    let is_wav = file.starts_with(b"RIFF") && file.get(8..16) == Some(b"WAVEfmt ");
+    let rate = file.get(28..32).filter(|_| is_wav).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    rate.map(u64::from).filter(|rate| (BYTES_PER_SECOND..=10_000_000).contains(rate)).unwrap_or(USUAL)
 }
 
 #[cfg(test)]
@@ -155,6 +187,20 @@ mod tests {
         assert_eq!(of(Front::Transcriptions, with("temperature", "hot")), "temperature");
         let stream = [with("response_format", "srt"), vec![Part::text("stream", "true")]].concat();
         assert_eq!(of(Front::Transcriptions, stream), "response_format");
+    }
+
+    #[test]
+    fn a_length_that_nobody_told_is_guessed() {
+        let of = |bytes: Vec<u8>| {
+            let sound = Part { bytes: bytes.into(), ..file("file", "") };
+            let work = Transcription::parse(Front::Transcriptions, vec![sound, Part::text("model", "m")]).unwrap();
+            work.guessed().get(Meter::InputAudioSeconds)
+        };
+        assert_eq!((of(vec![1; 40_000]), of(vec![1])), (Some(3), Some(1)));
+        assert_eq!(of(crate::media::speech::sound::wav(&[0; 96_000], 24_000)), Some(3), "two seconds and the header");
+        let named = vec![Part::text("file", "x"), Part::text("model", "m")];
+        let failure = Transcription::parse(Front::Transcriptions, named).unwrap_err();
+        assert!(failure.param.as_deref() == Some("file") && failure.message.contains("filename"));
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub const ANSWER_BYTES_MAX: usize = 40 * 1024 * 1024;
 const QUESTIONS_MAX: u32 = 600;
 /// Longest wait between two of them, in milliseconds.
 const QUESTION_WAIT_MS_MAX: u64 = 4_000;
+/// Questions in a row that may fail, and the wait before one is asked again, in milliseconds.
+const MISSES_MAX: u32 = 3;
+const MISS_WAIT_MS: u64 = 500;
 /// Most calls of one attempt at the same time.
 const PARALLEL_MAX: usize = 4;
 /// From this size on a body goes out in pieces, and an answer with pictures is not held.
@@ -278,11 +281,28 @@ impl<P: Ports> Exchange<'_, P> {
 
     /// One call and what follows from it, to its last answer; from its first one on where that is there.
     async fn followed(&self, here: &Here<'_>, mut call: Written, mut first: Option<Raw>) -> Result<Raw, Trouble> {
+        // What was ordered is being made, and would be paid for twice: a question that fails is asked again.
+        let (mut misses, mut is_question) = (0, false);
         for round in 0..QUESTIONS_MAX {
-            let raw = match first.take() {
-                Some(raw) => raw,
-                None => raw(&mut self.send(here, call.clone()).await?).await?,
+            let answered = match first.take() {
+                Some(raw) => Ok(raw),
+                None => self.raw_of(here, call.clone()).await,
             };
+            let raw = match answered {
+                Ok(raw) => raw,
+                Err(trouble)
+                    if is_question
+                        && misses < MISSES_MAX
+                        && matches!(trouble.verdict.class, Class::Fault | Class::Busy) =>
+                {
+                    misses = misses.saturating_add(1);
+                    let wait_ms = trouble.retry_after_ms.unwrap_or(MISS_WAIT_MS);
+                    self.ports.sleep(wait_ms.min(QUESTION_WAIT_MS_MAX)).await;
+                    continue;
+                }
+                Err(trouble) => return Err(trouble),
+            };
+            misses = 0;
             let status = raw.status;
             let again = self.work.follow(here.family, &raw, &here.asked).map_err(|fault| self.told(status, &fault))?;
             let Some(again) = again else { return Ok(raw) };
@@ -290,11 +310,16 @@ impl<P: Ports> Exchange<'_, P> {
                 let grown = again.after_ms.saturating_add(again.after_ms.saturating_mul(u64::from(round)) / 2);
                 self.ports.sleep(grown.min(QUESTION_WAIT_MS_MAX)).await;
             }
+            is_question = matches!(again.call.method, "" | "GET");
             if !again.call.method.is_empty() {
                 call = again.call;
             }
         }
         Err(Trouble::broke(Breakage::Timeout))
+    }
+
+    async fn raw_of(&self, here: &Here<'_>, call: Written) -> Result<Raw, Trouble> {
+        raw(&mut self.send(here, call).await?).await
     }
 
     /// Sends one call; an answer that serves.
@@ -370,6 +395,10 @@ impl<P: Ports> Exchange<'_, P> {
             && !kind.starts_with("audio/")
         {
             return raw(&mut answer).await.map(Begun::Whole);
+        }
+        // A page of a proxy is no sound.
+        if kind.starts_with("text/") || kind.contains("html") || kind.contains("xml") {
+            return Err(Trouble::broke(Breakage::Malformed));
         }
         let counted = counts(&answer);
         let first = loop {
