@@ -15,9 +15,11 @@ use crate::family::openai_chat::{self, Told};
 use crate::family::quirk::Quirk;
 use crate::family::{Decoder, Family, event_stream};
 use crate::ledger::ending::Ending;
+use crate::relay::numbers::Numbers;
 use crate::sse::{Frame, Frames, write_data};
 use crate::text::custom::Customs;
 use crate::text::event::Event;
+use crate::text::ids::Ids;
 use crate::usage::Usage;
 
 /// Says what usage costs in an answer that ends so, at the service tier that was served where the host told it, as members
@@ -96,11 +98,11 @@ pub struct Seen {
 #[derive(Debug)]
 enum Mode {
     /// OpenAI chat on both sides: frames pass, usage is shown, hidden or priced.
-    Chat { quirks: Vec<Quirk>, view: UsageView },
+    Chat { quirks: Vec<Quirk>, view: UsageView, numbers: Numbers },
     /// Another dialect that both sides speak: frames pass.
     Pass { decoder: Decoder, dialect: Dialect },
     /// Two that differ.
-    Translate { decoder: Decoder, customs: Customs, encoder: Encoder },
+    Translate { decoder: Decoder, customs: Customs, ids: Ids, encoder: Encoder },
 }
 
 /// How bytes become frames.
@@ -135,7 +137,7 @@ pub struct Relay {
 impl Relay {
     /// For one answer of a provider with these quirks, chat on both sides.
     pub fn new(quirks: Vec<Quirk>, view: UsageView) -> Relay {
-        Relay::of(Mode::Chat { quirks, view })
+        Relay::of(Mode::Chat { quirks, view, numbers: Numbers::default() })
     }
 
     /// For one answer of a provider that speaks the client's dialect.
@@ -151,8 +153,9 @@ impl Relay {
         customs: &[String],
         voice: Voice,
     ) -> Relay {
-        let (decoder, encoder) = (Decoder::new(family, quirks, provider), Encoder::new(dialect, voice));
-        let relay = Relay::of(Mode::Translate { decoder, customs: Customs::new(customs.to_vec()), encoder });
+        let (decoder, customs) = (Decoder::new(family, quirks, provider), Customs::new(customs.to_vec()));
+        let (ids, encoder) = (Ids::new(&voice.request_id), Encoder::new(dialect, voice));
+        let relay = Relay::of(Mode::Translate { decoder, customs, ids, encoder });
         match family.has_event_stream() {
             true => Relay { cut: Cut::Aws(EventFrames::default()), ..relay },
             false => relay,
@@ -171,7 +174,11 @@ impl Relay {
 
     /// Whether the runtime may move the bytes: nothing has to be taken out or added.
     pub fn can_be_native(&self) -> bool {
-        matches!(self.mode, Mode::Chat { view: UsageView::Shown, .. } | Mode::Pass { .. })
+        match &self.mode {
+            Mode::Chat { view, quirks, .. } => *view == UsageView::Shown && !quirks.contains(&Quirk::UnnumberedCalls),
+            Mode::Pass { .. } => true,
+            Mode::Translate { .. } => false,
+        }
     }
 
     /// Whether no frame is unfinished: a comment may stand here. Translated frames go out whole.
@@ -224,9 +231,10 @@ impl Relay {
     /// A whole answer in place of a stream, by a host that did not stream although asked to.
     pub fn push_whole(&mut self, text: &str, out: &mut Vec<u8>) {
         let Relay { mode, seen, events, .. } = self;
-        if let Mode::Translate { decoder, customs, encoder } = mode {
+        if let Mode::Translate { decoder, customs, ids, encoder } = mode {
             decoder.whole(text, events);
             customs.turn(events);
+            ids.give(events);
             spread(events, Some(encoder), seen, Some(out));
         }
     }
@@ -254,9 +262,10 @@ impl Relay {
         if had_pending && !is_translated && (native || out.len() > before) {
             out.extend_from_slice(b"\n\n");
         }
-        if let (Mode::Translate { decoder, customs, encoder }, Stop::Eof) = (mode, stop) {
+        if let (Mode::Translate { decoder, customs, ids, encoder }, Stop::Eof) = (mode, stop) {
             decoder.finish(events);
             customs.turn(events);
+            ids.give(events);
             spread(events, Some(encoder), seen, Some(out));
         }
         self.end(stop, native, request_id, out, amend)
@@ -323,7 +332,10 @@ fn take(
     amend: Amend<'_>,
 ) {
     match mode {
-        Mode::Chat { quirks, view } => take_chat(frame, quirks, *view, seen, out, amend),
+        Mode::Chat { quirks, view, numbers } => {
+            let numbers = quirks.contains(&Quirk::UnnumberedCalls).then_some(numbers);
+            take_chat(frame, quirks, *view, numbers, seen, out, amend);
+        }
         Mode::Pass { decoder, .. } => {
             if seen.is_done || seen.fault.is_some() {
                 return;
@@ -349,9 +361,10 @@ fn decode(data: &str, mode: &mut Mode, events: &mut Vec<Event>, seen: &mut Seen,
     if seen.is_done || seen.fault.is_some() {
         return;
     }
-    if let Mode::Translate { decoder, customs, encoder } = mode {
+    if let Mode::Translate { decoder, customs, ids, encoder } = mode {
         decoder.frame(data, events);
         customs.turn(events);
+        ids.give(events);
         spread(events, Some(encoder), seen, out);
     }
 }
@@ -408,6 +421,7 @@ fn take_chat(
     frame: Frame<'_>,
     quirks: &[Quirk],
     view: UsageView,
+    numbers: Option<&mut Numbers>,
     seen: &mut Seen,
     out: Option<&mut Vec<u8>>,
     amend: Amend<'_>,
@@ -431,9 +445,12 @@ fn take_chat(
         let usage = told.usage.as_ref().filter(|_| view == UsageView::Priced);
         let output_bytes = seen.output_bytes.saturating_add(told.output_bytes);
         let ending = ending_of(output_bytes, told.finish.as_deref().or(seen.finish.as_deref()));
-        match usage.and_then(|usage| amend(usage, tier, ending)) {
-            Some(members) => write_data(&amended(data, &members), out),
-            None => out.extend_from_slice(frame.raw),
+        let numbered = numbers.and_then(|numbers| numbers.give(data));
+        let members = usage.and_then(|usage| amend(usage, tier, ending));
+        match (members, numbered) {
+            (None, None) => out.extend_from_slice(frame.raw),
+            (None, Some(data)) => write_data(&data, out),
+            (Some(members), numbered) => write_data(&amended(numbered.as_deref().unwrap_or(data), &members), out),
         }
     }
     gather(seen, told);
@@ -471,6 +488,8 @@ pub fn with_members(text: &str, object: std::ops::Range<usize>, members: &str) -
     let (before, after) = (text.get(..at).unwrap_or_default(), text.get(at..).unwrap_or_default());
     format!("{before}{comma}{members}{after}")
 }
+
+mod numbers;
 
 #[cfg(test)]
 mod calls;

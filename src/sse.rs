@@ -121,6 +121,8 @@ fn emit(raw: &[u8], joined: &mut String, on_frame: &mut impl FnMut(Frame<'_>)) -
 }
 
 fn data_of(line: &[u8]) -> Option<&[u8]> {
+    // Some hosts begin with a byte order mark.
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
     let rest = line.strip_prefix(b"data")?;
     match rest.split_first() {
         None => Some(rest),
@@ -166,6 +168,7 @@ mod tests {
             (": hi\ndata: a\n\n", vec!["a"]),
             ("event: x\ndata: a\ndata: b\ndata: c\nid: 1\n\n", vec!["a\nb\nc"]),
             ("data: a\n\ndata: last", vec!["a", "last"]),
+            ("\u{feff}data: a\n\n", vec!["a"]),
             ("data: a\n\n\n\n\ndata: b\n\n", vec!["a", "b"]),
             ("\n\ndata:  two\n\n", vec![" two"]),
             ("data\n\n", vec![""]),

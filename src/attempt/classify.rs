@@ -76,8 +76,16 @@ const BY_WORD: &[(&str, Verdict)] = &[
     ("invalid_api_key", CREDENTIAL),
     ("billing", CREDENTIAL),
     ("authentication_error", CREDENTIAL),
+    ("unauthenticated", CREDENTIAL),
+    ("api_key_invalid", CREDENTIAL),
+    // Google: the region of the caller, or its billing.
+    ("failed_precondition", CREDENTIAL),
+    ("spend_limit_reached", CREDENTIAL),
     ("permission_error", CREDENTIAL),
+    ("permission_denied", CREDENTIAL),
     ("model_not_found", MODEL_GONE),
+    // Azure: the deployment is of another kind.
+    ("operationnotsupported", MODEL_GONE),
     ("content_policy_violation", REFUSED),
     ("content_moderation", REFUSED),
     ("moderation_blocked", REFUSED),
@@ -90,6 +98,7 @@ const BY_WORD: &[(&str, Verdict)] = &[
     ("request_limit_exceeded", BUSY),
     ("ratelimitexceeded", BUSY),
     ("resource_exhausted", BUSY),
+    ("servicequotaexceeded", BUSY),
     ("overloaded", OVERLOADED),
     ("queue_exceeded", OVERLOADED),
     ("unsupported_parameter", UNSUPPORTED),
@@ -127,6 +136,12 @@ const TOO_LONG_TEXTS: &[&str] = &[
     "context_length_exceeded",
 ];
 
+/// Phrases by which a provider says that the account behind its key is out of money, with the status of a bad request.
+const NO_MONEY_TEXTS: &[&str] = &["credit balance is too low"];
+
+/// Phrases by which a provider says that the model is not served under that name.
+const GONE_TEXTS: &[&str] = &["with on-demand throughput"];
+
 const INVALID: Verdict = verdict(Class::Request, Code::InvalidInput, false);
 const REFUSED: Verdict = verdict(Class::Request, Code::InvalidInput, false);
 /// Another offer may have a longer context.
@@ -148,23 +163,28 @@ pub fn answer(status: u16, fault: &Fault) -> Verdict {
     let status = if status < 400 { fault.status.unwrap_or(status) } else { status };
     let message = fault.message.to_lowercase();
     let client_status = matches!(status, 200..=299 | 400 | 413 | 422 | 429);
-    if client_status && TOO_LONG_TEXTS.iter().any(|text| message.contains(text)) && status != 429 {
+    // A 5xx is the provider's failure whatever its words say.
+    let by_word = BY_WORD.iter().filter(|_| status < 500).find(|(word, _)| {
+        let numeric = word.bytes().all(|b| b.is_ascii_digit());
+        if numeric { fault.code == *word } else { fault.code.contains(word) || fault.kind.contains(word) }
+    });
+    // "Too many tokens" is also what a throttle says, of a minute.
+    let is_throttled = status == 429 || by_word.is_some_and(|(_, verdict)| verdict.class == Class::Busy);
+    if client_status && !is_throttled && TOO_LONG_TEXTS.iter().any(|text| message.contains(text)) {
         return TOO_LONG;
     }
-    // A 5xx is the provider's failure whatever its words say.
-    if status < 500 {
-        let by_word = BY_WORD.iter().find(|(word, _)| {
-            let numeric = word.bytes().all(|b| b.is_ascii_digit());
-            if numeric { fault.code == *word } else { fault.code.contains(word) || fault.kind.contains(word) }
-        });
-        if let Some((_, verdict)) = by_word {
-            return *verdict;
-        }
+    if let Some((_, verdict)) = by_word {
+        return *verdict;
     }
     match status {
-        400 | 422 if message.contains("api key") => CREDENTIAL,
+        400 | 422 if message.contains("api key") || NO_MONEY_TEXTS.iter().any(|text| message.contains(text)) => {
+            CREDENTIAL
+        }
+        400 if GONE_TEXTS.iter().any(|text| message.contains(text)) => MODEL_GONE,
         413 => verdict(Class::Request, Code::PayloadTooLarge, false),
-        400 | 409 | 422 => INVALID,
+        400 | 422 => INVALID,
+        // Cohere's word for a bad key, Groq's for a busy tier.
+        498 if message.contains("token") => CREDENTIAL,
         401..=403 => CREDENTIAL,
         404 | 405 | 410 => MODEL_GONE,
         408 | 504 | 524 => SLOW,
@@ -194,6 +214,40 @@ mod tests {
             (400, "unsupported_parameter", "", "", Request, Code::UnsupportedParameter, true),
             (400, "content_policy_violation", "", "", Request, Code::InvalidInput, false),
             (400, "", "", "Incorrect API key provided", Credential, Code::ProviderUnavailable, true),
+            (
+                400,
+                "",
+                "",
+                "Your credit balance is too low to access the API.",
+                Credential,
+                Code::ProviderUnavailable,
+                true,
+            ),
+            (
+                400,
+                "",
+                "failed_precondition",
+                "User location is not supported",
+                Credential,
+                Code::ProviderUnavailable,
+                true,
+            ),
+            (400, "api_key_invalid", "invalid_argument", "", Credential, Code::ProviderUnavailable, true),
+            (400, "servicequotaexceededexception", "", "", Busy, Code::ProviderBusy, true),
+            (
+                400,
+                "",
+                "",
+                "Invocation of model ID m with on-demand throughput isn't supported",
+                Fault,
+                Code::ProviderUnavailable,
+                true,
+            ),
+            (400, "operationnotsupported", "", "", Fault, Code::ProviderUnavailable, true),
+            (403, "content_filter", "", "", Request, Code::InvalidInput, false),
+            (409, "", "conflict_error", "", Fault, Code::ProviderError, true),
+            (429, "enforced_spend_limit_reached", "rate_limit_error", "", Credential, Code::ProviderUnavailable, true),
+            (498, "", "", "invalid token", Credential, Code::ProviderUnavailable, true),
             (401, "invalid_api_key", "", "", Credential, Code::ProviderUnavailable, true),
             (401, "", "", "", Credential, Code::ProviderUnavailable, true),
             (402, "", "", "", Credential, Code::ProviderUnavailable, true),
@@ -218,6 +272,7 @@ mod tests {
             (302, "", "", "", Fault, Code::ProviderError, true),
             (200, "server_error", "", "", Fault, Code::ProviderError, true),
             (200, "1002", "", "", Busy, Code::ProviderBusy, true),
+            (200, "throttlingexception", "", "Too many tokens, please wait", Busy, Code::ProviderBusy, true),
             (200, "overloaded", "", "", Fault, Code::ProviderUnavailable, true),
             (200, "moderation_blocked", "", "", Request, Code::InvalidInput, false),
             (200, "1026", "", "", Request, Code::InvalidInput, false),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::dialect::common::{self, Kind, count, failure, field, label, provider, text_field};
+use crate::dialect::common::{self, Kind, around, count, failure, field, label, provider, text_field};
 use crate::error::Failure;
 use crate::json;
 use crate::text::demand::Demand;
@@ -101,6 +101,7 @@ pub fn parse_body(body: Body) -> Result<Request, Failure> {
         needs,
         demand: Demand {
             text_bytes: count(body.bytes.len()).saturating_sub(prompt.media_chars),
+            around_bytes: around(&body, &["messages", "tools", "functions", "response_format"]),
             messages: prompt.messages,
             images: prompt.images,
             audio_chars: prompt.audio_chars,

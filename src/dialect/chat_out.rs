@@ -216,18 +216,20 @@ fn reasoning(choice: &Choice, w: &mut Writer) {
     let mut shown = String::new();
     let mut details = Writer::new();
     details.begin_array();
-    let mut has_details = false;
-    for (index, block) in (0u64..).zip(&choice.blocks) {
+    let mut index = 0u64;
+    for block in &choice.blocks {
         match block {
             Block::Reasoning { text, signature, sealed, id, issuer, .. } => {
                 shown.push_str(text);
                 let end = End { signature, sealed, id, issuer };
-                has_details |= detail(index, text, &end, &mut details);
+                if detail(index, text, &end, &mut details) {
+                    index = index.saturating_add(1);
+                }
             }
             Block::Call { id, signature: Some((issuer, value)), .. } => {
-                has_details = true;
                 details.begin_object().text("type", "reasoning.encrypted").text("data", value).text("id", id);
                 details.text("format", issuer).count("index", index).end_object();
+                index = index.saturating_add(1);
             }
             _ => {}
         }
@@ -236,7 +238,7 @@ fn reasoning(choice: &Choice, w: &mut Writer) {
     if !shown.is_empty() {
         w.text("reasoning_content", &shown);
     }
-    if has_details {
+    if index > 0 {
         w.value("reasoning_details", details.as_str());
     }
 }
@@ -276,6 +278,8 @@ pub struct Encoder {
     service_tier: Option<String>,
     /// Reasoning of the block under way, by choice: it must be repeated with its signature.
     reasoning: Vec<(u32, String)>,
+    /// Details of reasoning so far, by choice: clients tell them apart by their numbers.
+    details: Vec<u32>,
     /// Calls of tools that take free text, by choice.
     customs: Vec<(u32, u32)>,
     /// How every chunk begins; empty until the first one, and when that changes.
@@ -294,6 +298,7 @@ impl Encoder {
             finished: Vec::new(),
             service_tier: None,
             reasoning: Vec::new(),
+            details: Vec::new(),
             customs: Vec::new(),
             head: String::new(),
             chunk: Writer::new(),
@@ -341,9 +346,10 @@ impl Encoder {
                 let text = at.map(|at| self.reasoning.swap_remove(at).1).unwrap_or_default();
                 let mut details = Writer::new();
                 details.begin_array();
-                if !detail(0, &text, &End { signature, sealed, id, issuer }, &mut details) {
+                if !detail(self.detail(choice), &text, &End { signature, sealed, id, issuer }, &mut details) {
                     return;
                 }
+                self.details.push(choice);
                 details.end_array();
                 delta.value("reasoning_details", details.as_str());
             }
@@ -356,8 +362,9 @@ impl Encoder {
                 delta.end_object().end_array();
                 if let Some((issuer, value)) = signature {
                     delta.array_at("reasoning_details").begin_object().text("type", "reasoning.encrypted");
-                    delta.text("data", value).text("id", id).text("format", issuer).count("index", u64::from(*number));
+                    delta.text("data", value).text("id", id).text("format", issuer).count("index", self.detail(choice));
                     delta.end_object().end_array();
+                    self.details.push(choice);
                 }
             }
             Event::CallDelta { call, arguments, .. } => {
@@ -402,6 +409,11 @@ impl Encoder {
         w.end_object();
         write_data(w.as_str(), out);
         (self.chunk, self.delta) = (w, delta);
+    }
+
+    /// The number of the next detail of a choice.
+    fn detail(&self, choice: u32) -> u64 {
+        u64::try_from(self.details.iter().filter(|known| **known == choice).count()).unwrap_or(u64::MAX)
     }
 
     /// A chunk with its first members.

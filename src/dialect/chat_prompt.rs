@@ -8,12 +8,12 @@ use std::borrow::Cow;
 
 use crate::error::Failure;
 use crate::json::view::Node;
-use crate::text::issuer;
 use crate::text::prompt::{
     Call, Effort, Format, Lifetime, Message, Param, Part, Prompt, Reasoning, Role, Source, Text, Tool, ToolChoice,
     ToolKind,
 };
 use crate::text::request::Request;
+use crate::text::{file, issuer};
 
 /// Fields that the typed form understands, or that are for the gateway.
 const UNDERSTOOD: &[&str] = &[
@@ -142,12 +142,13 @@ fn part<'a>(node: Node<'a>, path: &str, parts: &mut Vec<Part<'a>>) -> Result<(),
         Some("file") => {
             let file = node.get("file");
             let of = |key: &str| file.and_then(|file| file.text_at(key));
+            let name = of("filename");
             let source = match (of("file_data"), of("file_id")) {
-                (Some(data), _) => Source::from_url(data),
+                (Some(data), _) => file::source(data, name.as_deref()),
                 (None, Some(id)) => Source::Id(id),
                 (None, None) => return Err(wrong(&format!("{path}.file"), "has neither file_data nor file_id")),
             };
-            parts.push(Part::File { source, name: of("filename"), is_cited: false });
+            parts.push(Part::File { source, name, is_cited: false });
         }
         Some("refusal") => parts.push(Part::Refusal(need(node.text_at("refusal"), "refusal")?)),
         _ => {
@@ -315,11 +316,12 @@ fn response_format(node: Node<'_>) -> Result<Option<Format<'_>>, Failure> {
 /// `reasoning_effort`, or the `reasoning` object of several hosts.
 fn effort<'a>(effort: Option<Node<'a>>, object: Option<Node<'a>>) -> Effort<'a> {
     let of = |key: &str| object.and_then(|object| object.text_at(key));
+    let is_hidden = object.and_then(|object| object.bool_at("exclude")) == Some(true);
     Effort {
         effort: effort.and_then(Node::text).or_else(|| of("effort")),
         budget_tokens: object.and_then(|object| object.u64_at("max_tokens")),
         enabled: object.and_then(|object| object.bool_at("enabled")),
-        summary: of("summary"),
+        summary: if is_hidden { Some("none".into()) } else { of("summary") },
     }
 }
 

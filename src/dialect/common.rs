@@ -82,6 +82,13 @@ pub fn failure(error: JsonError) -> Failure {
     }
 }
 
+/// Bytes of a body that stand around what a model reads, which is the values of those fields.
+pub fn around(body: &Body, read: &[&str]) -> u64 {
+    let read = body.members.iter().filter(|member| read.contains(&member.key.as_str()));
+    let read = read.map(|member| member.value.len()).fold(0, usize::saturating_add);
+    count(body.bytes.len().saturating_sub(read))
+}
+
 /// A size as a count.
 pub fn count(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)

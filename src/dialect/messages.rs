@@ -7,7 +7,7 @@ mod cite;
 mod out;
 mod prompt;
 
-use crate::dialect::common::{self, Kind, count, field, label, provider, text_field};
+use crate::dialect::common::{self, Kind, around, count, field, label, provider, text_field};
 use crate::error::{Code, Failure};
 
 use crate::json::view::Node;
@@ -89,6 +89,7 @@ pub fn parse_to_count(body: Body) -> Result<Request, Failure> {
         needs: needs.into_iter().filter(|(has, _)| *has).map(|(_, need)| need).collect(),
         demand: Demand {
             text_bytes: count(body.bytes.len()).saturating_sub(counted.media_chars),
+            around_bytes: around(&body, &["messages", "system", "tools", "output_config"]),
             messages: counted.messages,
             images: counted.images,
             audio_chars: 0,

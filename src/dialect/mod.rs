@@ -4,8 +4,10 @@ pub mod chat;
 pub mod chat_out;
 pub mod chat_prompt;
 pub mod common;
+pub mod foreign;
 pub mod messages;
 pub mod responses;
+mod seal;
 
 use crate::error::Failure;
 use crate::text::event::Event;

@@ -7,16 +7,18 @@
 mod item;
 mod out;
 mod prompt;
-mod seal;
 
 pub use out::{Encoder, echo, failure_event, write};
 
-use crate::dialect::common::{self, Kind, count, field, label, provider, text_field};
+use crate::dialect::common::{self, Kind, around, count, field, label, provider, text_field};
 use crate::error::Failure;
 use crate::json::view::Node;
 use crate::text::demand::Demand;
 use crate::text::prompt::{Format, Part, Prompt, Source};
 use crate::text::request::{Body, Need, Request};
+
+/// How the ids of reasoning begin that this gateway gave.
+pub(super) const REASONING_ID: &str = "rs_gen_";
 
 /// Fields that are for the gateway alone and never sent to a provider.
 pub const GATEWAY_FIELDS: &[&str] = &["provider", "models", "preset", "session_id", "usage"];
@@ -94,6 +96,7 @@ pub fn parse_body(body: Body) -> Result<Request, Failure> {
     let measured = Measure::of(&typed);
     let mut demand = measured.demand;
     demand.text_bytes = count(body.bytes.len()).saturating_sub(measured.inline_chars);
+    demand.around_bytes = around(&body, &["input", "instructions", "tools", "text"]);
     demand.max_output = max_output(&body)?;
     demand.choices = 1;
     let found = [

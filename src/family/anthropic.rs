@@ -7,7 +7,7 @@ mod decode;
 mod write;
 
 pub use decode::Decoder;
-pub use write::{Host, Thinking, thinking, write};
+pub use write::{Host, Thinking, crowded_out, thinking, write};
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@
 
 use crate::error::Failure;
 use crate::family::fault::Fault;
-use crate::family::target::{Target, Written, cannot, dropped};
+use crate::family::target::{Target, Written, cannot, clipped, dropped};
 use crate::json::view::Node;
 use crate::json::write::Writer;
 use crate::text::citation::{Span, also, of_file, of_link};
@@ -42,7 +42,14 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failur
         w.count("max_tokens", limit);
     }
     for (param, name) in TAKEN {
-        w.value_if(name, prompt.param(*param));
+        let range = match param {
+            Param::TopP => Some((0.01, 0.99)),
+            Param::PresencePenalty | Param::FrequencyPenalty => Some((0.0, 1.0)),
+            _ => None,
+        };
+        let value =
+            prompt.param(*param).map(|json| range.map_or(json.into(), |(least, most)| clipped(json, least, most)));
+        w.value_if(name, value.as_deref());
     }
     if let Some(stop) = prompt.param(Param::Stop) {
         let is_list = Node::of(stop).is_array();
@@ -152,7 +159,7 @@ fn tools(prompt: &Prompt<'_>, target: &Target<'_>, w: &mut Writer) {
     for tool in &tools {
         w.begin_object().text("type", "function").object_at("function").text("name", &tool.name);
         w.text_if("description", tool.description.as_deref());
-        w.value("parameters", tool.schema.unwrap_or(r#"{"type":"object","properties":{}}"#)).end_object().end_object();
+        w.value("parameters", &tool.object_schema()).end_object().end_object();
     }
     w.end_array();
     if tools.iter().all(|tool| tool.strict == Some(true)) {
@@ -265,7 +272,7 @@ impl Decoder {
         self.calls = self.calls.saturating_add(1);
         let inner = node.get("function");
         let name = inner.map(|inner| inner.string_at("name")).unwrap_or_default();
-        let id = node.text_at("id").map_or_else(|| format!("call_{call}"), Into::into);
+        let id = node.string_at("id");
         out.push(Event::CallStart { choice: 0, call, id, name, kind: ToolKind::Function, signature: None });
         let arguments = inner.and_then(|inner| inner.text_at("arguments")).filter(|text| !text.is_empty());
         self.open = Some((call, arguments.is_some()));

@@ -2,7 +2,8 @@
 //!
 //! Shapes: `{"error":{message,type,param,code}}` (OpenAI and most hosts), `{"error":"text","code":"…"}` (xAI),
 //! `{"object":"error","message",…}` (vLLM), `{"detail":…}` (FastAPI hosts), `{"errors":[{code,message}]}` (Cloudflare),
-//! `{"error_code","message"}` (Databricks), `{"code","reason","message"}` (Novita), `{"base_resp":{…}}` (MiniMax).
+//! `{"error_code","message"}` (Databricks), `{"code","reason","message"}` (Novita), `{"base_resp":{…}}` (MiniMax),
+//! `{"message"}` alone (Cohere, Bedrock), and Google's, which has its word in `status` and a finer one in `details`.
 //! The text is used to classify the failure and is never shown to a client or stored.
 
 use serde_json::Value;
@@ -31,7 +32,10 @@ pub const FAULT_BYTES_MAX: usize = 64 * 1024;
 pub fn parse(bytes: &[u8]) -> Fault {
     let bytes = bytes.get(..FAULT_BYTES_MAX.min(bytes.len())).unwrap_or_default();
     match crate::json::from_bytes::<Value>(bytes) {
-        Some(value) => from_value(&value).unwrap_or_default(),
+        // The status has said that it is an error: whatever message there is tells of it.
+        Some(value) => {
+            from_value(&value).unwrap_or_else(|| of_message(text(Some(value.get("message").unwrap_or(&value)))))
+        }
         None => Fault { message: String::from_utf8_lossy(bytes).into_owned(), ..Fault::default() },
     }
 }
@@ -51,8 +55,9 @@ pub fn from_value(value: &Value) -> Option<Fault> {
     }
     let fault = match value.get("error") {
         Some(Value::Object(error)) => Fault {
-            code: text(error.get("code")).to_lowercase(),
-            kind: text(error.get("type")).to_lowercase(),
+            code: code_of(error).to_lowercase(),
+            kind: text(error.get("type").or_else(|| error.get("status").filter(|status| status.is_string())))
+                .to_lowercase(),
             param: error.get("param").and_then(Value::as_str).map(str::to_owned),
             message: text(error.get("message")),
             status: status_of(value.get("status_code")).or_else(|| status_of(error.get("code"))),
@@ -64,6 +69,28 @@ pub fn from_value(value: &Value) -> Option<Fault> {
         _ => flat(value)?,
     };
     Some(Fault { retry_after_ms: fault.retry_after_ms.or_else(|| wait_in_text(&fault.message)), ..fault })
+}
+
+fn of_message(message: String) -> Fault {
+    let retry_after_ms = wait_in_text(&message);
+    Fault { message, retry_after_ms, ..Fault::default() }
+}
+
+/// The finest word that an error object has: numbers are but statuses, and some say in a member of their own what is
+/// meant.
+fn code_of(error: &serde_json::Map<String, Value>) -> String {
+    let details = error.get("details");
+    let reasons = details.and_then(Value::as_array).into_iter().flatten();
+    let finer = reasons
+        .filter_map(|detail| detail.get("reason"))
+        .chain(details.and_then(|details| details.get("error_code")))
+        .find_map(Value::as_str);
+    let is_moderated = error.get("metadata").is_some_and(|metadata| metadata.get("flagged_input").is_some());
+    match (error.get("code"), finer) {
+        (Some(Value::Number(_)) | None, _) if is_moderated => "content_filter".to_owned(),
+        (Some(Value::Number(_)) | None | Some(Value::Null), Some(finer)) => finer.to_owned(),
+        (code, _) => text(code),
+    }
 }
 
 fn flat(value: &Value) -> Option<Fault> {
@@ -156,7 +183,28 @@ mod tests {
             (r#"{"error_code":"LIMIT","message":"m"}"#, "limit", "", None),
             (r#"{"code":429,"reason":"RATE_LIMIT_EXCEEDED","message":"m"}"#, "rate_limit_exceeded", "", Some(429)),
             (r#"{"base_resp":{"status_code":1002,"status_msg":"m"}}"#, "1002", "", None),
-            (r#"[{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}]"#, "503", "", Some(503)),
+            (r#"[{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}]"#, "503", "unavailable", Some(503)),
+            (
+                r#"{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT","details":[{"@type":"x"},{"reason":"API_KEY_INVALID"}]}}"#,
+                "api_key_invalid",
+                "invalid_argument",
+                Some(400),
+            ),
+            (
+                r#"{"type":"error","error":{"type":"rate_limit_error","message":"m","details":{"error_code":"ramp_limit_exceeded"}}}"#,
+                "ramp_limit_exceeded",
+                "rate_limit_error",
+                None,
+            ),
+            (
+                r#"{"error":{"code":403,"message":"m","metadata":{"reasons":["violence"],"flagged_input":"x"}}}"#,
+                "content_filter",
+                "",
+                Some(403),
+            ),
+            (r#"{"message":"m"}"#, "", "", None),
+            (r#"{"message":"m","id":"x"}"#, "", "", None),
+            (r#""m""#, "", "", None),
             ("m", "", "", None),
         ] {
             let fault = parse(body.as_bytes());

@@ -23,6 +23,7 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failur
     quirks.extend([
         Quirk::NoStreamOptions,
         Quirk::NoMessageName,
+        Quirk::PlainMedia,
         Quirk::Rename("max_completion_tokens".to_owned(), "max_tokens".to_owned()),
         Quirk::Rename("seed".to_owned(), "random_seed".to_owned()),
         Quirk::Drop(REFUSED.iter().map(|field| (*field).to_owned()).collect()),

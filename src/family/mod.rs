@@ -24,7 +24,8 @@ use crate::family::quirk::Quirk;
 use crate::family::target::{Target, Written};
 use crate::text::custom;
 use crate::text::event::Event;
-use crate::text::prompt::Prompt;
+use crate::text::ids;
+use crate::text::prompt::{Prompt, ToolChoice};
 
 /// A wire family for text. The name is the one in catalog files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,7 +104,16 @@ impl Family {
 
     /// Writes a request. Fails where the prompt holds something the family has no words for. Tools that take free text are
     /// functions where the family has none ([`custom`]).
+    /// Calls that share an id get one each ([`ids`]).
     pub fn write(self, prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failure> {
+        let unique = ids::unique(prompt);
+        let prompt = unique.as_ref().unwrap_or(prompt);
+        if let Some(ToolChoice::Named(name)) = &prompt.tool_choice
+            && !prompt.tools.is_empty()
+            && prompt.tools.iter().all(|tool| tool.name != *name)
+        {
+            return Err(Failure::invalid("tool_choice", "names no tool of the request"));
+        }
         let mut written = match self.takes_free_text(target.quirks) || !custom::is_needed(prompt) {
             true => self.words(prompt, target)?,
             false => {
@@ -234,6 +244,8 @@ impl Decoder {
     }
 }
 
+#[cfg(test)]
+mod odd;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,6 +70,8 @@ pub fn request(
             | Quirk::ReasoningOutsideOutput
             | Quirk::ReasoningSometimesOutsideOutput
             | Quirk::TakesFreeText
+            | Quirk::PlainMedia
+            | Quirk::UnnumberedCalls
             | Quirk::BaseResp => {}
         }
     }

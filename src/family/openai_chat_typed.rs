@@ -131,15 +131,16 @@ fn message(message: &Message<'_>, target: &Target<'_>, w: &mut Writer) -> Result
     }
     match message.role {
         Role::Assistant => assistant(&said, message, target, w)?,
-        _ => content(&said, message, w)?,
+        _ => content(&said, message, target.quirks.contains(&Quirk::PlainMedia), w)?,
     }
     w.end_object();
     Ok(())
 }
 
-fn content(parts: &[&Part<'_>], message: &Message<'_>, w: &mut Writer) -> Result<(), Failure> {
-    if let [Part::Text(text)] = parts {
-        w.text("content", text);
+fn content(parts: &[&Part<'_>], message: &Message<'_>, is_plain: bool, w: &mut Writer) -> Result<(), Failure> {
+    if let [] | [Part::Text(_)] = parts {
+        let only = parts.first().and_then(|part| if let Part::Text(text) = part { Some(text.as_ref()) } else { None });
+        w.text("content", only.unwrap_or_default());
         return Ok(());
     }
     w.array_at("content");
@@ -154,12 +155,19 @@ fn content(parts: &[&Part<'_>], message: &Message<'_>, w: &mut Writer) -> Result
                 w.text("url", &url(source, &message.path, "an image by its id")?).text_if("detail", detail.as_deref());
                 w.end_object();
             }
+            Part::Audio { data, .. } if is_plain => {
+                w.text("type", "input_audio").text("input_audio", data);
+            }
             Part::Audio { data, format } => {
                 w.text("type", "input_audio").object_at("input_audio").text("data", data).text("format", format);
                 w.end_object();
             }
             Part::File { source: Source::Text(text), .. } => {
                 w.text("type", "text").text("text", text);
+            }
+            Part::File { source, name, .. } if is_plain => {
+                w.text("type", "document_url").text("document_url", &url(source, &message.path, "a file by its id")?);
+                w.text_if("document_name", name.as_deref());
             }
             Part::File { source, name, .. } => {
                 w.text("type", "file").object_at("file");
@@ -529,7 +537,8 @@ impl Decoder {
         let choice = node.u64_at("index").and_then(|index| u32::try_from(index).ok()).unwrap_or(0);
         for key in ["delta", "message"] {
             if let Some(delta) = node.get(key) {
-                self.delta(delta, choice, node.get("logprobs").map(|node| node.raw().to_owned()), out);
+                let logprobs = node.get("logprobs").map(|node| node.raw().to_owned());
+                self.delta(delta, key == "message", choice, logprobs, out);
             }
         }
         let Some(word) = node.text_at("finish_reason").filter(|word| !word.is_empty()) else { return };
@@ -566,7 +575,7 @@ impl Decoder {
         }
     }
 
-    fn delta(&mut self, delta: Node<'_>, choice: u32, logprobs: Option<String>, out: &mut Vec<Event>) {
+    fn delta(&mut self, delta: Node<'_>, is_whole: bool, choice: u32, logprobs: Option<String>, out: &mut Vec<Event>) {
         let thought = ["reasoning_content", "reasoning"].into_iter().find_map(|key| delta.text_at(key));
         let has_thought = thought.is_some();
         if let Some(text) = thought.filter(|text| !text.is_empty()) {
@@ -585,13 +594,15 @@ impl Decoder {
             }
         }
         if let Some(text) = delta.text_at("refusal").filter(|text| !text.is_empty()) {
-            out.push(Event::Refusal { choice, text: text.into_owned() });
+            out.push(Event::Refusal { choice, text: text.into_owned(), is_generated: true });
         }
-        for call in delta.get("tool_calls").map(Node::items).into_iter().flatten() {
-            self.call(call, call.get("function").or_else(|| call.get("custom")), choice, out);
+        // In a whole answer each entry is a call of its own.
+        for (place, call) in (0u64..).zip(delta.get("tool_calls").map(Node::items).into_iter().flatten()) {
+            let index = call.u64_at("index").or(is_whole.then_some(place));
+            self.call(call, index, call.get("function").or_else(|| call.get("custom")), choice, out);
         }
         if let Some(call) = delta.get("function_call") {
-            self.call(call, Some(call), choice, out);
+            self.call(call, None, Some(call), choice, out);
         }
         for annotation in delta.get("annotations").map(Node::items).into_iter().flatten() {
             out.push(Event::Annotation { choice, json: annotation.raw().to_owned() });
@@ -625,8 +636,14 @@ impl Decoder {
     }
 
     /// A piece of a tool call. What ties pieces together: the index, else the id, else the order.
-    pub(super) fn call(&mut self, node: Node<'_>, inner: Option<Node<'_>>, choice: u32, out: &mut Vec<Event>) {
-        let index = node.u64_at("index");
+    pub(super) fn call(
+        &mut self,
+        node: Node<'_>,
+        index: Option<u64>,
+        inner: Option<Node<'_>>,
+        choice: u32,
+        out: &mut Vec<Event>,
+    ) {
         let id = node.text_at("id").filter(|id| !id.is_empty());
         let name = inner.and_then(|inner| inner.text_at("name")).filter(|name| !name.is_empty());
         let known = self.calls.iter().rposition(|open| {
@@ -651,7 +668,7 @@ impl Decoder {
                 let Some(name) = name else { return };
                 let call =
                     u32::try_from(self.calls.iter().filter(|open| open.choice == choice).count()).unwrap_or(u32::MAX);
-                let id = id.map_or_else(|| format!("call_{choice}_{call}"), Into::into);
+                let id = id.unwrap_or_default().into_owned();
                 let kind = if node.text_at("type").as_deref() == Some("custom") {
                     ToolKind::Custom
                 } else {

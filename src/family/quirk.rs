@@ -22,6 +22,10 @@ pub enum Quirk {
     ReasoningSometimesOutsideOutput,
     /// Reports errors with status 200 in `base_resp {status_code, status_msg}`; zero is success.
     BaseResp,
+    /// Sound in a message is plain base64 rather than an object, and a file a `document_url`, which may be a data URL.
+    PlainMedia,
+    /// The tool calls of its streams have no `index`.
+    UnnumberedCalls,
     /// Refuses `messages[].name`.
     NoMessageName,
     /// Has tools that take free text (`type: custom`), as only the family's maker and few others do.

@@ -1,5 +1,7 @@
 //! Whom a request is written for, and what came of writing it.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Failure};
@@ -116,6 +118,15 @@ pub struct Written {
 /// A part of the request that a family has no words for. The next candidate may have.
 pub fn cannot(path: &str, what: &str) -> Failure {
     Failure::new(Code::UnsupportedParameter, format!("{what} cannot be sent to this provider")).about(path)
+}
+
+/// The nearest number that a family takes in place of a JSON number.
+pub fn clipped(json: &str, least: f64, most: f64) -> Cow<'_, str> {
+    match json.trim().parse::<f64>() {
+        Ok(value) if value < least => least.to_string().into(),
+        Ok(value) if value > most => most.to_string().into(),
+        _ => json.into(),
+    }
 }
 
 /// The parameters of `prompt` that are not in `taken`, by name: dropped, with a warning. A value that means nothing

@@ -126,7 +126,7 @@ impl Decoder {
             }
         }
         for call in node.get("tool_calls").map(Node::items).into_iter().flatten() {
-            self.chat.call(call, call.get("function").or(Some(call)), 0, out);
+            self.chat.call(call, call.u64_at("index"), call.get("function").or(Some(call)), 0, out);
         }
         if let Some(usage) = node.get("usage").and_then(|usage| openai_chat::usage(usage.raw(), &self.quirks)) {
             out.push(Event::Usage(usage));

@@ -175,3 +175,23 @@ fn what_is_noted_is_what_the_client_gets_however_the_bytes_move() {
         assert!(got.ends_with(END.as_bytes()), "{view:?}");
     }
 }
+
+#[test]
+fn calls_of_a_host_without_numbers_get_them_on_their_way() {
+    let call = |id: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{{\"id\":\"{id}\",\"function\":{{\"name\":\"f\",\"arguments\":\"{{}}\"}}}}]}}}}]}}\n\n"
+        )
+    };
+    let stream = [ROLE, &call("a"), &call("b"), FINISH, USAGE, END].concat();
+    let mut relay = Relay::new(vec![Quirk::UnnumberedCalls], UsageView::Shown);
+    assert!(!relay.can_be_native());
+    let mut out = Vec::new();
+    stream.as_bytes().chunks(7).for_each(|chunk| relay.push(chunk, Some(&mut out), &no_price));
+    relay.finish(Stop::Eof, false, "gen_1", &mut out, &no_price);
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains(r#""index":0}"#) && out.contains(r#""index":1}"#), "{out}");
+    assert!(out.starts_with(ROLE) && out.ends_with(&[FINISH, USAGE, END].concat()));
+    let plain = Relay::new(Vec::new(), UsageView::Shown);
+    assert!(plain.can_be_native());
+}

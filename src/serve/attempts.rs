@@ -24,6 +24,7 @@ use crate::serve::ports::{Answer, Call, Ports};
 use crate::serve::settlement::price_of;
 use crate::serve::{byok, credential};
 use crate::text::custom::Customs;
+use crate::text::ids::Ids;
 use crate::text::reply::Reply;
 use crate::time::Millis;
 use crate::workspace::Admitted;
@@ -409,6 +410,8 @@ async fn one<P: Ports>(
     }
     if !generation.request.stream {
         let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
+        // A byte order mark is no JSON, and would pass on to the client.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(bytes);
         return whole(generation, bytes, spoken, &quirks, &provider)
             .map(|(body, seen)| (status, What::Whole(body, Box::new(seen))))
             .map_err(|fault| Trouble::told(status, &fault, generation));
@@ -521,6 +524,7 @@ fn whole(
     let text = std::str::from_utf8(&bytes).map_err(|_| fault::Fault::default())?;
     Decoder::new(family, quirks, provider).whole(text, &mut events);
     Customs::new(customs.to_vec()).turn(&mut events);
+    Ids::new(generation.id.as_str()).give(&mut events);
     let mut seen = Seen::default();
     let mut reply = Reply::default();
     for event in events {

@@ -5,6 +5,7 @@ use crate::access::variables;
 use crate::attempt::classify::{Class, Verdict};
 use crate::attempt::pool;
 use crate::catalog::{Offer, Provider};
+use crate::dialect::foreign;
 use crate::error::{Code, Failure};
 use crate::family::target::Target;
 use crate::family::{Family, openai_chat};
@@ -17,6 +18,7 @@ use crate::serve::credential::{self, Secrets, Subject};
 use crate::serve::infer::Generation;
 use crate::serve::ports::{Call, Ports};
 use crate::text::custom;
+use crate::text::request::Body;
 
 /// A call that can be sent.
 pub struct Prepared {
@@ -214,7 +216,8 @@ fn pass(
     family: Family,
     limit: Option<u64>,
 ) -> Parts {
-    let request = &generation.request;
+    let cleaned = foreign::without(generation.dialect, &generation.request, &provider.id);
+    let request = cleaned.as_ref().unwrap_or(&generation.request);
     let fields = generation.dialect.gateway_fields();
     let traits = candidate.model().traits(offer, provider);
     let mut refused: Vec<&str> = Vec::new();
@@ -225,10 +228,10 @@ fn pass(
     let gone: Vec<&str> = fields.iter().copied().chain(refused.iter().copied()).collect();
     let (path, (body, left)) = match family {
         Family::OpenAiResponses => {
-            ("/responses", (edited(generation, &offer.upstream, &gone, "max_output_tokens", limit), Vec::new()))
+            ("/responses", (edited(&request.body, &offer.upstream, &gone, "max_output_tokens", limit), Vec::new()))
         }
         Family::Anthropic => {
-            ("/messages", (edited(generation, &offer.upstream, &gone, "max_tokens", limit), Vec::new()))
+            ("/messages", (edited(&request.body, &offer.upstream, &gone, "max_tokens", limit), Vec::new()))
         }
         _ => (openai_chat::PATH, openai_chat::request(request, &offer.upstream, &provider.quirks, &gone, limit)),
     };
@@ -236,8 +239,7 @@ fn pass(
     Parts { path: path.to_owned(), body, dropped, ..Parts::default() }
 }
 
-fn edited(generation: &Generation, upstream: &str, gone: &[&str], limit_field: &str, limit: Option<u64>) -> Vec<u8> {
-    let body = &generation.request.body;
+fn edited(body: &Body, upstream: &str, gone: &[&str], limit_field: &str, limit: Option<u64>) -> Vec<u8> {
     let mut edits = crate::json::ObjectEdits::new(&body.bytes, &body.members);
     edits.set("model", &crate::json::write::quoted(upstream));
     gone.iter().for_each(|field| edits.remove(field));

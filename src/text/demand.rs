@@ -12,6 +12,8 @@ const MESSAGE_TOKENS: u64 = 16;
 pub struct Demand {
     /// Bytes of the body that are not inline media.
     pub text_bytes: u64,
+    /// Those of them that no model reads: fields that say how to answer and who may.
+    pub around_bytes: u64,
     /// Messages in the prompt.
     pub messages: u64,
     /// Images, inline or by URL.
@@ -43,10 +45,11 @@ impl Demand {
         parts.into_iter().fold(0, u64::saturating_add)
     }
 
-    /// What the prompt probably is, in tokens: four bytes of text a token. For ranking and rate limits, never for money.
+    /// What the prompt probably is, in tokens: four bytes of text a token. For ranking, rate limits, and the charge where a
+    /// provider reports no usage; the same for the same prompt, plain and streamed.
     pub fn prompt_tokens_likely(&self) -> u64 {
         let parts = [
-            self.text_bytes.div_ceil(4),
+            self.text_bytes.saturating_sub(self.around_bytes).div_ceil(4),
             self.images.saturating_mul(1_000),
             self.audio_chars.div_ceil(200),
             self.file_chars.div_ceil(40),
@@ -65,5 +68,8 @@ mod tests {
             Demand { text_bytes: 100, messages: 2, images: 1, audio_chars: 1000, file_chars: 500, ..Demand::default() };
         assert_eq!(demand.prompt_tokens_max(), 100 + 32 + 10_000 + 63 + 250);
         assert!(demand.prompt_tokens_likely() < demand.prompt_tokens_max());
+        let around = Demand { around_bytes: 60, ..demand };
+        assert_eq!(around.prompt_tokens_max(), demand.prompt_tokens_max());
+        assert_eq!(around.prompt_tokens_likely() + 15, demand.prompt_tokens_likely());
     }
 }

@@ -54,6 +54,8 @@ pub enum Event {
         choice: u32,
         /// The text.
         text: String,
+        /// Whether the model wrote it, and not the provider in its place.
+        is_generated: bool,
     },
     /// More reasoning that may be shown.
     Reasoning {
@@ -152,6 +154,7 @@ impl Event {
     /// Bytes of generated content in it.
     pub fn content_bytes(&self) -> u64 {
         let len = match self {
+            Event::Refusal { is_generated: false, .. } => 0,
             Event::Text { text, .. } | Event::Refusal { text, .. } | Event::Reasoning { text, .. } => text.len(),
             Event::ReasoningEnd { sealed, .. } => sealed.as_ref().map_or(0, String::len),
             Event::CallStart { name, .. } => name.len(),

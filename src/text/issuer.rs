@@ -17,6 +17,16 @@ pub fn of_provider(provider: &str) -> String {
     format!("openai-v1:{provider}")
 }
 
+/// Whether a provider of that kind is the issuer, and not a maker whose models are on several platforms.
+pub fn is_of_provider(issuer: &str) -> bool {
+    issuer.starts_with("openai-v1:")
+}
+
+/// Whether a value names an issuer to whom the dialect is not native.
+pub fn is_marked(value: &str) -> bool {
+    value.starts_with(MARK)
+}
+
 /// The value with its issuer's name in it; unchanged where the dialect is native to the issuer.
 pub fn marked(issuer: &str, value: &str, native: Option<&str>) -> String {
     if native == Some(issuer) { value.to_owned() } else { format!("{MARK}{issuer}.{value}") }

@@ -5,6 +5,8 @@ pub mod citation;
 pub mod custom;
 pub mod demand;
 pub mod event;
+pub mod file;
+pub mod ids;
 pub mod issuer;
 pub mod prompt;
 pub mod reply;

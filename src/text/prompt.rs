@@ -5,6 +5,9 @@
 
 use std::borrow::Cow;
 
+use crate::json::view::Node;
+use crate::json::write::Writer;
+
 /// Text of the body: borrowed where it stands there without escapes.
 pub type Text<'a> = Cow<'a, str>;
 
@@ -185,6 +188,18 @@ pub struct Call<'a> {
     pub issuer: Option<Text<'a>>,
 }
 
+impl Call<'_> {
+    /// Its arguments for families that carry an object. Text that is none is kept in one member, so that nothing is lost.
+    pub fn object(&self) -> Cow<'_, str> {
+        let arguments = self.arguments.trim();
+        match Node::parse(arguments) {
+            _ if arguments.is_empty() => "{}".into(),
+            Some(node) if node.is_object() => arguments.into(),
+            _ => Writer::object().text("input", &self.arguments).clone().close().into(),
+        }
+    }
+}
+
 /// A tool the model may call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tool<'a> {
@@ -200,6 +215,22 @@ pub struct Tool<'a> {
     pub strict: Option<bool>,
     /// The tools up to here are worth caching.
     pub cache: Option<Lifetime>,
+}
+
+impl Tool<'_> {
+    /// Its schema for families that refuse one which does not say that it is of an object.
+    pub fn object_schema(&self) -> Cow<'_, str> {
+        let Some(schema) = self.schema else { return r#"{"type":"object","properties":{}}"#.into() };
+        let node = Node::of(schema);
+        match (node.is_object(), node.get("type"), node.members().next()) {
+            (true, None, None) => r#"{"type":"object","properties":{}}"#.into(),
+            (true, None, Some(_)) => {
+                let rest = schema.trim().strip_prefix('{').unwrap_or_default();
+                format!(r#"{{"type":"object",{rest}"#).into()
+            }
+            _ => schema.into(),
+        }
+    }
 }
 
 /// Which tool must be called.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::dialect::messages::cite;
-use crate::dialect::{Amend, Voice};
+use crate::dialect::{Amend, Voice, seal};
 use crate::json::view::Node;
 use crate::json::write::Writer;
 use crate::text::citation;
@@ -108,7 +108,11 @@ pub fn write(reply: &Reply, voice: &Voice, price: Option<&str>) -> Vec<u8> {
                     w.begin_object().text("type", "redacted_thinking").text("data", &marked(data, issuer)).end_object();
                 }
             }
-            Block::Call { id, name, arguments, .. } => {
+            Block::Call { id, name, arguments, signature, .. } => {
+                if let Some((issuer, value)) = signature {
+                    w.begin_object().text("type", "redacted_thinking").text("data", &seal::call(id, value, issuer));
+                    w.end_object();
+                }
                 w.begin_object().text("type", "tool_use").text("id", id).text("name", name);
                 w.value("input", &input(arguments)).end_object();
             }
@@ -282,6 +286,15 @@ impl Encoder {
         event("content_block_delta", &w.close(), out);
     }
 
+    fn redacted(&mut self, data: &str, out: &mut Vec<u8>) {
+        self.start(out);
+        self.close(out);
+        let mut w = Writer::object();
+        w.text("type", "redacted_thinking").text("data", data);
+        self.open(Open::Thinking, &w.close(), out);
+        self.close(out);
+    }
+
     fn call(&mut self, call: u32, id: &str, name: &str, out: &mut Vec<u8>) {
         let mut w = Writer::object();
         w.text("type", "tool_use").text("id", id).text("name", name).value("input", "{}");
@@ -324,15 +337,16 @@ impl Encoder {
                     self.close(out);
                 }
                 if let Some(data) = sealed {
-                    self.start(out);
-                    self.close(out);
-                    let mut w = Writer::object();
-                    w.text("type", "redacted_thinking").text("data", &marked(data, issuer.as_deref()));
-                    self.open(Open::Thinking, &w.close(), out);
-                    self.close(out);
+                    self.redacted(&marked(data, issuer.as_deref()), out);
                 }
             }
-            Event::CallStart { call, id, name, .. } => self.call(*call, id, name, out),
+            Event::CallStart { call, id, name, signature, .. } => {
+                // A call has no field for it here; what clients bring back unread stands before it.
+                if let Some((issuer, value)) = signature {
+                    self.redacted(&seal::call(id, value, issuer), out);
+                }
+                self.call(*call, id, name, out);
+            }
             Event::CallDelta { call, arguments, .. } => {
                 if self.open == Some(Open::Call(*call)) {
                     self.delta("input_json_delta", "partial_json", arguments, out);

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::dialect::seal::{self, Opened};
 use crate::error::Failure;
 use crate::json::view::Node;
 use crate::text::issuer;
@@ -97,10 +98,29 @@ fn content<'a>(node: Node<'a>, path: &str, parts: &mut Vec<Part<'a>>) -> Result<
         return Ok(());
     }
     for (index, item) in node.items().enumerate() {
-        parts.push(block(item, &format!("{path}[{index}]"))?);
+        if signature_of_a_call(item).is_some() {
+            continue;
+        }
+        let mut part = block(item, &format!("{path}[{index}]"))?;
+        if let Part::Call(call) = &mut part {
+            let known = node.items().filter_map(signature_of_a_call).find(|(id, _, _)| *id == call.id);
+            if let Some((_, signature, issuer)) = known {
+                (call.signature, call.issuer) = (Some(signature), Some(issuer));
+            }
+        }
+        parts.push(part);
         parts.extend(lifetime(item).map(Part::CacheUpToHere));
     }
     Ok(())
+}
+
+/// What a redacted block says of a call beside it: the call's id, a signature over it, and whose.
+fn signature_of_a_call(node: Node<'_>) -> Option<(Text<'_>, Text<'_>, Text<'_>)> {
+    let data = node.text_at("type").filter(|kind| kind == "redacted_thinking").and_then(|_| node.text_at("data"))?;
+    match seal::open(data) {
+        Opened::Call { id, signature, issuer } => Some((id, signature, issuer)),
+        Opened::Reasoning(_) => None,
+    }
 }
 
 fn lifetime(node: Node<'_>) -> Option<Lifetime> {

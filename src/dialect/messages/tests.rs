@@ -165,3 +165,34 @@ fn a_mark_at_the_top_stands_on_the_last_block() {
     assert!(parts(hour).ends_with("CacheUpToHere(Hour)]"));
     assert!(!parts(json!({})).contains("CacheUpToHere"));
 }
+
+#[test]
+fn a_signature_over_a_call_comes_back_with_it() {
+    let signature = Some(("gemini-v1".to_owned(), "SIG".to_owned()));
+    let (name, kind) = ("f".to_owned(), crate::text::prompt::ToolKind::Function);
+    let told = [
+        Event::CallStart { choice: 0, call: 0, id: "c1".to_owned(), name, kind, signature },
+        Event::CallDelta { choice: 0, call: 0, arguments: "{}".to_owned() },
+        Event::CallEnd { choice: 0, call: 0 },
+        Event::Finish { choice: 0, reason: Finish::ToolCalls, stop_sequence: None },
+    ];
+    let whole = write(&Reply::fold(told.clone()), &voice(), None);
+    let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+    let mut streamed = Vec::new();
+    let mut encoder = Encoder::new(voice());
+    told.iter().for_each(|event| encoder.push(event, &mut streamed));
+    let streamed = String::from_utf8(streamed).unwrap();
+    let data = whole["content"][0]["data"].as_str().unwrap();
+    assert!(
+        streamed.contains(&format!(r#""content_block":{{"type":"redacted_thinking","data":"{data}"}}"#)),
+        "{streamed}"
+    );
+    let body = format!(
+        r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"q"}},{{"role":"assistant","content":{}}}]}}"#,
+        whole["content"]
+    );
+    let request = parse(body.into_bytes()).unwrap();
+    let prompt = prompt(&request).unwrap();
+    let [Part::Call(call)] = &prompt.messages[1].parts[..] else { panic!("{:?}", prompt.messages[1]) };
+    assert_eq!((call.signature.as_deref(), call.issuer.as_deref()), (Some("SIG"), Some("gemini-v1")));
+}

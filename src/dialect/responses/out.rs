@@ -3,7 +3,8 @@
 use crate::dialect::responses::item::{
     Body, ECHOED, Frame, Item, Part, State, Status, annotation, error_members, start_of, write_error, write_summary,
 };
-use crate::dialect::responses::{seal, value};
+use crate::dialect::responses::value;
+use crate::dialect::seal;
 use crate::dialect::{Amend, Voice};
 use crate::error::Failure;
 use crate::json::view::Node;
@@ -52,7 +53,7 @@ fn replay(reply: &Reply, push: &mut dyn FnMut(Event)) {
                     push(Event::Text { choice: 0, text: String::new(), logprobs: Some(logprobs.clone()) });
                 });
             }
-            Block::Refusal(text) => push(Event::Refusal { choice: 0, text }),
+            Block::Refusal(text) => push(Event::Refusal { choice: 0, text, is_generated: true }),
             Block::Reasoning { text, signature, sealed, id, issuer, .. } => {
                 push(Event::Reasoning { choice: 0, text });
                 push(Event::ReasoningEnd { choice: 0, signature, sealed, id, issuer });

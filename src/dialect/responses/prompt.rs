@@ -1,9 +1,10 @@
 //! A body of the Responses dialect as the typed form. Every error is `invalid_input` about a path.
 
-use crate::dialect::responses::seal::{self, Opened};
 use crate::dialect::responses::{FIELDS, GATEWAY_FIELDS, value};
+use crate::dialect::seal::{self, Opened};
 use crate::error::Failure;
 use crate::json::view::Node;
+use crate::text::file;
 use crate::text::prompt::{
     Call, Effort, Format, Message, Param, Part, Prompt, Reasoning, Role, Source, Text, Tool, ToolChoice, ToolKind,
 };
@@ -251,7 +252,7 @@ fn part<'a>(node: Node<'a>, path: &str) -> Read<Part<'a>> {
                 string(node, "file_url", path)?,
                 string(node, "file_id", path)?,
             ) {
-                (Some(data), _, _) => file_data(data, name.as_deref()),
+                (Some(data), _, _) => file::source(data, name.as_deref()),
                 (None, Some(url), _) => Source::from_url(url),
                 (None, None, Some(id)) => Source::Id(id),
                 (None, None, None) => return Err(Failure::invalid(format!("{path}.file_data"), "is missing")),
@@ -267,24 +268,6 @@ fn part<'a>(node: Node<'a>, path: &str) -> Read<Part<'a>> {
         }
         _ => Part::Other { kind: kind.clone(), json: node.raw() },
     })
-}
-
-/// `file_data` is a data URL, or base64 alone: then its name says what it is, and what says nothing is a PDF, the one
-/// kind of file that every model with files reads.
-fn file_data<'a>(data: Text<'a>, name: Option<&str>) -> Source<'a> {
-    const KINDS: &[(&str, &str)] = &[
-        (".txt", "text/plain"),
-        (".md", "text/markdown"),
-        (".csv", "text/csv"),
-        (".json", "application/json"),
-        (".html", "text/html"),
-    ];
-    if data.starts_with("data:") {
-        return Source::from_url(data);
-    }
-    let name = name.unwrap_or_default().to_ascii_lowercase();
-    let kind = KINDS.iter().find(|(end, _)| name.ends_with(end)).map_or("application/pdf", |(_, kind)| *kind);
-    Source::Data { media_type: kind.into(), data }
 }
 
 /// The text of a reasoning item, and what its `encrypted_content` says.

@@ -191,7 +191,7 @@ impl Decoder {
             Some("tool_use") => {
                 let call = self.calls;
                 self.calls = self.calls.saturating_add(1);
-                let id = text("id").unwrap_or_else(|| format!("call_{call}"));
+                let id = text("id").unwrap_or_default();
                 let (name, kind) = (node.string_at("name"), ToolKind::Function);
                 out.push(Event::CallStart { choice: 0, call, id, name, kind, signature: None });
                 let input = node.get("input").filter(|input| input.members().next().is_some());
@@ -269,7 +269,11 @@ impl Decoder {
             "tool_use" => Finish::ToolCalls,
             "refusal" => {
                 let explanation = node.at(&["stop_details", "explanation"]).and_then(Node::text);
-                out.extend(explanation.map(|text| Event::Refusal { choice: 0, text: text.into_owned() }));
+                out.extend(explanation.map(|text| Event::Refusal {
+                    choice: 0,
+                    text: text.into_owned(),
+                    is_generated: false,
+                }));
                 Finish::ContentFilter
             }
             _ => Finish::Stop,

@@ -9,8 +9,8 @@ use crate::family::openai_chat_typed::SAMPLING;
 use crate::family::target::{Target, Written, cannot, dropped};
 use crate::json::view::Node;
 use crate::json::write::Writer;
-use crate::text::issuer;
 use crate::text::prompt::{Format, Lifetime, Message, Param, Part, Prompt, Role, Source, Tool, ToolChoice, ToolKind};
+use crate::text::{file, issuer};
 
 /// Where the family is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,7 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>, host: Host) -> Result<Wri
         w.flag("stream", true);
     }
     let mut lost = dropped(&prompt.params, &taken);
+    lost.extend(crowded_out(prompt, &thinking));
     tools(prompt, target, matches!(thinking, Thinking::Budget(_)), &mut w, &mut lost);
     let mut effort = None;
     match &thinking {
@@ -207,6 +208,12 @@ pub fn thinking(prompt: &Prompt<'_>, target: &Target<'_>, limit: &mut u64) -> Th
     }
 }
 
+/// Reasoning that was asked for and has no room below the limit, by the name a warning gives it.
+pub fn crowded_out(prompt: &Prompt<'_>, thinking: &Thinking) -> Option<String> {
+    let is_crowded_out = *thinking == Thinking::Off && !prompt.reasoning.is_off();
+    is_crowded_out.then(|| "reasoning_effort".to_owned())
+}
+
 fn system(messages: &[Message<'_>], w: &mut Writer) -> Result<(), Failure> {
     if messages.iter().all(|message| message.parts.is_empty()) {
         return Ok(());
@@ -248,10 +255,12 @@ fn mark(lifetime: Lifetime, w: &mut Writer) {
 /// Turns of one role in a row are one turn.
 fn messages(messages: &[Message<'_>], target: &Target<'_>, w: &mut Writer) -> Result<(), Failure> {
     w.array_at("messages");
-    let is_assistant = |message: &Message<'_>| message.role == Role::Assistant;
-    let mut rest = messages;
-    if rest.first().is_some_and(is_assistant) {
-        // The first turn must be the user's.
+    let is_assistant = |message: &&Message<'_>| message.role == Role::Assistant;
+    // Turns in which nothing is said are refused.
+    let said: Vec<&Message<'_>> = messages.iter().filter(|message| says_something(message)).collect();
+    let mut rest = said.as_slice();
+    if rest.first().is_none_or(is_assistant) {
+        // There must be a turn, and the first one the user's.
         w.begin_object().text("role", "user").text("content", "…").end_object();
     }
     while let Some(first) = rest.first() {
@@ -284,6 +293,19 @@ fn messages(messages: &[Message<'_>], target: &Target<'_>, w: &mut Writer) -> Re
     Ok(())
 }
 
+/// Whether a block comes of the message.
+fn says_something(message: &Message<'_>) -> bool {
+    message.parts.iter().any(|part| match part {
+        Part::Text(text) | Part::Refusal(text) => !text.is_empty(),
+        Part::CacheUpToHere(_) => false,
+        Part::Reasoning(reasoning) => {
+            let is_own = reasoning.issuer.as_deref() == Some(issuer::CLAUDE);
+            is_own && (reasoning.sealed.is_some() || reasoning.signature.is_some())
+        }
+        _ => true,
+    })
+}
+
 fn block(part: &Part<'_>, next: Option<&Part<'_>>, is_last: bool, path: &str, w: &mut Writer) -> Result<(), Failure> {
     match part {
         Part::CacheUpToHere(_) => return Ok(()),
@@ -298,7 +320,12 @@ fn block(part: &Part<'_>, next: Option<&Part<'_>>, is_last: bool, path: &str, w:
             w.begin_object().text("type", "image");
             self::source(source, path, w)?;
         }
+        Part::File { source: Source::Data { media_type, data }, .. } if media_type.starts_with("image/") => {
+            w.begin_object().text("type", "image").object_at("source").text("type", "base64");
+            w.text("media_type", media_type).text("data", data).end_object();
+        }
         Part::File { source, name, is_cited } => {
+            let source = &document(source, path)?;
             w.begin_object().text("type", "document").text_if("title", name.as_deref());
             self::source(source, path, w)?;
             if *is_cited {
@@ -323,14 +350,8 @@ fn block(part: &Part<'_>, next: Option<&Part<'_>>, is_last: bool, path: &str, w:
             return Ok(());
         }
         Part::Call(call) => {
-            let arguments = call.arguments.trim();
-            let input = match Node::parse(arguments) {
-                _ if arguments.is_empty() => "{}",
-                Some(node) if node.is_object() => arguments,
-                _ => return Err(cannot(path, "tool arguments that are no JSON object")),
-            };
             w.begin_object().text("type", "tool_use").text("id", &id(&call.id)).text("name", &call.name);
-            w.value("input", input);
+            w.value("input", &call.object());
         }
         Part::Result { id: of, parts, is_error } => {
             w.begin_object().text("type", "tool_result").text("tool_use_id", &id(of)).array_at("content");
@@ -351,6 +372,20 @@ fn block(part: &Part<'_>, next: Option<&Part<'_>>, is_last: bool, path: &str, w:
 /// Ids of other makers may hold letters that the API refuses.
 fn id(id: &str) -> String {
     id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect()
+}
+
+/// A document is a PDF or plain text here; what is text goes as its text.
+fn document<'a>(source: &Source<'a>, path: &str) -> Result<Source<'a>, Failure> {
+    match source {
+        Source::Data { media_type, data } if file::is_text(media_type) => {
+            let text = file::text(data).ok_or_else(|| cannot(path, "a text file that is not UTF-8 in base64"))?;
+            Ok(Source::Text(text.into()))
+        }
+        Source::Data { media_type, .. } if media_type != "application/pdf" => {
+            Err(cannot(path, &format!("a file of type {media_type}")))
+        }
+        other => Ok(other.clone()),
+    }
 }
 
 fn source(source: &Source<'_>, path: &str, w: &mut Writer) -> Result<(), Failure> {
@@ -383,7 +418,7 @@ fn tools(prompt: &Prompt<'_>, target: &Target<'_>, is_reasoning: bool, w: &mut W
     for tool in prompt.tools.iter().filter(|tool| is_allowed(tool)) {
         w.begin_object().text("name", &tool.name).text_if("description", tool.description.as_deref());
         let schema = match tool.kind {
-            ToolKind::Function => tool.schema.unwrap_or(r#"{"type":"object","properties":{}}"#),
+            ToolKind::Function => &tool.object_schema(),
             // Free text travels in one member of an object.
             ToolKind::Custom => r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}"#,
         };

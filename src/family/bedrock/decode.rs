@@ -155,7 +155,7 @@ impl Decoder {
         let call = self.calls;
         self.calls = self.calls.saturating_add(1);
         let id = node.text_at("toolUseId").filter(|id| !id.is_empty());
-        let id = id.map_or_else(|| format!("call_{call}"), Into::into);
+        let id = id.unwrap_or_default().into_owned();
         let (name, kind) = (node.string_at("name"), ToolKind::Function);
         out.push(Event::CallStart { choice: 0, call, id, name, kind, signature: None });
         self.blocks.push((index, Block::Call(call, false)));

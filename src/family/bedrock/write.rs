@@ -4,13 +4,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::error::Failure;
-use crate::family::anthropic::{Thinking, thinking};
+use crate::family::anthropic::{Thinking, crowded_out, thinking};
 use crate::family::openai_chat_typed::SAMPLING;
-use crate::family::target::{Target, Written, cannot, dropped};
+use crate::family::target::{Target, Written, cannot, clipped, dropped};
 use crate::json::view::Node;
 use crate::json::write::{Writer, quoted};
-use crate::text::issuer;
-use crate::text::prompt::{Format, Lifetime, Message, Param, Part, Prompt, Role, Source, ToolChoice, ToolKind};
+use crate::text::prompt::{
+    Format, Lifetime, Message, Param, Part, Prompt, Reasoning, Role, Source, ToolChoice, ToolKind,
+};
+use crate::text::{file, issuer};
 
 /// Parameters that have a counterpart in the request itself.
 const TAKEN: &[Param] = &[Param::Temperature, Param::TopP, Param::TopK, Param::Stop, Param::ServiceTier];
@@ -72,6 +74,7 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failur
     let taken: Vec<Param> = TAKEN.iter().copied().filter(takes).collect();
     let param = |param: Param| prompt.param(param).filter(|_| taken.contains(&param));
     let mut lost = dropped(&prompt.params, &taken);
+    lost.extend(crowded_out(prompt, &thinking));
     let mut w = Writer::object();
     let (system, rest) = prompt.split_system();
     self::system(system, &mut w)?;
@@ -80,7 +83,9 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>) -> Result<Written, Failur
     if target.limit.is_some() || maker == Maker::Claude {
         w.count("maxTokens", limit);
     }
-    w.value_if("temperature", param(Param::Temperature)).value_if("topP", param(Param::TopP));
+    // The scale ends at 1 here.
+    w.value_if("temperature", param(Param::Temperature).map(|json| clipped(json, 0.0, 1.0)).as_deref());
+    w.value_if("topP", param(Param::TopP));
     if let Some(stop) = param(Param::Stop) {
         let is_list = Node::of(stop).is_array();
         w.value("stopSequences", &if is_list { stop.to_owned() } else { format!("[{stop}]") });
@@ -221,9 +226,11 @@ fn cache_point(lifetime: Lifetime, w: &mut Writer) {
 /// Turns of one role in a row are one turn, the first is the user's, and results of tools stand first in theirs.
 fn messages(messages: &[Message<'_>], target: &Target<'_>, w: &mut Writer) -> Result<(), Failure> {
     w.array_at("messages");
-    let is_assistant = |message: &Message<'_>| message.role == Role::Assistant;
-    let mut rest = messages;
-    if rest.first().is_some_and(is_assistant) {
+    let is_assistant = |message: &&Message<'_>| message.role == Role::Assistant;
+    // Turns in which nothing is said are refused; there must be one, and the first the user's.
+    let said: Vec<&Message<'_>> = messages.iter().filter(|message| says_something(message, target)).collect();
+    let mut rest = said.as_slice();
+    if rest.first().is_none_or(is_assistant) {
         w.begin_object().text("role", "user").array_at("content").begin_object().text("text", "…").end_object();
         w.end_array().end_object();
     }
@@ -249,6 +256,25 @@ fn messages(messages: &[Message<'_>], target: &Target<'_>, w: &mut Writer) -> Re
     Ok(())
 }
 
+/// Whether the model can make use of the opaque parts. What Claude signs elsewhere is good here too.
+fn is_own(reasoning: &Reasoning<'_>, target: &Target<'_>) -> bool {
+    let own = issuer::of_provider(target.provider);
+    let is_claude = maker(target.upstream) == Maker::Claude;
+    reasoning.issuer.as_deref().is_some_and(|issuer| issuer == own || (is_claude && issuer == issuer::CLAUDE))
+}
+
+/// Whether a block comes of the message.
+fn says_something(message: &Message<'_>, target: &Target<'_>) -> bool {
+    message.parts.iter().any(|part| match part {
+        Part::Text(text) | Part::Refusal(text) => !text.is_empty(),
+        Part::CacheUpToHere(_) => false,
+        Part::Reasoning(reasoning) => {
+            is_own(reasoning, target) && (reasoning.sealed.is_some() || reasoning.signature.is_some())
+        }
+        _ => true,
+    })
+}
+
 fn block(part: &Part<'_>, target: &Target<'_>, path: &str, w: &mut Writer) -> Result<(), Failure> {
     match part {
         Part::Text(text) | Part::Refusal(text) if text.is_empty() => {}
@@ -262,9 +288,14 @@ fn block(part: &Part<'_>, target: &Target<'_>, path: &str, w: &mut Writer) -> Re
         }
         Part::Image { .. } => return Err(cannot(path, "an image by its link")),
         Part::Audio { data, format } => media("audio", format, data, None, w),
+        Part::File { source: Source::Data { media_type, data }, .. } if media_type.starts_with("image/") => {
+            media("image", media_type.strip_prefix("image/").unwrap_or_default(), data, None, w);
+        }
         Part::File { source: Source::Data { media_type, data }, name, is_cited } => {
             let name = document_name(name.as_deref());
-            media("document", document_format(media_type), data, Some((&name, *is_cited)), w);
+            let format = document_format(media_type);
+            let format = format.ok_or_else(|| cannot(path, &format!("a file of type {media_type}")))?;
+            media("document", format, data, Some((&name, *is_cited)), w);
         }
         Part::File { source: Source::Text(text), name, is_cited } => {
             let name = document_name(name.as_deref());
@@ -273,11 +304,7 @@ fn block(part: &Part<'_>, target: &Target<'_>, path: &str, w: &mut Writer) -> Re
         Part::File { .. } => return Err(cannot(path, "a file by its link or id")),
         Part::Other { kind, .. } => return Err(cannot(path, &format!("a part of type {kind}"))),
         Part::Reasoning(reasoning) => {
-            let own = issuer::of_provider(target.provider);
-            let is_claude = maker(target.upstream) == Maker::Claude;
-            // What Claude signs elsewhere is good here too.
-            let is_own = |issuer: &str| issuer == own || (is_claude && issuer == issuer::CLAUDE);
-            if !reasoning.issuer.as_deref().is_some_and(is_own) {
+            if !is_own(reasoning, target) {
                 return Ok(());
             }
             match (&reasoning.sealed, &reasoning.signature) {
@@ -294,14 +321,8 @@ fn block(part: &Part<'_>, target: &Target<'_>, path: &str, w: &mut Writer) -> Re
             }
         }
         Part::Call(call) => {
-            let arguments = call.arguments.trim();
-            let input = match Node::parse(arguments) {
-                _ if arguments.is_empty() => "{}",
-                Some(node) if node.is_object() => arguments,
-                _ => return Err(cannot(path, "tool arguments that are no JSON object")),
-            };
             w.begin_object().object_at("toolUse").text("toolUseId", &id(&call.id)).text("name", &call.name);
-            w.value("input", input).end_object().end_object();
+            w.value("input", &call.object()).end_object().end_object();
         }
         Part::Result { id: of, parts, is_error } => {
             w.begin_object().object_at("toolResult").text("toolUseId", &id(of)).array_at("content");
@@ -328,8 +349,8 @@ fn media(kind: &str, format: &str, data: &str, document: Option<(&str, bool)>, w
 }
 
 /// The short names of documents by their media types.
-fn document_format(media_type: &str) -> &str {
-    match media_type {
+fn document_format(media_type: &str) -> Option<&str> {
+    Some(match media_type {
         "application/pdf" => "pdf",
         "text/csv" => "csv",
         "text/html" => "html",
@@ -338,8 +359,9 @@ fn document_format(media_type: &str) -> &str {
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document" => "docx",
         "application/vnd.ms-excel" => "xls",
         "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet" => "xlsx",
-        _ => "txt",
-    }
+        other if file::is_text(other) => "txt",
+        _ => return None,
+    })
 }
 
 /// A document needs a name of letters, digits, spaces, hyphens and brackets.
@@ -374,7 +396,7 @@ fn tools(prompt: &Prompt<'_>, target: &Target<'_>, is_reasoning: bool, w: &mut W
         w.begin_object().object_at("toolSpec").text("name", &tool.name);
         w.text_if("description", tool.description.as_deref().filter(|text| !text.is_empty()));
         let schema = match tool.kind {
-            ToolKind::Function => tool.schema.unwrap_or(r#"{"type":"object","properties":{}}"#),
+            ToolKind::Function => &tool.object_schema(),
             // Free text travels in one member of an object.
             ToolKind::Custom => r#"{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}"#,
         };

@@ -41,7 +41,11 @@ impl Decoder {
 
     /// A whole answer.
     pub fn whole(&mut self, text: &str, out: &mut Vec<Event>) {
-        self.frame(text, out);
+        // Without server-sent events, a stream is one list of what its frames would be.
+        match Node::parse(text).filter(|node| node.is_array()) {
+            Some(list) => list.items().for_each(|node| self.object(node, out)),
+            None => self.frame(text, out),
+        }
         if out.is_empty() {
             out.push(Event::Malformed);
         }
@@ -129,8 +133,7 @@ impl Decoder {
                 u32::try_from(self.calls.iter().filter(|(known, _)| *known == choice).count()).unwrap_or(u32::MAX);
             self.calls.push((choice, number));
             self.has_content = true;
-            let id = call.text_at("id").filter(|id| !id.is_empty());
-            let id = id.map_or_else(|| format!("call_{choice}_{number}"), Into::into);
+            let id = call.string_at("id");
             let signature = signature.map(|value| (issuer::GEMINI.to_owned(), value));
             let (name, kind) = (call.string_at("name"), ToolKind::Function);
             out.push(Event::CallStart { choice, call: number, id, name, kind, signature });

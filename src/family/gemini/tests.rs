@@ -138,3 +138,17 @@ fn log_probabilities_come_over() {
     );
     assert_eq!((&first["top_logprobs"][1]["token"], &first["top_logprobs"][1]["logprob"]), (&json!("Yo"), &json!(-2)));
 }
+
+#[test]
+fn a_list_is_a_stream_all_at_once() {
+    let part = |text: &str, end: &str| {
+        format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{{"text":"{text}"}}]}}{end}}}],"usageMetadata":{{"promptTokenCount":1}}}}"#
+        )
+    };
+    let text = format!("[{},\n{}]", part("a", ""), part("b", r#","finishReason":"STOP""#));
+    let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+    decoder.whole(&text, &mut out);
+    let reply = Reply::fold(out);
+    assert_eq!((reply.choices[0].text().as_str(), reply.choices[0].finish), ("ab", Some(Finish::Stop)));
+}

@@ -94,8 +94,14 @@ pub fn write(prompt: &Prompt<'_>, target: &Target<'_>, host: Host) -> Result<Wri
 /// Turns of one role in a row are one turn, and results of tools are the user's.
 fn contents(messages: &[Message<'_>], prompt: &Prompt<'_>, w: &mut Writer) -> Result<(), Failure> {
     w.array_at("contents");
-    let is_model = |message: &Message<'_>| message.role == Role::Assistant;
-    let mut rest = messages;
+    let is_model = |message: &&Message<'_>| message.role == Role::Assistant;
+    // Turns in which nothing is said are refused, and there must be one.
+    let said: Vec<&Message<'_>> = messages.iter().filter(|message| says_something(message)).collect();
+    let mut rest = said.as_slice();
+    if rest.is_empty() {
+        w.begin_object().text("role", "user").array_at("parts").begin_object().text("text", "…").end_object();
+        w.end_array().end_object();
+    }
     while let Some(first) = rest.first() {
         let role = is_model(first);
         let count = rest.iter().take_while(|message| is_model(message) == role).count();
@@ -111,8 +117,21 @@ fn contents(messages: &[Message<'_>], prompt: &Prompt<'_>, w: &mut Writer) -> Re
     Ok(())
 }
 
+fn is_own(issuer: Option<&str>) -> bool {
+    issuer == Some(issuer::GEMINI)
+}
+
+/// Whether a part comes of the message.
+fn says_something(message: &Message<'_>) -> bool {
+    message.parts.iter().any(|part| match part {
+        Part::Text(text) | Part::Refusal(text) => !text.is_empty(),
+        Part::CacheUpToHere(_) => false,
+        Part::Reasoning(reasoning) => reasoning.signature.is_some() && is_own(reasoning.issuer.as_deref()),
+        _ => true,
+    })
+}
+
 fn parts(message: &Message<'_>, prompt: &Prompt<'_>, w: &mut Writer) -> Result<(), Failure> {
-    let own = |issuer: &Option<crate::text::prompt::Text<'_>>| issuer.as_deref() == Some(issuer::GEMINI);
     let mut is_first_call = true;
     for part in &message.parts {
         match part {
@@ -131,20 +150,15 @@ fn parts(message: &Message<'_>, prompt: &Prompt<'_>, w: &mut Writer) -> Result<(
             Part::File { source, .. } => media(source, "application/pdf", &message.path, w)?,
             // The text need not go back; a signature that stands alone must.
             Part::Reasoning(reasoning) => {
-                if let Some(signature) = reasoning.signature.as_deref().filter(|_| own(&reasoning.issuer)) {
+                if let Some(signature) = reasoning.signature.as_deref().filter(|_| is_own(reasoning.issuer.as_deref()))
+                {
                     w.begin_object().text("text", "").text("thoughtSignature", signature).end_object();
                 }
             }
             Part::Call(call) => {
-                let arguments = call.arguments.trim();
-                let args = match Node::parse(arguments) {
-                    _ if arguments.is_empty() => "{}",
-                    Some(node) if node.is_object() => arguments,
-                    _ => return Err(cannot(&message.path, "tool arguments that are no JSON object")),
-                };
                 w.begin_object().object_at("functionCall").text("id", &call.id).text("name", &call.name);
-                w.value("args", args).end_object();
-                match call.signature.as_deref().filter(|_| own(&call.issuer)) {
+                w.value("args", &call.object()).end_object();
+                match call.signature.as_deref().filter(|_| is_own(call.issuer.as_deref())) {
                     Some(signature) => {
                         w.text("thoughtSignature", signature);
                     }
@@ -189,7 +203,8 @@ fn media(source: &Source<'_>, unstated: &str, path: &str, w: &mut Writer) -> Res
             w.object_at("inlineData").text("mimeType", media_type).text("data", data).end_object();
         }
         Source::Url(url) => {
-            let ending = url.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+            let path = url.split(['?', '#']).next().unwrap_or_default();
+            let ending = path.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
             let kind = match ending.as_str() {
                 "jpg" | "jpeg" => "image/jpeg",
                 "png" => "image/png",
@@ -255,7 +270,8 @@ fn declaration(tool: &Tool<'_>, w: &mut Writer) {
     // An object without members is refused; such a tool takes nothing.
     let takes_something = |schema: &&str| {
         let node = Node::of(schema);
-        node.get("properties").is_none_or(|properties| properties.members().next().is_some())
+        let has_members = |node: Node<'_>| node.members().next().is_some();
+        has_members(node) && node.get("properties").is_none_or(has_members)
     };
     w.value_if("parametersJsonSchema", schema.filter(takes_something));
     w.end_object();

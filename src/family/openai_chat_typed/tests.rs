@@ -216,3 +216,24 @@ fn a_call_ends_when_the_next_begins_unless_they_go_on_side_by_side() {
     ];
     assert_eq!(told(&mixed), "+0 +1 1 0 1 0 -0");
 }
+
+#[test]
+fn each_call_of_a_whole_answer_is_one_whatever_its_id() {
+    let call = |id: &str, name: &str| format!(r#"{{"id":"{id}","function":{{"name":"{name}","arguments":"{{}}"}}}}"#);
+    let calls = [call("a", "get"), call("a", "put"), call("", "now")].join(",");
+    let text = format!(
+        r#"{{"choices":[{{"index":0,"message":{{"role":"assistant","tool_calls":[{calls}]}},"finish_reason":"tool_calls"}}]}}"#
+    );
+    let (mut decoder, mut out) = (Decoder::new(&[], "p"), Vec::new());
+    decoder.whole(&text, &mut out);
+    let reply = Reply::fold(out);
+    let found: Vec<(&str, &str)> = reply.choices[0]
+        .blocks
+        .iter()
+        .filter_map(|block| match block {
+            Block::Call { name, arguments, .. } => Some((name.as_str(), arguments.as_str())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(found, [("get", "{}"), ("put", "{}"), ("now", "{}")]);
+}

@@ -84,7 +84,7 @@ impl Decoder {
             Some("response.refusal.delta") => {
                 if let Some(text) = delta() {
                     self.item(index).refusal += text.len();
-                    out.push(Event::Refusal { choice: 0, text });
+                    out.push(Event::Refusal { choice: 0, text, is_generated: true });
                 }
             }
             Some("response.reasoning_summary_text.delta" | "response.reasoning_text.delta") => {
@@ -169,7 +169,7 @@ impl Decoder {
         self.calls = self.calls.saturating_add(1);
         self.item(index).call = Some((call, 0));
         let id = item.text_at("call_id").or_else(|| item.text_at("id"));
-        let id = id.map_or_else(|| format!("call_{call}"), Into::into);
+        let id = id.unwrap_or_default().into_owned();
         out.push(Event::CallStart { choice: 0, call, id, name: item.string_at("name"), kind, signature: None });
     }
 
@@ -197,7 +197,11 @@ impl Decoder {
                 let before = self.letters.saturating_sub(so_far);
                 self.letters = before.saturating_add(citation::letters(&whole));
                 out.extend(untold.map(|text| Event::Text { choice: 0, text, logprobs: None }));
-                out.extend(rest(refused, join("refusal", "refusal")).map(|text| Event::Refusal { choice: 0, text }));
+                out.extend(rest(refused, join("refusal", "refusal")).map(|text| Event::Refusal {
+                    choice: 0,
+                    text,
+                    is_generated: true,
+                }));
                 out.extend(annotations(node, before).into_iter().skip(cited));
             }
             Some("reasoning") => {

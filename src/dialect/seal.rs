@@ -1,5 +1,5 @@
-//! What must come back with reasoning, inside one `encrypted_content`: the only field of the dialect that clients carry
-//! along without looking at it.
+//! What must come back with reasoning, inside one opaque value that clients carry along without looking at it: the
+//! `encrypted_content` of a reasoning item, the `data` of a redacted block of thinking.
 //!
 //! Behind the issuer's mark stands `{id length}-{signature length}.{id}{signature}{sealed}`, or
 //! `call-{length}.{call id}{signature}` for a signature over a tool call, which has no field of its own here.
