@@ -498,4 +498,6 @@ mod citations;
 #[cfg(test)]
 mod features;
 #[cfg(test)]
+mod odd;
+#[cfg(test)]
 mod tests;

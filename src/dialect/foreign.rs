@@ -26,7 +26,7 @@ pub fn without(dialect: Dialect, request: &Request, provider: &str) -> Option<Re
     let list = Node::of(body.value(field)?);
     let own = issuer::of_provider(provider);
     let changed = match dialect {
-        Dialect::Chat => each(list, &|message| member_without(message, "reasoning_details", &|d| is_others(d, &own))),
+        Dialect::Chat => each(list, &|message| message_without(message, &own)),
         Dialect::Responses => each(list, &|item| if is_foreign_item(item) { Kept::Gone } else { Kept::Whole }),
         Dialect::Messages => each(list, &|message| member_without(message, "content", &is_foreign_block)),
     };
@@ -75,9 +75,38 @@ fn member_without(object: Node<'_>, name: &str, is_foreign: &dyn Fn(Node<'_>) ->
         Kept::Gone => None,
         Kept::Changed(json) => Some(json),
     };
+    members_but(object, name, list.as_deref())
+}
+
+/// A message without the details of others. What such a detail says of a call stands in the call as well.
+fn message_without(message: Node<'_>, own: &str) -> Kept {
+    let details = message.get("reasoning_details").map(Node::items).into_iter().flatten();
+    let signed: Vec<Cow<'_, str>> =
+        details.filter(|detail| is_others(*detail, own)).filter_map(|detail| detail.text_at("id")).collect();
+    let Kept::Changed(json) = member_without(message, "reasoning_details", &|detail| is_others(detail, own)) else {
+        return Kept::Whole;
+    };
+    let less = Node::of(&json);
+    let calls = less.get("tool_calls").map(|calls| {
+        each(calls, &|call| match call.text_at("id").is_some_and(|id| signed.contains(&id)) {
+            true => members_but(call, "extra_content", None),
+            false => Kept::Whole,
+        })
+    });
+    match calls {
+        Some(Kept::Changed(calls)) => members_but(less, "tool_calls", Some(&calls)),
+        _ => Kept::Changed(json),
+    }
+}
+
+/// An object with one member replaced or left out.
+fn members_but(object: Node<'_>, name: &str, with: Option<&str>) -> Kept {
+    if object.get(name).is_none() {
+        return Kept::Whole;
+    }
     let mut members: Vec<String> = Vec::new();
     for (key, value) in object.members() {
-        let json = if key == name { list.as_deref() } else { Some(value.raw()) };
+        let json = if key == name { with } else { Some(value.raw()) };
         members.extend(json.map(|json| format!("{}:{json}", quoted(&key))));
     }
     Kept::Changed(format!("{{{}}}", members.join(",")))
@@ -154,5 +183,20 @@ mod tests {
         assert_eq!(chat(&kept), None);
         assert_eq!(chat(&[&kept[..], &[detail("claude-v1"), detail("openai-v1:q")]].concat()), Some(turn(&kept)));
         assert_eq!(chat(&[detail("gemini-v1")]), Some(turn(&[])));
+        let call = |id: &str, more: &str| {
+            format!(r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":"{{}}"}}{more}}}"#)
+        };
+        let extra = r#","extra_content":{"maker":{"thought_signature":"S"}}"#;
+        let signed = |format: &str| {
+            format!(
+                r#","reasoning_details":[{{"type":"reasoning.encrypted","data":"S","id":"a","format":"{format}"}}]"#
+            )
+        };
+        let turn = |calls: &[String], more: &str| {
+            format!(r#"[{ask},{{"role":"assistant","content":null,"tool_calls":[{}]{more}}}]"#, calls.join(","))
+        };
+        let brought = turn(&[call("a", extra), call("b", extra)], &signed("gemini-v1"));
+        let kept = turn(&[call("a", ""), call("b", extra)], "");
+        assert_eq!(left(Dialect::Chat, "messages", &brought), Some(kept));
     }
 }

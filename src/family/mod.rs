@@ -245,8 +245,6 @@ impl Decoder {
 }
 
 #[cfg(test)]
-mod odd;
-#[cfg(test)]
 mod tests {
     use super::*;
 

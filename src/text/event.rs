@@ -89,7 +89,7 @@ pub enum Event {
         name: String,
         /// What kind of tool.
         kind: ToolKind,
-        /// A signature over the call, and whose it is.
+        /// Whose signature over the call there is, and the signature.
         signature: Option<(String, String)>,
     },
     /// More of its arguments.

@@ -68,7 +68,7 @@ pub enum Block {
         arguments: String,
         /// What kind of tool.
         kind: ToolKind,
-        /// A signature over it, and whose.
+        /// Whose signature over it there is, and the signature.
         signature: Option<(String, String)>,
     },
     /// Pieces of an `audio` object.

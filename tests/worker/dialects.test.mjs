@@ -245,6 +245,25 @@ test('a turn with tools goes back and forth between dialects', async () => {
   }
 });
 
+test('what one issuer sealed or signed goes to no other, also where the client\'s bytes pass', async () => {
+  const foreign = 'gw1.gemini-v1.FOREIGN';
+  const turn = [{ type: 'thinking', thinking: 'hm', signature: foreign }, { type: 'redacted_thinking', data: foreign }, { type: 'text', text: 'kept' }];
+  const question = { role: 'user', content: 'x' };
+  const detail = { type: 'reasoning.text', text: 'hm', signature: 'FOREIGN', format: 'gemini-v1', index: 0 };
+  const requests = [
+    ['/v1/messages', { max_tokens: 9, messages: [question, { role: 'assistant', content: turn }, question] }],
+    ['/v1/responses', { input: [question, { type: 'reasoning', id: 'rs_gen_x_0', summary: [], encrypted_content: foreign }, { role: 'assistant', content: 'kept' }, question] }],
+    ['/v1/chat/completions', { messages: [question, { role: 'assistant', content: 'kept', reasoning_details: [detail] }, question] }],
+  ];
+  for (const family of Object.keys(FAMILIES).filter((name) => !name.includes('gemini'))) {
+    for (const [route, body] of requests) {
+      (await gateway.call('POST', route, { key, body: { ...body, model: model(family) } })).is(200);
+      const sent = JSON.stringify(upstream.asked.get(family).body);
+      assert.ok(sent.includes('kept') && !sent.includes('FOREIGN'), `${route} ${family}: ${sent}`);
+    }
+  }
+});
+
 test('structured output reaches families that have it', async () => {
   for (const family of Object.keys(FAMILIES)) {
     await openai.chat.completions.create({ model: model(family), messages: [{ role: 'user', content: 'x' }], response_format: { type: 'json_schema', json_schema: { name: 'n', schema: { type: 'object', properties: { zebra: { type: 'string' } } } } } });

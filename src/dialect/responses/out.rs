@@ -157,7 +157,7 @@ impl Encoder {
                 self.reasoning_end(value, out);
             }
             Event::CallStart { call, id, name, kind, signature, .. } => {
-                if let Some((signature, issuer)) = signature {
+                if let Some((issuer, signature)) = signature {
                     self.close_speech(out);
                     self.reasoning_end(Some(seal::call(id, signature, issuer)), out);
                 }

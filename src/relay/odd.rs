@@ -2,10 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::*;
-use crate::dialect::Dialect;
-use crate::error::Code;
-use target::{Target, Traits};
+use crate::dialect::{Dialect, Voice};
+use crate::error::{Code, Failure};
+use crate::family::target::{Target, Traits};
+use crate::family::{Decoder, Family};
+use crate::text::ids::Ids;
+use crate::text::reply::Reply;
 
 fn sent(family: Family, body: &Value) -> Result<Value, Failure> {
     let mut body = body.clone();
@@ -137,8 +139,11 @@ fn a_choice_of_a_tool_that_is_not_there_is_refused_by_name() {
     let mut body = user(json!("q"));
     body["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
     body["tool_choice"] = json!({"type": "function", "function": {"name": "g"}});
-    for (_, family) in NAMES {
-        let failure = sent(*family, &body).unwrap_err();
+    for name in
+        ["openai-chat", "openai-responses", "anthropic-messages", "gemini", "cohere-v2", "bedrock-converse", "mistral"]
+    {
+        let family = Family::from_name(name).unwrap();
+        let failure = sent(family, &body).unwrap_err();
         assert_eq!((failure.code, failure.param.as_deref()), (Code::InvalidInput, Some("tool_choice")), "{family:?}");
     }
 }
@@ -156,5 +161,42 @@ fn reasoning_without_room_is_named() {
         for family in [Family::Anthropic, Family::BedrockConverse] {
             assert_eq!(family.write(&prompt, &target).unwrap().dropped, lost, "{family:?}");
         }
+    }
+}
+
+#[test]
+fn a_signature_over_a_call_comes_back_with_it_in_every_dialect() {
+    let text = json!({"candidates": [{"content": {"parts": [{"text": "hm", "thought": true},
+        {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "SIG"}]}, "finishReason": "STOP"}]});
+    let mut events = Vec::new();
+    Decoder::new(Family::Gemini, &[], "p").whole(&text.to_string(), &mut events);
+    Ids::new("gen_X").give(&mut events);
+    let voice = Voice { request_id: "gen_X".into(), model: "m".into(), created: 1, wants_usage: false, echo: None };
+    let asked = json!({"role": "user", "content": "q"});
+    for dialect in [Dialect::Chat, Dialect::Responses, Dialect::Messages] {
+        let answer: Value = serde_json::from_slice(&dialect.write(&Reply::fold(events.clone()), &voice, None)).unwrap();
+        let body = match dialect {
+            Dialect::Chat => json!({"model": "m", "messages": [asked, answer["choices"][0]["message"]]}),
+            Dialect::Responses => {
+                let items: Vec<&Value> = [&asked].into_iter().chain(answer["output"].as_array().unwrap()).collect();
+                json!({"model": "m", "input": items})
+            }
+            Dialect::Messages => {
+                let turn = json!({"role": "assistant", "content": answer["content"]});
+                json!({"model": "m", "max_tokens": 9, "messages": [asked, turn]})
+            }
+        };
+        let request = dialect.parse(body.to_string().into_bytes()).unwrap();
+        let prompt = dialect.prompt(&request).unwrap();
+        let traits = Traits::default();
+        let target =
+            Target { upstream: "g", provider: "p", quirks: &[], traits: &traits, limit: None, own_limit: None };
+        let sent: Value = serde_json::from_slice(&Family::Gemini.write(&prompt, &target).unwrap().body).unwrap();
+        let part = &sent["contents"][1]["parts"][0];
+        assert_eq!(
+            (&part["functionCall"]["id"], &part["thoughtSignature"]),
+            (&"call_X_0_0".into(), &"SIG".into()),
+            "{dialect:?}"
+        );
     }
 }
