@@ -139,10 +139,8 @@ fn a_choice_of_a_tool_that_is_not_there_is_refused_by_name() {
     let mut body = user(json!("q"));
     body["tools"] = json!([{"type": "function", "function": {"name": "f"}}]);
     body["tool_choice"] = json!({"type": "function", "function": {"name": "g"}});
-    for name in
-        ["openai-chat", "openai-responses", "anthropic-messages", "gemini", "cohere-v2", "bedrock-converse", "mistral"]
-    {
-        let family = Family::from_name(name).unwrap();
+    use Family::{Anthropic, BedrockConverse, Cohere, Gemini, Mistral, OpenAiChat, OpenAiResponses};
+    for family in [OpenAiChat, OpenAiResponses, Anthropic, Gemini, Cohere, BedrockConverse, Mistral] {
         let failure = sent(family, &body).unwrap_err();
         assert_eq!((failure.code, failure.param.as_deref()), (Code::InvalidInput, Some("tool_choice")), "{family:?}");
     }
