@@ -125,6 +125,22 @@ pub fn charged(bases: &[Basis], told: &Told, counted: &Told, guessed: &Told, car
     (usage, true)
 }
 
+/// What a host was sent, where its client left before anything came back: the input that the request counts, and text by
+/// its bytes. What only the host could have said (how long a sound is, how many units a search took) is left out.
+pub fn sent(bases: &[Basis], counted: &Told) -> Usage {
+    let mut usage = Usage::default();
+    let basis = bases.first().map(Vec::as_slice).unwrap_or_default();
+    // Of sounds, the most that there can be of text is nothing to go by.
+    let is_sound = basis.iter().any(|(meter, _)| *meter == Meter::InputAudioTokens);
+    for (meter, most) in basis.iter().filter(|(meter, _)| meter.name().starts_with("input_")) {
+        let likely = (*meter == Meter::InputTokens && !is_sound).then(|| most.div_ceil(4));
+        if let Some(quantity) = counted.get(*meter).or(likely) {
+            usage.set(*meter, quantity);
+        }
+    }
+    usage
+}
+
 /// What it will probably cost, in nano-dollars: for the order of candidates alone.
 pub fn likely_nanos(
     bases: &[Basis],
@@ -208,6 +224,21 @@ mod tests {
         let one = Told::default().with(InputTokens, 3).with(InputCharacters, 0);
         assert_eq!(one.clone().plus(&one), Told::default().with(InputTokens, 6).with(InputCharacters, 0));
         assert_eq!(one.plus(&Told::default()).get(InputTokens), None);
+    }
+
+    #[test]
+    fn what_was_sent_is_its_input_alone() {
+        let sent = |bases: &[Basis], counted: Told| sent(bases, &counted).iter().collect::<Vec<_>>();
+        let none = Told::default;
+        let picture = vec![(InputTokens, 101), (InputImageTokens, 1000), (OutputImageTokens, 5000)];
+        assert_eq!(sent(&[picture, vec![(OutputImages, 2)]], none().with(OutputImages, 2)), [(InputTokens, 26)]);
+        assert_eq!(sent(&[vec![(InputCharacters, 40)]], none().with(InputCharacters, 37)), [(InputCharacters, 37)]);
+        for unknown in
+            [vec![(InputAudioSeconds, 600)], vec![(InputAudioTokens, 9), (InputTokens, 9)], vec![(SearchUnits, 1)]]
+        {
+            assert_eq!(sent(&[unknown], none().with(SearchUnits, 1).with(Requests, 1)), []);
+        }
+        assert_eq!(sent(&[], none()), []);
     }
 
     #[test]

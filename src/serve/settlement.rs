@@ -148,7 +148,7 @@ pub fn charge(generation: &Generation, candidate: &Candidate, closing: &Closing,
     }
     let (usage, is_estimated) = match &closing.usage {
         Some(usage) => (usage.clone(), closing.is_estimated),
-        None => (estimate(generation, closing.output_bytes), true),
+        None => (estimate(generation, candidate, closing.output_bytes), true),
     };
     let tier = closing.service_tier.as_deref().or(generation.request.service_tier.as_deref());
     let mut receipt = match priced(&usage, generation, candidate, tier) {
@@ -170,8 +170,12 @@ pub const fn paid_by(own: Option<usize>) -> &'static str {
     }
 }
 
-/// What was probably used, from what was sent and delivered: four bytes a token.
-fn estimate(generation: &Generation, output_bytes: u64) -> Usage {
+/// What was probably used, from what was sent and delivered: four bytes a token. Work that is no text is delivered whole
+/// or not at all, and then by what its answer counts.
+fn estimate(generation: &Generation, candidate: &Candidate, output_bytes: u64) -> Usage {
+    if let Some((work, offer)) = generation.work.as_ref().zip(candidate.offer()) {
+        return work.sent(&offer.card);
+    }
     Usage::default()
         .with(Meter::InputTokens, generation.request.demand.prompt_tokens_likely())
         .with(Meter::OutputTokens, output_bytes.div_ceil(4))

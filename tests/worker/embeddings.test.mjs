@@ -5,7 +5,7 @@ import OpenAI from 'openai';
 import { createOpenAI } from '@ai-sdk/openai';
 import { embed, embedMany } from 'ai';
 import { startGateway } from './support/harness.mjs';
-import { CANARY, PICTURE, PNG, catalogOf, costs, json, spared, spares, startHosts } from './support/media.mjs';
+import { CANARY, PICTURE, PNG, catalogOf, costs, json, sleep, spared, spares, startHosts } from './support/media.mjs';
 
 let host, gateway, t, openai;
 const vector = (text) => [String(text).length, -0.5, 0.25];
@@ -39,11 +39,14 @@ function answer(name, path, { body }, response) {
   return undefined;
 }
 
+/** Does not answer who asks it to wait. */
+const slow = (name, path, ask, response) => (JSON.stringify(ask.body).includes('wait for ever') ? true : answer(name, path, ask, response));
+
 const EMBEDDINGS = ['embed', 'embed-mistral', 'embed-cohere', 'embed-gemini', 'embed-vertex', 'embed-voyage', 'embed-jina', 'embed-titan', 'embed-bedrock'];
 const RERANKS = [['rank', 30_000], ['rank-voyage', 30_000], ['rank-jina', 30_000], ['rank-cohere', 2_000_000], ['rank-bedrock', 2_000_000]];
 
 before(async () => {
-  host = await startHosts(answer);
+  host = await startHosts(slow);
   const embedding = (model, more = {}) => ({ model, kind: 'embedding', prices: { input_tokens: '2' }, ...more });
   const rerank = (model, prices) => ({ model, kind: 'rerank', prices });
   gateway = await startGateway({ providers: ['p1'], scenes: 1, vars: { MEDIA_LOOPBACK: 'allowed' }, extra: catalogOf(host.url, {
@@ -109,6 +112,23 @@ describe('embeddings', () => {
       (await post('embeddings', { model: 'test/embed-gemini', input: [{ image_url: { url } }] })).fails('invalid_input');
     }
     (await post('embeddings', { model: 'test/embed', input })).fails('unsupported_parameter');
+  });
+
+  test('a client that leaves while a host is asked pays for what was sent, as far as that can be known', async () => {
+    for (const [route, body, nanos] of [
+      ['embeddings', { model: 'test/embed', input: 'wait for ever'.padEnd(40, '.'), provider: { only: ['openai'] } }, 10 * 2_000],
+      ['rerank', { model: 'test/rank-cohere', query: 'wait for ever', documents: ['a', 'b'] }, 0],
+    ]) {
+      const alone = await gateway.scene({ model: body.model, at: [], dollars: '1' });
+      const before = host.all.length;
+      const call = gateway.open('POST', `/v1/${route}`, { key: alone.key, body });
+      while (host.all.length === before) await sleep(10);
+      call.reset();
+      const { balance_nanos } = await alone.settled();
+      const [row] = await alone.activity();
+      assert.deepEqual([row.ending, row.status, row.cost_nanos, row.is_estimated, balance_nanos], ['client_left', 499, nanos, true, 1e9 - nanos], JSON.stringify(row));
+      assert.ok(row.held_nanos >= nanos);
+    }
   });
 
   test('a host that fails is followed by the next; who does not count is estimated; what is left out is named', async () => {
