@@ -181,6 +181,15 @@ export function cut(writer) {
   return broke === undefined ? writer.close() : writer.abort(broke);
 }
 
+// A client that left before it was answered never gets the stream: nobody would take what is written, and nobody refuse it.
+export function written(writer, bytes, left) {
+  return Promise.race([writer.write(bytes).then(() => true), left.then(() => false)]);
+}
+
+export function closed(writer, left) {
+  return Promise.race([writer.close(), left]);
+}
+
 // Bytes of a body that are taken at once, at most.
 const BLOCK_BYTES = 64 * 1024;
 

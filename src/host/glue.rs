@@ -50,6 +50,8 @@ extern "C" {
     pub fn hold(context: &JsValue, promise: &Promise);
     pub fn identity() -> JsValue;
     pub fn cut(writer: &JsValue) -> Promise;
+    pub fn written(writer: &JsValue, bytes: &Uint8Array, left: &Promise) -> Promise;
+    pub fn closed(writer: &JsValue, left: &Promise) -> Promise;
     pub type Blocks;
     #[wasm_bindgen(constructor, catch)]
     pub fn new(body: &JsValue) -> Result<Blocks, JsValue>;

@@ -225,13 +225,14 @@ pub struct Downstream {
     writable: JsValue,
     writer: Option<JsValue>,
     desk: Desk,
+    left: Promise,
 }
 
-/// A stream to the client: its writing and its reading end.
-pub fn open() -> (Downstream, JsValue) {
+/// A stream to the client: its writing and its reading end. `left` resolves when the client has left.
+pub fn open(left: Promise) -> (Downstream, JsValue) {
     let pair = glue::identity();
     let end = |name: &str| Reflect::get(&pair, &JsValue::from_str(name)).unwrap_or(JsValue::NULL);
-    (Downstream { writable: end("writable"), writer: None, desk: Desk::default() }, end("readable"))
+    (Downstream { writable: end("writable"), writer: None, desk: Desk::default(), left }, end("readable"))
 }
 
 impl Downstream {
@@ -258,10 +259,12 @@ impl Client for Downstream {
         }
         let write = async {
             let writer = self.writer()?;
-            let written = method(&writer, "write")?.call1(&writer, &self.desk.lay(bytes))?;
-            soon(Promise::from(written)).await
+            soon(glue::written(&writer, &self.desk.lay(bytes), &self.left)).await
         };
-        write.await.map(drop).map_err(|_| Left)
+        match write.await {
+            Ok(is_taken) if is_taken.is_truthy() => Ok(()),
+            _ => Err(Left),
+        }
     }
 
     async fn cut(mut self) {
@@ -275,7 +278,7 @@ impl Client for Downstream {
     async fn close(mut self) {
         let close = async {
             let writer = self.writer()?;
-            soon(Promise::from(call(&writer, "close")?)).await
+            soon(glue::closed(&writer, &self.left)).await
         };
         let _ = close.await;
     }

@@ -515,7 +515,7 @@ impl Ports for World {
     }
 
     fn open_stream(&self) -> (Downstream, JsValue) {
-        stream::open()
+        stream::open(self.left.clone())
     }
 
     async fn pump(

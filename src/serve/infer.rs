@@ -108,6 +108,7 @@ pub async fn text<P: Ports>(
     check_content_type(head.content_type.as_deref())?;
     timeouts(ports.as_ref(), head.timeout_ms.as_deref(), true)?;
     let Taken { bytes, stay } = read_body(ports, Copies::Two).await?;
+    let _going_on = replay::go_on(ports.as_ref(), head);
     let ticket = match replay::begin(ports.as_ref(), head, &policy, &[&bytes], ports.settings().hold_ms).await? {
         Begun::Answered(reply) => return Ok(reply),
         Begun::Run(ticket) => ticket,

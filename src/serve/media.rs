@@ -55,6 +55,7 @@ pub async fn answer<P: Ports>(ports: &Rc<P>, head: &Head, policy: Rc<Policy>, do
     let print = replay::print_of(&source);
     let (source, preset) = settings::with_preset_in(ports.as_ref(), &policy.workspace, source).await?;
     let work = parse(source, does)?;
+    let _going_on = replay::go_on(ports.as_ref(), head);
     let ticket = match replay::begin(ports.as_ref(), head, &policy, &print, ports.settings().hold_ms).await? {
         Begun::Answered(reply) => return Ok(reply),
         Begun::Run(ticket) => ticket,

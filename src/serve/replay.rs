@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::channel::oneshot;
 
 use crate::access::key;
 use crate::access::policy::Policy;
@@ -78,6 +79,17 @@ pub fn print_of(source: &Source) -> Vec<Bytes> {
         [Bytes::from(head.into_bytes()), part.bytes.clone()]
     };
     parts.iter().flat_map(piece).collect()
+}
+
+/// Lets a call with a key go on when its client leaves, as long as this is kept: a key that has begun must be told how the
+/// call ended, from its first step on.
+pub fn go_on<P: Ports>(ports: &P, head: &Head) -> Option<oneshot::Sender<()>> {
+    head.idempotency_key.as_ref()?;
+    let (kept, over) = oneshot::channel();
+    ports.in_background(async move {
+        let _ = over.await;
+    });
+    Some(kept)
 }
 
 /// Begins a call. `run_ms` is when it will be over at the latest.

@@ -51,6 +51,21 @@ describe('Idempotency', { timeout: 90_000 }, () => {
       assert.equal((await t.settled()).balance_nanos, 10e9 - COST);
     });
 
+    test(`${way}: a client that leaves at any moment, also before anybody was asked, gets its answer when it comes again`, async () => {
+      const t = await gateway.scene({ at: ['p1'] });
+      const again = Array.from({ length: 40 }, async (_, index) => {
+        const key = named();
+        const call = t.open(body, key);
+        await sleep(index * 0.5);
+        call.reset();
+        await sleep(50);
+        return (await t.chat(body, key)).is(200);
+      });
+      await Promise.all(again);
+      const { balance_nanos } = await t.settled();
+      assert.equal(balance_nanos, 10e9 - 40 * COST, 'each was charged once');
+    });
+
     test(`${way}: a client that lost its connection gets the answer when it comes again`, async () => {
       const t = await gateway.scene({ at: ['p1'] });
       t.p1.does(async (exchange) => {

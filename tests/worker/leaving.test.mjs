@@ -49,6 +49,21 @@ describe('The client leaves', { concurrency: 6, timeout: 60_000 }, () => {
       assert.equal(t.p2.requests.length, 0, 'nobody else is asked for a client that left');
     });
 
+    test(`${way}: with a reset at any moment of a quick answer: settled at once, charged no more than was held`, async () => {
+      const t = await gateway.scene({ at: ['p1'] });
+      const calls = Array.from({ length: 40 }, async (_, index) => {
+        const call = t.open(body);
+        await sleep(index * 0.5);
+        call.reset();
+      });
+      await Promise.all(calls);
+      await sleep(100);
+      const { balance_nanos } = await t.settled(2000);
+      const rows = await t.activity();
+      assert.ok(rows.every((row) => row.cost_nanos <= row.held_nanos && ['client_left', 'finished'].includes(row.ending)), JSON.stringify(rows));
+      assert.equal(balance_nanos, 10e9 - rows.reduce((sum, row) => sum + row.cost_nanos, 0));
+    });
+
     test(`${way}: with a reset between two attempts, when nobody is being asked: nothing is charged`, async () => {
       const t = await gateway.scene({ at: ['p1'] });
       t.p1.does(up.fail(429, {}, { 'retry-after-ms': '900' }), up.hang);

@@ -80,6 +80,7 @@ pub async fn create<P: Ports>(
     let (source, preset) = settings::with_preset_in(ports.as_ref(), &policy.workspace, source).await?;
     let parsed = parse(source)?;
     form::check_references(&parsed.order, loopback(ports.as_ref()))?;
+    let _going_on = replay::go_on(ports.as_ref(), head);
     let ticket = match replay::begin(ports.as_ref(), head, &policy, &print, ports.settings().hold_ms).await? {
         replay::Begun::Answered(reply) => return Ok(reply),
         replay::Begun::Run(ticket) => ticket,
