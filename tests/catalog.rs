@@ -58,6 +58,21 @@ fn compiled(sources: &[Source]) -> Snapshot {
 }
 
 #[test]
+fn there_is_every_model_that_a_request_without_one_or_an_example_means() {
+    let interface = include_str!("../src/openapi/api.txt");
+    let examples = interface.split(['{', ',']).filter_map(|member| {
+        let (name, value) = member.split_once(": ")?;
+        let is_model = matches!(name.trim(), "\"model\"" | "\"model_id\"");
+        is_model.then(|| value.trim_start_matches('"').split('"').next().unwrap_or_default())
+    });
+    let names: Vec<&str> = examples.chain([ai_stats_gateway::media::moderation::DEFAULT_MODEL, "sora-2"]).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(OWN.entry(name).is_some(), "{name}");
+    }
+}
+
+#[test]
 fn every_chat_offer_is_of_a_family_that_is_spoken_or_says_that_it_is_not() {
     let mut spoken = BTreeMap::new();
     for model in own_models() {

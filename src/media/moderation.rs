@@ -11,7 +11,7 @@ use crate::family::target::cannot;
 use crate::usage::Meter;
 
 /// The model where the request names none, as OpenAI has it.
-const DEFAULT_MODEL: &str = "openai/omni-moderation-latest";
+pub const DEFAULT_MODEL: &str = "omni-moderation-latest";
 /// Tokens of a picture at most.
 const IMAGE_TOKENS: u64 = 10_000;
 
