@@ -138,7 +138,12 @@ pub fn parse_flat<'a, T: Deserialize<'a>>(text: &'a str, root: &str) -> Result<T
 pub fn parse_object<T: for<'a> Deserialize<'a>>(text: &str, root: &str) -> Result<T, JsonError> {
     serde_json::from_str(text).map_err(|error| {
         let message = strip_position(&error.to_string());
-        let below = field_named(&message).or_else(|| path_at(text, offset_of(text, &error)));
+        let offset = offset_of(text, &error);
+        let named = field_named(&message).map(|name| match object_at(text, offset) {
+            Some(object) => format!("{object}.{name}"),
+            None => name,
+        });
+        let below = named.or_else(|| path_at(text, offset));
         let path = match (below, root) {
             (None, "") => None,
             (None, root) => Some(root.to_owned()),
@@ -169,11 +174,22 @@ fn offset_of(text: &str, error: &serde_json::Error) -> usize {
     lines.map(str::len).sum::<usize>().saturating_add(error.column())
 }
 
-/// The member that holds the byte before `offset`, and within it the same again.
+/// The innermost object below the outermost one that holds the byte before `offset`.
+fn object_at(text: &str, offset: usize) -> Option<String> {
+    let found = members(text.as_bytes()).ok()?;
+    let member = found.iter().find(|member| member.value.start < offset && offset <= member.value.end)?;
+    let inner = text.get(member.value.clone()).filter(|inner| inner.starts_with('{'))?;
+    match object_at(inner, offset.saturating_sub(member.value.start)) {
+        Some(below) => Some(format!("{}.{below}", member.key)),
+        None => Some(member.key.clone()),
+    }
+}
+
+/// The member that holds the byte before `offset` or begins there, and within it the same again.
 fn path_at(text: &str, offset: usize) -> Option<String> {
     let found = members(text.as_bytes()).ok()?;
     let member =
-        found.iter().find(|member| member.value.start < offset && offset <= member.value.end.saturating_add(1))?;
+        found.iter().find(|member| member.value.start <= offset && offset <= member.value.end.saturating_add(1))?;
     let inner = text.get(member.value.clone()).filter(|inner| inner.starts_with('{'));
     match inner.and_then(|inner| path_at(inner, offset.saturating_sub(member.value.start))) {
         Some(below) => Some(format!("{}.{below}", member.key)),
@@ -375,6 +391,7 @@ mod tests {
     #[test]
     fn errors_say_where() {
         #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
         #[allow(dead_code)]
         struct Inner {
             n: u64,
@@ -398,6 +415,10 @@ mod tests {
             ("{\n \"name\":\"x\",\n \"last\" : 5 }", Some("last")),
             (r#"{"inner":{"n":1}}"#, Some("name")),
             (r#"{"name":"x","other":1}"#, Some("other")),
+            (r#"{"name":"x","inner":{"n":1,"other":1}}"#, Some("inner.other")),
+            (r#"{"name":"x","inner":{}}"#, Some("inner.n")),
+            (r#"{"name":"x","inner":[]}"#, Some("inner")),
+            (r#"{"name":[]}"#, Some("name")),
             (r#"{"name":"x""#, None),
             ("[]", None),
         ] {

@@ -39,6 +39,8 @@ const DELETE: &str = "DELETE FROM activity WHERE workspace = ?1 AND id IN (SELEC
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
+    /// Null is a wish; nothing is none.
+    #[serde(deserialize_with = "Option::deserialize")]
     days: Option<u64>,
 }
 
