@@ -71,6 +71,15 @@ pub fn whole_seconds(seconds: f64) -> u64 {
     whole
 }
 
+/// The host's segments, or such as are made of its words.
+fn segments(heard: &Heard, duration: f64) -> Vec<Value> {
+    if !heard.segments.is_empty() || heard.words.is_empty() {
+        return heard.segments.clone();
+    }
+    let cues = cues(&[], &heard.words, &heard.text, duration).into_iter().enumerate();
+    cues.map(|(id, cue)| json!({"id": id, "start": cue.start, "end": cue.end, "text": cue.text})).collect()
+}
+
 /// Who said what: the host's segments, or words of one speaker after the other.
 fn turns(heard: &Heard) -> Vec<Value> {
     let of = |one: &Value, name: &str| one.get(name).cloned().unwrap_or_default();
@@ -141,7 +150,7 @@ pub fn answer(work: &Transcription, heard: Heard, reading: &Reading<'_>) -> Answ
             let task = if work.is_translation() { "translate" } else { "transcribe" };
             json(heard.whole.clone().filter(|whole| whole.get("duration").is_some()).unwrap_or_else(|| {
                 json!({"task": task, "text": heard.text, "duration": heard.duration, "language": heard.language,
-                    "segments": heard.segments, "words": heard.words, "usage": usage()})
+                    "segments": segments(&heard, duration), "words": heard.words, "usage": usage()})
             }))
         }
         _ => {
@@ -217,6 +226,23 @@ mod tests {
                 {"type": "transcript.text.segment", "id": "seg_1", "start": 1.0, "end": 1.5, "speaker": "1", "text": "Ho."},
             ])
         );
+    }
+
+    #[test]
+    fn the_long_form_has_segments_also_of_words_alone() {
+        let words =
+            vec![json!({"word": "Hi.", "start": 0.0, "end": 0.5}), json!({"word": "Ho.", "start": 0.5, "end": 1.0})];
+        let reading = Reading { upstream: "u", model: "org/m", id: "g", created: 0 };
+        let work = work(Front::Transcriptions, &[("response_format", "verbose_json")]);
+        let of = |words: Vec<Value>| {
+            let heard = Heard { text: "Hi. Ho.".into(), words, ..Heard::default() }.lasting(Some(1.0));
+            let body: Value = serde_json::from_slice(&answer(&work, heard, &reading).body).unwrap();
+            body["segments"].clone()
+        };
+        let segment =
+            |id: u64, start: f64, text: &str| json!({"id": id, "start": start, "end": start + 0.5, "text": text});
+        assert_eq!(of(words), json!([segment(0, 0.0, "Hi."), segment(1, 0.5, "Ho.")]));
+        assert_eq!(of(Vec::new()), json!([]));
     }
 
     #[test]
