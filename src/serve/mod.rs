@@ -402,8 +402,19 @@ fn captures<'p>(pattern: &str, path: &'p str) -> Option<Vec<&'p str>> {
     rest.is_empty().then_some(found)
 }
 
+/// Whether HEAD may be asked of an endpoint, as monitors and link checkers do; the platform leaves the body out.
+fn takes_head(endpoint: &Endpoint) -> bool {
+    endpoint.method == "GET" && endpoint.caller == Caller::Anyone
+}
+
 /// The endpoint for a method and path, with the values of its path.
 pub fn find<'p>(method: &str, path: &'p str) -> Result<(Endpoint, Vec<&'p str>), Failure> {
+    if method == "HEAD"
+        && let Ok((endpoint, values)) = find("GET", path)
+        && takes_head(&endpoint)
+    {
+        return Ok((endpoint, values));
+    }
     // What has no variable part is found without looking at patterns: the way of most requests.
     if let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path && endpoint.method == method) {
         return Ok((*endpoint, Vec::new()));
@@ -414,6 +425,9 @@ pub fn find<'p>(method: &str, path: &'p str) -> Result<(Endpoint, Vec<&'p str>),
         return Err(Failure::new(Code::NotFound, "there is no such endpoint"));
     }
     let mut methods: Vec<&str> = known.iter().map(|(endpoint, _)| endpoint.method).collect();
+    if known.iter().any(|(endpoint, _)| takes_head(endpoint)) {
+        methods.push("HEAD");
+    }
     methods.push("OPTIONS");
     methods.dedup();
     known.into_iter().find(|(endpoint, _)| endpoint.method == method).ok_or_else(|| {
@@ -662,6 +676,10 @@ mod tests {
         for path in ["/", "", "/v1", "/v1/models/", "/v1/chat", "/v1/key/", "/v1/admin/workspaces//keys"] {
             assert_eq!(found("GET", path).map_err(|f| f.code), Err(Code::NotFound), "{path}");
         }
+        assert_eq!(found("HEAD", "/v1/models/org/name"), Ok((Does::Model, "org/name".to_owned())));
+        let allow = |method: &str, path: &str| find(method, path).unwrap_err().allow.unwrap();
+        assert_eq!(allow("HEAD", "/v1/key"), "GET, OPTIONS");
+        assert_eq!(allow("PUT", "/v1/health"), "GET, HEAD, OPTIONS");
         let failure = find("PUT", "/v1/admin/workspaces").unwrap_err();
         assert_eq!((failure.code, failure.allow.as_deref()), (Code::MethodNotAllowed, Some("POST, GET, OPTIONS")));
     }

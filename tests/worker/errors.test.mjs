@@ -70,6 +70,17 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
     }
   });
 
+  test('what anyone may GET answers a HEAD with the same headers and no body', async () => {
+    for (const path of ['/v1/health', '/v1/models', '/docs']) {
+      const [head, get] = await Promise.all(['HEAD', 'GET'].map((method) => fetch(gateway.url + path, { method })));
+      assert.deepEqual([head.status, await head.text()], [200, ''], path);
+      for (const name of ['content-type', 'cache-control', 'etag']) assert.equal(head.headers.get(name), get.headers.get(name), `${path} ${name}`);
+      assert.ok((await get.text()).length > 0);
+    }
+    const refused = await fetch(`${gateway.url}/v1/key`, { method: 'HEAD' });
+    assert.deepEqual([refused.status, refused.headers.get('allow')], [405, 'GET, OPTIONS']);
+  });
+
   test('without a key that is known and right there is 401 on every endpoint that needs one', async () => {
     const { key } = await gateway.scene();
     const wrong = `${key.slice(0, -1)}${key.endsWith('a') ? 'b' : 'a'}`;
