@@ -57,6 +57,7 @@ pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) ->
         trace: text(13),
         if_match: text(14),
         accept: text(15),
+        betas: text(16),
     };
     let reply = handle(world, head).await;
     let headers = glue::flat(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));

@@ -9,7 +9,7 @@ globalThis.queueMicrotask = (job) => {
 };
 
 // method, url, authorization, x-api-key, content-type, x-gateway-timeout-ms, x-session-id, content-length, if-none-match, x-gateway-explain,
-// idempotency-key, x-title, http-referer (or referer), traceparent, if-match, accept; what is absent is empty.
+// idempotency-key, x-title, http-referer (or referer), traceparent, if-match, accept, anthropic-beta; what is absent is empty.
 export function head(request) {
   const h = request.headers;
   const get = (name) => h.get(name) ?? "";
@@ -30,6 +30,7 @@ export function head(request) {
     get("traceparent"),
     get("if-match"),
     get("accept"),
+    get("anthropic-beta"),
   ].join(SEPARATOR);
 }
 

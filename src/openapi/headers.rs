@@ -38,6 +38,7 @@ const ASKED: &[Header] = &[
     Header("X-Title", Of::Paid, "string", "The name of the calling application."),
     Header("HTTP-Referer", Of::Paid, "string", "Where the application lives."),
     Header("traceparent", Of::Paid, "string", "W3C trace context."),
+    Header("anthropic-beta", Of::Paid, "string", "Of the messages dialect: goes to hosts that speak it."),
     Header(
         "If-Match",
         Of::Change,

@@ -197,6 +197,9 @@ pub async fn signed<P: Ports>(
     Ok(Call { method, url, headers, body })
 }
 
+/// The header that names betas of the messages dialect.
+const BETAS: &str = "anthropic-beta";
+
 /// A request in the provider's words.
 #[derive(Default)]
 struct Parts {
@@ -236,7 +239,8 @@ fn pass(
         _ => (openai_chat::PATH, openai_chat::request(request, &offer.upstream, &provider.quirks, &gone, limit)),
     };
     let dropped = refused.into_iter().map(str::to_owned).chain(left).collect();
-    Parts { path: path.to_owned(), body, dropped, ..Parts::default() }
+    let headers = generation.betas.iter().map(|names| (BETAS.to_owned(), names.clone())).collect();
+    Parts { path: path.to_owned(), headers, body, dropped, ..Parts::default() }
 }
 
 fn edited(body: &Body, upstream: &str, gone: &[&str], limit_field: &str, limit: Option<u64>) -> Vec<u8> {
@@ -269,7 +273,9 @@ fn translate(
     };
     let written = family.write(&prompt, &target)?;
     let customs = if family.takes_free_text(&provider.quirks) { Vec::new() } else { custom::names(&prompt) };
-    Ok(Parts { path: written.path, headers: written.headers, body: written.body, dropped: written.dropped, customs })
+    let mut dropped = written.dropped;
+    dropped.extend(generation.betas.as_ref().map(|_| BETAS.to_owned()));
+    Ok(Parts { path: written.path, headers: written.headers, body: written.body, dropped, customs })
 }
 
 /// The body with the members that name the account.

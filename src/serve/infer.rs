@@ -65,6 +65,9 @@ pub struct Generation {
     pub conversation: Option<Conversation>,
     /// The application that calls, and the trace it is part of.
     pub origin: Origin,
+    /// What a client of the messages dialect asks for that is not for everybody yet: names by comma, for hosts that speak
+    /// the dialect.
+    pub betas: Option<String>,
     /// Whether the answer is to say why.
     pub explains: bool,
     /// The workspace's own credentials.
@@ -146,8 +149,23 @@ async fn planned<P: Ports>(
 ) -> Result<Generation, Failure> {
     let (body, preset) = settings::with_preset(ports, &policy.workspace, dialect, read(bytes)?).await?;
     let request = dialect.parse_body(body)?;
+    let betas = head.betas.clone().filter(|_| dialect == Dialect::Messages);
+    check_betas(betas.as_deref())?;
     let generation = planned_for(ports, head, policy, request, preset, None).await?;
-    Ok(Generation { dialect, replay: ticket, ..generation })
+    Ok(Generation { dialect, betas, replay: ticket, ..generation })
+}
+
+/// Longest list of betas that is passed on, in bytes.
+const BETAS_BYTES_MAX: usize = 2048;
+
+fn check_betas(betas: Option<&str>) -> Result<(), Failure> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:, ".contains(&byte);
+    match betas {
+        Some(names) if names.len() > BETAS_BYTES_MAX || !names.bytes().all(is_name) => {
+            Err(Failure::invalid("anthropic-beta", "is no list of names"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Resolves and ranks a parsed request.
@@ -222,6 +240,7 @@ pub(super) async fn planned_for<P: Ports>(
         timeouts,
         conversation,
         origin: Origin::parse(head.title.as_deref(), head.referer.as_deref(), head.trace.as_deref()),
+        betas: None,
         explains: head.explains,
         replay: None,
         captured: RefCell::new(None),

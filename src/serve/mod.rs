@@ -102,6 +102,8 @@ pub struct Head {
     pub if_match: Option<String>,
     /// `accept`.
     pub accept: Option<String>,
+    /// `anthropic-beta`.
+    pub betas: Option<String>,
 }
 
 /// Who may call an endpoint.
