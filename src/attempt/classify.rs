@@ -39,10 +39,12 @@ pub struct Verdict {
     pub code: Code,
     /// Whether the next candidate may be tried.
     pub next: bool,
+    /// What the client is told, where the code alone says too little.
+    pub says: Option<&'static str>,
 }
 
 const fn verdict(class: Class, code: Code, next: bool) -> Verdict {
-    Verdict { class, code, next }
+    Verdict { class, code, next, says: None }
 }
 
 /// How an attempt failed without an HTTP status.
@@ -143,7 +145,10 @@ const NO_MONEY_TEXTS: &[&str] = &["credit balance is too low"];
 const GONE_TEXTS: &[&str] = &["with on-demand throughput"];
 
 const INVALID: Verdict = verdict(Class::Request, Code::InvalidInput, false);
-const REFUSED: Verdict = verdict(Class::Request, Code::InvalidInput, false);
+const REFUSED: Verdict = Verdict {
+    says: Some("the provider's content filter refused the request"),
+    ..verdict(Class::Request, Code::InvalidInput, false)
+};
 /// Another offer may have a longer context.
 const TOO_LONG: Verdict = verdict(Class::Request, Code::ContextLengthExceeded, true);
 /// Another offer may take the parameter.
@@ -281,7 +286,9 @@ mod tests {
             (404, "voice_not_found", "", "", Request, Code::InvalidInput, true),
         ] {
             let got = answer(status, &fault(code, kind, message));
-            assert_eq!(got, verdict(class, shown, next), "{status} {code} {kind} {message}");
+            let is_content = code.starts_with("content_") || ["moderation_blocked", "1026"].contains(&code);
+            assert_eq!(got.says.is_some(), is_content, "{status} {code} {kind} {message}");
+            assert_eq!(Verdict { says: None, ..got }, verdict(class, shown, next), "{status} {code} {kind} {message}");
         }
     }
 

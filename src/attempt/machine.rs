@@ -95,6 +95,16 @@ pub struct Failed {
     pub began: Millis,
 }
 
+/// What the failure of all of them comes to.
+#[derive(Debug, Clone)]
+struct Decisive {
+    verdict: Verdict,
+    /// The field that is blamed.
+    param: Option<String>,
+    /// What the client is told, in the gateway's own words; else the verdict's, or its code's.
+    says: Option<String>,
+}
+
 /// Who asked to be left alone for a moment, and until when.
 #[derive(Debug, Clone, Copy)]
 struct Busy {
@@ -124,7 +134,7 @@ pub struct Machine {
     patience: Patience,
     arrived: Millis,
     rows: Vec<AttemptRow>,
-    decisive: Option<(Verdict, Option<String>)>,
+    decisive: Option<Decisive>,
     ended: bool,
     all_busy: bool,
     shortest_wait_ms: Option<u64>,
@@ -289,7 +299,7 @@ impl Machine {
         // A refused credential of ours says little about the request; anything else decides over it.
         let keeps = verdict.class == Class::Credential && self.decisive.is_some();
         if !keeps {
-            self.decisive = Some((verdict, param));
+            self.decisive = Some(Decisive { verdict, param, says: None });
         }
         // Limits and refusals are per credential: the candidate may have another one.
         let is_of_credential = matches!(verdict.class, Class::Busy | Class::Credential);
@@ -336,11 +346,12 @@ impl Machine {
     }
 
     /// A candidate could not be asked: the request cannot be put in its words. No attempt, but a reason.
-    pub fn on_unwritable(&mut self, verdict: Verdict, param: Option<String>) {
+    /// `says` is why, in the gateway's own words.
+    pub fn on_unwritable(&mut self, verdict: Verdict, param: Option<String>, says: Option<String>) {
         self.ended = !verdict.next;
         self.all_busy = false;
         if self.decisive.is_none() {
-            self.decisive = Some((verdict, param));
+            self.decisive = Some(Decisive { verdict, param, says });
         }
     }
 
@@ -392,12 +403,12 @@ impl Machine {
 
     /// What the client is told: the class of the decisive attempt is kept.
     pub fn failure(&self) -> Failure {
-        let (code, param) = match &self.decisive {
-            None => (Code::ProviderTimeout, None),
+        let (code, param, says) = match &self.decisive {
+            None => (Code::ProviderTimeout, None, None),
             // Mixed reasons: "slow down" is only true when everybody said so.
-            Some((verdict, param)) => match verdict.code {
-                Code::ProviderBusy if !self.all_busy => (Code::ProviderUnavailable, None),
-                code => (code, param.clone()),
+            Some(Decisive { verdict, param, says }) => match verdict.code {
+                Code::ProviderBusy if !self.all_busy => (Code::ProviderUnavailable, None, None),
+                code => (code, param.clone(), says.clone().or_else(|| verdict.says.map(str::to_owned))),
             },
         };
         let attempts: Vec<_> = self
@@ -409,7 +420,7 @@ impl Machine {
             Blame::Provider => Some(self.shortest_wait_ms.unwrap_or(RETRY_AFTER_MS)),
             Blame::Client | Blame::Gateway => None,
         };
-        let mut failure = Failure::new(code, message(code, attempts.len()))
+        let mut failure = Failure::new(code, says.unwrap_or_else(|| message(code, attempts.len())))
             .with_details(json!({ "attempts": attempts }))
             .retry_after(wait);
         failure.param = param;
@@ -580,6 +591,18 @@ mod tests {
         ] {
             assert_eq!(after(&statuses).code, code, "{statuses:?}");
         }
+    }
+
+    #[test]
+    fn what_decides_says_why() {
+        let mut machine = Machine::new(seats(2), PATIENCE, Millis(0));
+        let verdict = Verdict { code: Code::UnsupportedParameter, ..answer(400, &Fault::default()) };
+        machine.on_unwritable(verdict, Some("n".to_owned()), Some("two choices cannot be sent".to_owned()));
+        let failure = machine.failure();
+        assert_eq!((failure.message.as_str(), failure.param.as_deref()), ("two choices cannot be sent", Some("n")));
+        let verdict = answer(400, &Fault { code: "content_filter".to_owned(), ..Fault::default() });
+        machine.on_failed(Failed { verdict, ..failed(400, None) }, Millis(0));
+        assert!(machine.failure().message.contains("content filter"));
     }
 
     #[test]

@@ -126,7 +126,7 @@ mod tests {
         let names = |row: &Endpoint| -> Vec<String> {
             asked(row).map(|one| one["name"].as_str().unwrap().to_owned()).collect()
         };
-        assert_eq!(names(&row("POST", "/v1/chat/completions")).len(), 7);
+        assert_eq!(names(&row("POST", "/v1/chat/completions")).len(), 8);
         assert_eq!(names(&row("PATCH", "/v1/admin/workspaces/w/settings")), ["If-Match"]);
         assert_eq!(names(&row("GET", "/v1/models")), ["If-None-Match"]);
         assert!(names(&row("GET", "/v1/key")).is_empty());

@@ -173,8 +173,8 @@ impl<P: Ports> Asking<'_, P> {
         let prepared = prepare(ports, generation, candidate, limit, slot).await;
         let Prepared { call, family, is_pass, dropped, customs } = match prepared {
             Ok(prepared) => prepared,
-            Err(Unwritable { verdict, param }) => {
-                machine.borrow_mut().on_unwritable(verdict, param);
+            Err(Unwritable { verdict, param, says }) => {
+                machine.borrow_mut().on_unwritable(verdict, param, says);
                 return None;
             }
         };

@@ -6,7 +6,7 @@ use crate::attempt::classify::{Class, Verdict};
 use crate::attempt::pool;
 use crate::catalog::{Offer, Provider};
 use crate::dialect::foreign;
-use crate::error::{Code, Failure};
+use crate::error::{Blame, Code, Failure};
 use crate::family::target::Target;
 use crate::family::{Family, openai_chat};
 use crate::id::WorkspaceId;
@@ -40,20 +40,24 @@ pub struct Unwritable {
     pub verdict: Verdict,
     /// The field at fault.
     pub param: Option<String>,
+    /// Why, in the gateway's own words.
+    pub says: Option<String>,
 }
 
 impl From<Failure> for Unwritable {
     fn from(failure: Failure) -> Unwritable {
         // What one family has no words for, another may have.
         let next = failure.code != Code::InvalidInput;
-        Unwritable { verdict: Verdict { class: Class::Request, code: failure.code, next }, param: failure.param }
+        let verdict = Verdict { class: Class::Request, code: failure.code, next, says: None };
+        let says = (failure.code.blame() == Blame::Client).then_some(failure.message);
+        Unwritable { verdict, param: failure.param, says }
     }
 }
 
 /// No credential could be made: the offer cannot be asked, which is nobody's mistake but the operator's.
 fn no_credential() -> Unwritable {
-    let verdict = Verdict { class: Class::Credential, code: Code::ProviderUnavailable, next: true };
-    Unwritable { verdict, param: None }
+    let verdict = Verdict { class: Class::Credential, code: Code::ProviderUnavailable, next: true, says: None };
+    Unwritable { verdict, param: None, says: None }
 }
 
 /// Prepares the call of a candidate. `limit` is the output limit that must be sent in place of the client's own; `slot`
@@ -75,7 +79,8 @@ pub async fn prepare<P: Ports>(
     };
     if generation.request.provider.require_parameters && !dropped.is_empty() {
         let param = dropped.into_iter().next();
-        let failure = Failure::new(Code::UnsupportedParameter, "the provider does not take a parameter");
+        let failure =
+            Failure::new(Code::UnsupportedParameter, "is not taken by this provider, and require_parameters is set");
         return Err(Unwritable { param, ..failure.into() });
     }
     let secrets = SecretsOf::new(ports, generation, candidate)?.in_slot(generation, candidate, slot);

@@ -306,7 +306,7 @@ impl<P: Ports> Asking<'_, P> {
         let mut prepared = match prepare(ports, generation, work, candidate).await {
             Ok(prepared) => prepared,
             Err(unwritable) => {
-                machine.borrow_mut().on_unwritable(unwritable.verdict, unwritable.param);
+                machine.borrow_mut().on_unwritable(unwritable.verdict, unwritable.param, unwritable.says);
                 return None;
             }
         };

@@ -264,6 +264,29 @@ test('what one issuer sealed or signed goes to no other, also where the client\'
   }
 });
 
+test('betas go to hosts that speak the dialect, and are named in a warning elsewhere', async () => {
+  const body = { max_tokens: 9, messages: [{ role: 'user', content: 'x' }] };
+  const headers = { 'anthropic-beta': 'one-2025-01-01,two' };
+  for (const family of Object.keys(FAMILIES)) {
+    const reply = (await gateway.call('POST', '/v1/messages', { key, headers, body: { ...body, model: model(family) } })).is(200);
+    const isPassed = family === 'anthropic-messages';
+    assert.equal(reply.headers['x-gateway-warning'], isPassed ? undefined : 'dropped: anthropic-beta', family);
+    assert.equal(upstream.asked.get(family).headers['anthropic-beta'], isPassed ? headers['anthropic-beta'] : undefined, family);
+  }
+  const chat = await gateway.call('POST', '/v1/chat/completions', { key, headers, body: { model: model('gemini'), messages: body.messages } });
+  assert.equal(chat.is(200).headers['x-gateway-warning'], undefined);
+  const bad = await gateway.call('POST', '/v1/messages', { key, headers: { 'anthropic-beta': 'a=b' }, body: { ...body, model: model('gemini') } });
+  assert.deepEqual([bad.status, bad.json.error.code, bad.json.error.param], [400, 'invalid_input', 'anthropic-beta']);
+});
+
+test('a refusal says what cannot be sent', async () => {
+  const content = [{ type: 'image', source: { type: 'base64', media_type: 'image/png', data: PICTURE } }];
+  const messages = [{ role: 'user', content: 'x' }, { role: 'assistant', content: [{ type: 'tool_use', id: 't', name: 'f', input: {} }] }, { role: 'user', content: [{ type: 'tool_result', tool_use_id: 't', content }] }];
+  const { status, json } = await gateway.call('POST', '/v1/messages', { key, body: { model: model('openai-chat'), max_tokens: 9, messages } });
+  assert.deepEqual([status, json.error.code, json.error.param], [400, 'unsupported_parameter', 'messages[2]']);
+  assert.match(json.error.message, /image in a tool result/);
+});
+
 test('structured output reaches families that have it', async () => {
   for (const family of Object.keys(FAMILIES)) {
     await openai.chat.completions.create({ model: model(family), messages: [{ role: 'user', content: 'x' }], response_format: { type: 'json_schema', json_schema: { name: 'n', schema: { type: 'object', properties: { zebra: { type: 'string' } } } } } });

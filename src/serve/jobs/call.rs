@@ -46,7 +46,7 @@ pub fn broke(how: Breakage) -> Refused {
 }
 
 fn unusable() -> Refused {
-    let verdict = Verdict { class: Class::Credential, code: Code::ProviderUnavailable, next: true };
+    let verdict = Verdict { class: Class::Credential, code: Code::ProviderUnavailable, next: true, says: None };
     Refused { verdict, status: None, retry_after_ms: None }
 }
 

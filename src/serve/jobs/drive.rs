@@ -157,7 +157,7 @@ async fn submitted<P: Ports>(
 /// An image as a data URL.
 async fn image<P: Ports>(ports: &P, url: &str) -> Result<String, Refused> {
     use base64::Engine;
-    let verdict = Verdict { class: Class::Request, code: Code::InvalidInput, next: true };
+    let verdict = Verdict { class: Class::Request, code: Code::InvalidInput, next: true, says: None };
     let refused = || Refused { verdict, status: None, retry_after_ms: None };
     let loopback = super::loopback(ports);
     crate::ssrf::check(url, loopback).map_err(|_| refused())?;

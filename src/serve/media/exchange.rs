@@ -133,8 +133,8 @@ pub async fn prepare<P: Ports>(
 
 /// What one host has no words for another may have.
 fn refused(failure: Failure) -> Unwritable {
-    let verdict = Verdict { class: Class::Request, code: failure.code, next: true };
-    Unwritable { verdict, param: failure.param }
+    let unwritable = Unwritable::from(failure);
+    Unwritable { verdict: Verdict { next: true, ..unwritable.verdict }, ..unwritable }
 }
 
 /// What a candidate's answers are read with.
