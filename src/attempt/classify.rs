@@ -77,6 +77,8 @@ const BY_WORD: &[(&str, Verdict)] = &[
     ("exceeded_current_quota_error", CREDENTIAL),
     ("invalid_api_key", CREDENTIAL),
     ("billing", CREDENTIAL),
+    ("arrearage", CREDENTIAL),
+    ("overdue", CREDENTIAL),
     ("authentication_error", CREDENTIAL),
     ("unauthenticated", CREDENTIAL),
     ("api_key_invalid", CREDENTIAL),
@@ -139,7 +141,8 @@ const TOO_LONG_TEXTS: &[&str] = &[
 ];
 
 /// Phrases by which a provider says that the account behind its key is out of money, with the status of a bad request.
-const NO_MONEY_TEXTS: &[&str] = &["credit balance is too low"];
+const NO_MONEY_TEXTS: &[&str] =
+    &["credit balance is too low", "insufficient credit", "insufficient balance", "exhausted balance"];
 
 /// Phrases by which a provider says that the model is not served under that name.
 const GONE_TEXTS: &[&str] = &["with on-demand throughput"];
@@ -219,6 +222,8 @@ mod tests {
             (400, "unsupported_parameter", "", "", Request, Code::UnsupportedParameter, true),
             (400, "content_policy_violation", "", "", Request, Code::InvalidInput, false),
             (400, "", "", "Incorrect API key provided", Credential, Code::ProviderUnavailable, true),
+            (400, "", "", "Insufficient credits", Credential, Code::ProviderUnavailable, true),
+            (400, "arrearage", "", "", Credential, Code::ProviderUnavailable, true),
             (
                 400,
                 "",

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Ask, Call, Handle, Media, Progress, id_of, text};
+use super::{Ask, Call, Fault, Handle, Media, Progress, id_of, text};
 use crate::job::order::{Kind, Role};
 use crate::job::reach::To;
 use crate::usage::Usage;
@@ -29,6 +29,24 @@ pub(super) fn submit(ask: &Ask<'_>) -> Call {
         }
     }
     Call::post(path(ask), &Value::Object(body))
+}
+
+/// What its codes mean, in words that the table of failures knows: other hosts give the same numbers another meaning.
+pub(super) fn fault(value: &Value) -> Option<Fault> {
+    let number = value.get("code").and_then(Value::as_u64).filter(|code| *code != 0)?;
+    let (code, status) = match number {
+        1000..=1004 => ("authentication_error", 401),
+        1100..=1103 => ("insufficient_quota", 403),
+        1200..=1299 => ("", 400),
+        1301 => ("content_policy_violation", 400),
+        1302 | 1303 => ("rate_limit", 429),
+        1304 => ("permission_error", 403),
+        5001 => ("", 503),
+        5002 => ("", 504),
+        _ => ("", 500),
+    };
+    let message = text(value, "/message").unwrap_or_default().to_owned();
+    Some(Fault { code: code.to_owned(), status: Some(status), message, ..Fault::default() })
 }
 
 fn is_good(value: &Value) -> bool {

@@ -391,7 +391,15 @@ impl Family {
             Family::DashScope => plain(value, "/output/task_id"),
             Family::Bfl => bfl::started(value),
         };
-        found.ok_or_else(|| crate::family::fault::from_value(value).unwrap_or_else(malformed))
+        found.ok_or_else(|| self.fault(value).unwrap_or_else(malformed))
+    }
+
+    /// What an answer tells of a failure.
+    pub fn fault(self, value: &Value) -> Option<Fault> {
+        match self {
+            Family::Kling => kling::fault(value),
+            _ => crate::family::fault::from_value(value),
+        }
     }
 
     /// The question how far it is.
@@ -429,7 +437,7 @@ impl Family {
             Family::DashScope => dashscope::progress(value),
             Family::Bfl => bfl::progress(value),
         };
-        found.ok_or_else(|| crate::family::fault::from_value(value).unwrap_or_else(malformed))
+        found.ok_or_else(|| self.fault(value).unwrap_or_else(malformed))
     }
 
     /// What a result says that is elsewhere. `status` is that of the answer.
@@ -439,7 +447,7 @@ impl Family {
             Family::MiniMax => minimax::result(value),
             _ => None,
         };
-        found.ok_or_else(|| crate::family::fault::from_value(value).unwrap_or_else(malformed))
+        found.ok_or_else(|| self.fault(value).unwrap_or_else(malformed))
     }
 
     /// The call that cancels it, where the host knows one.

@@ -194,6 +194,7 @@ fn each_answer_is_understood() {
             Progress::Failed(Code::InvalidInput),
         ),
         (Veo, json!({"name": "models/v/operations/1"}), waiting(true, None)),
+        (Veo, json!({"name": "models/v/operations/1", "done": true}), Progress::Failed(Code::ProviderError)),
         (
             Veo,
             json!({"name": "o", "done": true, "error": {"code": 13, "message": "internal"}}),
@@ -305,6 +306,27 @@ fn each_answer_is_understood() {
 }
 
 #[test]
+fn what_kling_says_by_number_is_understood_at_every_status() {
+    use crate::attempt::classify::{Class, answer};
+    for (code, class, shown) in [
+        (1002, Class::Credential, Code::ProviderUnavailable),
+        (1102, Class::Credential, Code::ProviderUnavailable),
+        (1201, Class::Request, Code::InvalidInput),
+        (1301, Class::Request, Code::InvalidInput),
+        (1302, Class::Busy, Code::ProviderBusy),
+        (5000, Class::Fault, Code::ProviderError),
+        (5001, Class::Fault, Code::ProviderUnavailable),
+    ] {
+        let fault = Family::Kling.fault(&json!({"code": code, "message": "m"})).unwrap();
+        let verdict = answer(200, &fault);
+        assert_eq!((verdict.class, verdict.code), (class, shown), "{code}");
+    }
+    let fault = Family::Kling.fault(&json!({"code": 1002, "message": "m"})).unwrap();
+    assert_eq!(answer(401, &fault).class, Class::Credential);
+    assert_eq!(Family::Kling.fault(&json!({"code": 0, "data": {}})), None);
+}
+
+#[test]
 fn a_handle_is_read_and_an_odd_one_refused() {
     let order = Order { references: Vec::new(), ..order() };
     let terms = Terms::of(&order, Kind::Video, Family::Kling.manner(), "k", None).unwrap();
@@ -352,7 +374,7 @@ fn a_handle_is_read_and_an_odd_one_refused() {
         assert!(of(Family::Runway, json!({"id": id})).is_err(), "{id}");
     }
     assert!(of(Family::Veo, json!({"name": "models/../../x"})).is_err());
-    assert_eq!(of(Family::Kling, json!({"code": 1303, "message": "busy"})).unwrap_err().code, "1303");
+    assert_eq!(of(Family::Kling, json!({"code": 1303, "message": "busy"})).unwrap_err().code, "rate_limit");
     assert_eq!(
         of(Family::MiniMax, json!({"task_id": "", "base_resp": {"status_code": 1008, "status_msg": "x"}}))
             .unwrap_err()

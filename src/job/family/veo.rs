@@ -61,10 +61,14 @@ pub(super) fn fetch(handle: &Handle, upstream: &str) -> Call {
     Call::post(format!("{VERTEX}{upstream}:fetchPredictOperation"), &json!({"operationName": handle.id}))
 }
 
+fn is_done(value: &Value) -> bool {
+    value.get("done").and_then(Value::as_bool) == Some(true)
+}
+
 /// What both have in common: whether it is over, and without a result.
 fn end(value: &Value) -> Option<Progress> {
     let object = value.as_object()?;
-    if object.get("done").and_then(Value::as_bool) != Some(true) {
+    if !is_done(value) {
         return object.contains_key("name").then(|| Progress::waiting(true));
     }
     let message = text(value, "/error/message").unwrap_or_default();
@@ -93,7 +97,7 @@ pub(super) fn progress(value: &Value) -> Option<Progress> {
         Some(Media { kind: Kind::Video, source: Source::Own(To::Url(url)) })
     });
     let media = media.collect();
-    value.get("response").map(|_| made(value, "/response/generateVideoResponse/raiMediaFilteredCount", media))
+    is_done(value).then(|| made(value, "/response/generateVideoResponse/raiMediaFilteredCount", media))
 }
 
 pub(super) fn progress_of_vertex(value: &Value) -> Option<Progress> {
@@ -112,7 +116,7 @@ pub(super) fn progress_of_vertex(value: &Value) -> Option<Progress> {
         Some(Media { kind: Kind::Video, source })
     });
     let media = media.collect();
-    value.get("response").map(|_| made(value, "/response/raiMediaFilteredCount", media))
+    is_done(value).then(|| made(value, "/response/raiMediaFilteredCount", media))
 }
 
 pub(super) fn inside(value: &Value, place: usize) -> Option<(Vec<u8>, String)> {

@@ -2,9 +2,8 @@
 
 use crate::attempt::classify::{self, Breakage, Class, Verdict};
 use crate::error::{Code, Failure};
-use crate::family::fault;
 use crate::family::wait;
-use crate::job::family::Call as Asked;
+use crate::job::family::{Call as Asked, Family};
 use crate::job::reach::{To, is_own, may_fetch};
 use crate::job::state::{About, Refused, Seat};
 use crate::serve::byok;
@@ -32,9 +31,9 @@ impl Told {
         (200..300).contains(&self.status)
     }
 
-    /// What it means where it does not.
-    pub fn refused(&self) -> Refused {
-        let fault = fault::from_value(&self.value).unwrap_or_default();
+    /// What it means where it does not, in the words of its family.
+    pub fn refused(&self, family: Family) -> Refused {
+        let fault = family.fault(&self.value).unwrap_or_default();
         let retry_after_ms = self.retry_after_ms.or(fault.retry_after_ms);
         Refused { verdict: classify::answer(self.status, &fault), status: Some(self.status), retry_after_ms }
     }

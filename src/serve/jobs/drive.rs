@@ -143,7 +143,7 @@ async fn submitted<P: Ports>(
     call.headers.push(("idempotency-key".to_owned(), once));
     let told = asked(ports, call, ports.settings().plain_timeout_ms).await?;
     if !told.is_good() {
-        return Err(told.refused());
+        return Err(told.refused(seat.family));
     }
     let handle = seat.family.started(&told.value, &ask).map_err(|fault| match fault.message.as_str() {
         "malformed" => broke(Breakage::Malformed),
@@ -203,14 +203,14 @@ async fn progress<P: Ports>(ports: &P, job: &Job, seat: &Seat, call: Call, part:
     let call = prepared(ports, &job.about, seat, call).await?;
     let told = asked(ports, call, ASK_MS).await?;
     if !told.is_good() {
-        return Err(told.refused());
+        return Err(told.refused(seat.family));
     }
     let read = seat.family.progress(&told.value, &handle, seat.terms.kind);
     let progress = read.map_err(|_| broke(Breakage::Malformed))?;
     let Progress::Then(to) = progress else { return Ok(progress) };
     let call = prepared(ports, &job.about, seat, Call::get(to)).await?;
     let told = asked(ports, call, ASK_MS).await?;
-    seat.family.result(told.status, &told.value).map_err(|_| told.refused())
+    seat.family.result(told.status, &told.value).map_err(|_| told.refused(seat.family))
 }
 
 /// Asks the host to stop. It is asked a few times at most, and what it answers changes nothing for the owner.
