@@ -273,8 +273,9 @@ pub struct Encoder {
     voice: Voice,
     /// Choices whose first chunk (with the role) has gone out.
     opened: Vec<u32>,
-    /// Choices that said why they ended.
-    finished: Vec<u32>,
+    /// Why choices ended, in the order they did. Told at the end: some hosts say so with every piece, and nothing may
+    /// follow it here.
+    finished: Vec<(u32, Finish)>,
     service_tier: Option<String>,
     /// Reasoning of the block under way, by choice: it must be repeated with its signature.
     reasoning: Vec<(u32, String)>,
@@ -315,6 +316,11 @@ impl Encoder {
             }
             return;
         };
+        if let Event::Finish { reason, .. } = event {
+            self.finished.retain(|(known, _)| *known != choice);
+            self.finished.push((choice, *reason));
+            return;
+        }
         let mut delta = std::mem::take(&mut self.delta);
         delta.clear().begin_object();
         if !self.opened.contains(&choice) {
@@ -324,7 +330,6 @@ impl Encoder {
                 delta.text("content", "");
             }
         }
-        let mut finish = None;
         let mut logprobs_json = None;
         match event {
             Event::Text { text, logprobs, .. } => {
@@ -388,16 +393,17 @@ impl Encoder {
                 image(url, &mut delta);
                 delta.end_array();
             }
-            Event::Finish { reason, .. } => {
-                self.finished.push(choice);
-                finish = Some(*reason);
-            }
             _ => return,
         }
         delta.end_object();
+        self.chunk(choice, delta, logprobs_json, None, out);
+    }
+
+    /// A chunk of one choice.
+    fn chunk(&mut self, choice: u32, delta: Writer, logprobs: Option<&str>, finish: Option<Finish>, out: &mut Vec<u8>) {
         let mut w = self.begun();
         w.array_at("choices").begin_object().count("index", u64::from(choice)).value("delta", delta.as_str());
-        w.value("logprobs", logprobs_json.unwrap_or("null"));
+        w.value("logprobs", logprobs.unwrap_or("null"));
         match finish {
             Some(finish) => w.text("finish_reason", finish.name()),
             None => w.value("finish_reason", "null"),
@@ -430,8 +436,17 @@ impl Encoder {
         w
     }
 
-    /// The regular end: the usage chunk where it was asked for, and the end mark.
+    /// The regular end: why each choice ended, the usage chunk where it was asked for, and the end mark.
     pub fn finish(&mut self, counted: Option<&Usage>, amend: Amend<'_>, out: &mut Vec<u8>) {
+        for (choice, reason) in std::mem::take(&mut self.finished) {
+            let mut delta = std::mem::take(&mut self.delta);
+            delta.clear().begin_object();
+            if !self.opened.contains(&choice) {
+                delta.text("role", "assistant").text("content", "");
+            }
+            delta.end_object();
+            self.chunk(choice, delta, None, Some(reason), out);
+        }
         if let Some(counted) = counted.filter(|_| self.voice.wants_usage) {
             let mut w = self.begun();
             w.value("choices", "[]").value("usage", &usage(counted, amend(counted).as_deref()));
@@ -509,6 +524,31 @@ mod tests {
         let last = chunks.last().unwrap();
         assert_eq!((&last["usage"]["total_tokens"], &last["usage"]["cost"]), (&5.into(), &0.5.into()));
         assert_eq!(chunks[chunks.len() - 2]["choices"][0]["finish_reason"], "tool_calls");
+        assert!(text.ends_with("data: [DONE]\n\n"));
+    }
+
+    #[test]
+    fn nothing_follows_the_end_of_a_choice_however_often_a_host_tells_it() {
+        let text = |text: &str| Event::Text { choice: 0, text: text.into(), logprobs: None };
+        let end = |choice: u32, reason: Finish| Event::Finish { choice, reason, stop_sequence: None };
+        let mut encoder = Encoder::new(voice());
+        let mut out = Vec::new();
+        for event in [text("a"), end(0, Finish::Stop), end(1, Finish::Length), text("b"), end(0, Finish::Length)] {
+            encoder.push(&event, &mut out);
+        }
+        encoder.finish(None, &|_| None, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let chunks: Vec<serde_json::Value> =
+            text.split("\n\n").filter_map(|frame| serde_json::from_str(frame.strip_prefix("data: ")?).ok()).collect();
+        let told: Vec<(u64, &str, &str)> = chunks
+            .iter()
+            .map(|chunk| &chunk["choices"][0])
+            .map(|choice| {
+                let delta = choice["delta"]["content"].as_str().unwrap_or("-");
+                (choice["index"].as_u64().unwrap(), delta, choice["finish_reason"].as_str().unwrap_or("-"))
+            })
+            .collect();
+        assert_eq!(told, [(0, "a", "-"), (0, "b", "-"), (1, "", "length"), (0, "-", "length")]);
         assert!(text.ends_with("data: [DONE]\n\n"));
     }
 

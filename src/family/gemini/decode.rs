@@ -46,7 +46,8 @@ impl Decoder {
             Some(list) => list.items().for_each(|node| self.object(node, out)),
             None => self.frame(text, out),
         }
-        if out.is_empty() {
+        // Neither a word nor a reason for its lack: somebody else may do better, as after a stream that ends so.
+        if out.iter().all(|event| matches!(event, Event::Start { .. } | Event::Usage(_))) {
             out.push(Event::Malformed);
         }
         self.finish(out);
