@@ -61,7 +61,10 @@ pub fn write(reply: &Reply, voice: &Voice, price: Option<&str>) -> Vec<u8> {
     w.text("id", &id(voice)).text("object", "chat.completion");
     w.count("created", voice.created).text("model", &voice.model);
     w.array_at("choices");
-    for (index, choice) in (0u64..).zip(&reply.choices) {
+    // An answer in which nothing was said has a choice all the same: clients read the first one.
+    let nothing = [Choice::default()];
+    let choices = if reply.choices.is_empty() { nothing.as_slice() } else { reply.choices.as_slice() };
+    for (index, choice) in (0u64..).zip(choices) {
         w.begin_object().count("index", index).object_at("message");
         message(choice, &mut w);
         w.end_object();
@@ -438,7 +441,18 @@ impl Encoder {
 
     /// The regular end: why each choice ended, the usage chunk where it was asked for, and the end mark.
     pub fn finish(&mut self, counted: Option<&Usage>, amend: Amend<'_>, out: &mut Vec<u8>) {
-        for (choice, reason) in std::mem::take(&mut self.finished) {
+        // Whoever began and did not say why it ended was done, and so is an answer in which nobody began.
+        let mut finished = std::mem::take(&mut self.finished);
+        let is_told = |finished: &[(u32, Finish)], choice: u32| finished.iter().any(|(known, _)| *known == choice);
+        for choice in self.opened.iter().copied() {
+            if !is_told(&finished, choice) {
+                finished.push((choice, Finish::Stop));
+            }
+        }
+        if finished.is_empty() {
+            finished.push((0, Finish::Stop));
+        }
+        for (choice, reason) in finished {
             let mut delta = std::mem::take(&mut self.delta);
             delta.clear().begin_object();
             if !self.opened.contains(&choice) {
@@ -550,6 +564,22 @@ mod tests {
             .collect();
         assert_eq!(told, [(0, "a", "-"), (0, "b", "-"), (1, "", "length"), (0, "-", "length")]);
         assert!(text.ends_with("data: [DONE]\n\n"));
+    }
+
+    #[test]
+    fn an_answer_in_which_nothing_is_said_has_a_choice() {
+        let whole: serde_json::Value = serde_json::from_slice(&write(&Reply::default(), &voice(), None)).unwrap();
+        assert_eq!(
+            (&whole["choices"][0]["message"]["content"], &whole["choices"][0]["finish_reason"]),
+            (&"".into(), &"stop".into())
+        );
+        let mut out = Vec::new();
+        Encoder::new(voice()).finish(None, &|_| None, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let first: serde_json::Value =
+            serde_json::from_str(text.lines().next().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+        let choice = &first["choices"][0];
+        assert_eq!((&choice["delta"]["role"], &choice["finish_reason"]), (&"assistant".into(), &"stop".into()));
     }
 
     #[test]
