@@ -46,8 +46,7 @@ impl Decoder {
             Some(list) => list.items().for_each(|node| self.object(node, out)),
             None => self.frame(text, out),
         }
-        // Neither a word nor a reason for its lack: somebody else may do better, as after a stream that ends so.
-        if out.iter().all(|event| matches!(event, Event::Start { .. } | Event::Usage(_))) {
+        if out.is_empty() {
             out.push(Event::Malformed);
         }
         self.finish(out);
