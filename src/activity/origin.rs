@@ -8,6 +8,16 @@ use serde::{Deserialize, Serialize};
 /// Longest name or address of an application that is kept, in bytes.
 pub const APP_BYTES_MAX: usize = 128;
 
+/// Longest word of a host about its answer that a row keeps, in bytes: a row as long as a host likes is one that no store
+/// takes, and its charge with it.
+pub const WORD_BYTES_MAX: usize = 256;
+
+/// As much of such a word as is kept.
+pub fn kept(word: &str) -> String {
+    let end = (0..=WORD_BYTES_MAX.min(word.len())).rev().find(|end| word.is_char_boundary(*end));
+    word.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+}
+
 /// A position in a distributed trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
@@ -82,6 +92,13 @@ impl Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_is_kept_up_to_its_limit() {
+        assert_eq!(kept("stop"), "stop");
+        assert_eq!(kept(&"x".repeat(3_000_000)).len(), WORD_BYTES_MAX);
+        assert_eq!(kept(&"€".repeat(100)), "€".repeat(85), "no character is cut");
+    }
 
     #[test]
     fn a_traceparent_is_kept_when_it_is_one() {

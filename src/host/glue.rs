@@ -94,7 +94,7 @@ extern "C" {
 /// What separates strings that cross as one.
 pub const SEPARATOR: char = '\0';
 
-/// Names and values as one string.
+/// Names and values as one string. What cannot stand in a header (the separator is such a thing) does not.
 pub fn flat<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut out = String::with_capacity(256);
     for (name, value) in pairs {
@@ -103,7 +103,11 @@ pub fn flat<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
         }
         out.push_str(name);
         out.push(SEPARATOR);
-        out.push_str(value);
+        if value.chars().any(char::is_control) {
+            out.extend(value.chars().map(|c| if c.is_control() { '?' } else { c }));
+        } else {
+            out.push_str(value);
+        }
     }
     out
 }

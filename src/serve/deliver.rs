@@ -22,7 +22,7 @@ use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Client, Ports, Waits};
 use crate::serve::prompts;
 use crate::serve::replay::{self, Captured};
-use crate::serve::reply::{Body, Reply};
+use crate::serve::reply::{Body, Reply, warning};
 use crate::serve::settlement::{Closing, charge, paid_by, price_members, price_of, settle};
 use crate::sse::KEEP_ALIVE;
 use crate::time::Millis;
@@ -311,7 +311,7 @@ fn served_headers<P: Ports>(
         reply.headers.push(("x-gateway-max-tokens", limit.to_string()));
     }
     if !served.dropped.is_empty() {
-        reply.headers.push(("x-gateway-warning", format!("dropped: {}", served.dropped.join(", "))));
+        reply.headers.push(("x-gateway-warning", warning(&served.dropped)));
     }
     if generation.explains {
         reply.headers.push(("x-gateway-explanation", explanation(generation, machine)));
@@ -329,8 +329,7 @@ pub(super) fn explanation(generation: &Generation, machine: &RefCell<Machine>) -
     if let Some(members) = why.as_object_mut() {
         members.insert("attempts".into(), json!(machine.borrow().rows()));
     }
-    let escaped = |c: char| if c.is_ascii() { c.to_string() } else { "?".to_owned() };
-    why.to_string().chars().map(escaped).collect()
+    why.to_string().chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect()
 }
 
 fn refused<P: Ports>(

@@ -148,14 +148,13 @@ async fn planned<P: Ports>(
     {
         fields.insert("provider".to_owned(), object);
     }
-    let text = |name: &str| fields.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-    let (user, session) = (text("user"), text("session_id"));
     let mut models = work.models().to_vec();
     let preset = match preset {
         Some(preset) => Some(preset),
         None => settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?,
     };
     let body = common::read(serde_json::Value::Object(fields).to_string().into_bytes())?;
+    let (user, session) = (common::label(&body, "user")?, common::label(&body, "session_id")?);
     let mut provider = common::provider(&body)?;
     let (mut quality, mut size) = (None, None);
     match &work {

@@ -116,6 +116,28 @@ impl<P: Ports> Reply<P> {
     }
 }
 
+/// Most characters of a client's name in a header, and most of them together.
+const NAME_MAX: usize = 64;
+const WARNING_MAX: usize = 1_000;
+
+/// What `X-Gateway-Warning` says of parameters that were left out. Their names are the client's: what cannot stand in a
+/// header, or would make it too long for whoever reads it, is not repeated.
+pub fn warning(dropped: &[String]) -> String {
+    let plain = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
+    let mut told = String::from("dropped: ");
+    for (place, name) in dropped.iter().enumerate() {
+        if told.len() > WARNING_MAX {
+            told.push_str(&format!(" and {} more", dropped.len().saturating_sub(place)));
+            break;
+        }
+        if place > 0 {
+            told.push_str(", ");
+        }
+        told.extend(name.chars().take(NAME_MAX).map(plain));
+    }
+    told
+}
+
 /// Milliseconds in the form that OpenAI uses: `0s`, `12ms`, `59.995s`.
 fn duration(ms: u64) -> String {
     match ms {
@@ -129,6 +151,17 @@ fn duration(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_is_a_header_whatever_the_client_calls_its_fields() {
+        let of = |names: &[&str]| warning(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["seed", "top_k"]), "dropped: seed, top_k");
+        assert_eq!(of(&["a\r\nx-evil: 1", "b\0c\u{7f}", "\u{fc}"]), "dropped: a??x-evil: 1, b?c?, ?");
+        let long = "x".repeat(9_000);
+        assert_eq!(of(&[&long]).len(), "dropped: ".len() + NAME_MAX);
+        let many = warning(&vec!["name".to_owned(); 5_000]);
+        assert!(many.len() < 1_100 && many.ends_with(" more"), "{many}");
+    }
 
     #[test]
     fn durations_read_like_openais() {

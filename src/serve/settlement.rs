@@ -2,6 +2,7 @@
 
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::activity::origin::kept;
 use crate::activity::row::{Basis, Row};
 use crate::attempt::machine::Machine;
 use crate::catalog::Situation;
@@ -236,7 +237,7 @@ fn settlement(
         status: closing.status,
         code: closing.code,
         ending: closing.ending,
-        finish_reason: closing.finish.as_deref().map(|word| openai_chat::finish_reason(word).to_owned()),
+        finish_reason: closing.finish.as_deref().map(|word| kept(openai_chat::finish_reason(word))),
         usage: charge.usage,
         is_estimated: charge.is_estimated,
         fee: charge.receipt.fee,

@@ -192,6 +192,20 @@ describe('the way', () => {
     assert.deepEqual(host.asked.openai.body.voice, { id: 'voice_1' });
   });
 
+  test('a word of the client about itself that no row could hold is refused, on every route', async () => {
+    for (const name of ['user', 'session_id']) {
+      assert.equal((await say('tts-11', { [name]: 'x'.repeat(257) })).fails('invalid_input').param, name);
+      assert.equal((await post('generations', { model: 'test/tts-11', input: { prompt: 'x' }, [name]: 'x'.repeat(257) })).fails('invalid_input').param, name);
+      (await say('tts-11', { [name]: 'x'.repeat(256) })).is(200);
+    }
+  });
+
+  test('a field whose name cannot stand in a header is dropped like any other', async () => {
+    const reply = (await say('tts-11', { 'a\r\nx-evil: 1': 1, 'b\u0000x-evil\u00001': 1, 'ü\u007f': 1 })).is(200);
+    assert.equal(reply.headers['x-gateway-warning'], 'dropped: a??x-evil: 1, b?x-evil?1, ??');
+    assert.equal(reply.headers['x-evil'], undefined);
+  });
+
   test('the same Idempotency-Key is one call, of bytes too', async () => {
     const first = (await say('tts-11', { input: 'once' }, { 'idempotency-key': 'speech-1' })).is(200);
     const before = host.asked.eleven.count;

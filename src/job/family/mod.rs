@@ -321,8 +321,11 @@ fn seconds(value: &Value, pointer: &str) -> Usage {
 
 /// An id that can stand in a path.
 fn id_of(value: &Value, pointer: &str) -> Option<String> {
-    let found = value.pointer(pointer)?;
-    let id = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+    let id = match value.pointer(pointer)? {
+        Value::String(id) => id.clone(),
+        Value::Number(id) => id.to_string(),
+        _ => return None,
+    };
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:".contains(&byte);
     (1..=512).contains(&id.len()).then_some(id).filter(|id| id.bytes().all(is_safe) && !id.contains(".."))
 }

@@ -370,6 +370,9 @@ fn a_handle_is_read_and_an_odd_one_refused() {
     ] {
         assert_eq!(polled(family, value), expected, "{family:?}");
     }
+    for id in [Value::Null, json!(true), json!({})] {
+        assert!(of(Family::Runway, json!({"id": id})).is_err(), "{id}");
+    }
     for id in ["../admin", "a/b", "", "a?b", "a\r\nb"] {
         assert!(of(Family::Runway, json!({"id": id})).is_err(), "{id}");
     }

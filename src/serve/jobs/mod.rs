@@ -37,7 +37,7 @@ use crate::serve::infer::{Generation, admit, planned_for};
 use crate::serve::ports::Ports;
 use crate::serve::prompts::{self, Record};
 use crate::serve::replay::{self, Captured};
-use crate::serve::reply::{Body, Reply};
+use crate::serve::reply::{Body, Reply, warning};
 use crate::serve::room::{Copies, Taken, read_body};
 use crate::serve::settings::{self, Source};
 use crate::serve::settlement::{Closing, settle};
@@ -197,7 +197,7 @@ async fn begun<P: Ports>(
     }
     let mut reply = shown_as(&job, front, head).with_allowances(allowances.0, allowances.1);
     if !dropped.is_empty() {
-        reply.headers.push(("x-gateway-warning", format!("dropped: {}", dropped.join(", "))));
+        reply.headers.push(("x-gateway-warning", warning(&dropped)));
     }
     Ok(reply)
 }
@@ -235,9 +235,8 @@ async fn planned<P: Ports>(
         None => settings::preset_of_work(ports, &policy.workspace, &mut models, &mut fields).await?,
     };
     fields.retain(|name, _| ["model", "models", "provider", "user", "session_id"].contains(&name.as_str()));
-    let text = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
-    let (user, session) = (text("user"), text("session_id"));
     let body = common::read(Value::Object(fields).to_string().into_bytes())?;
+    let (user, session) = (common::label(&body, "user")?, common::label(&body, "session_id")?);
     let provider = common::provider(&body)?;
     let request = Request { models, provider, user, session, body, ..Request::default() };
     let work = Work::Job(Box::new(order.clone()));

@@ -28,7 +28,7 @@ use crate::serve::infer::{Generation, Outcome};
 use crate::serve::ports::{Answer, Client, Ports, Waits};
 use crate::serve::prompts;
 use crate::serve::replay::Captured;
-use crate::serve::reply::{Body, Reply};
+use crate::serve::reply::{Body, Reply, warning};
 use crate::serve::settlement::{Closing, charge, paid_by, price_members};
 use crate::time::Millis;
 use crate::workspace::Admitted;
@@ -334,7 +334,7 @@ impl Told<'_> {
         }
         headers.push(("x-gateway-attempts", self.machine.borrow().attempts().to_string()));
         if !of.dropped.is_empty() {
-            headers.push(("x-gateway-warning", format!("dropped: {}", of.dropped.join(", "))));
+            headers.push(("x-gateway-warning", warning(&of.dropped)));
         }
         if generation.explains {
             headers.push(("x-gateway-explanation", explanation(generation, self.machine)));
