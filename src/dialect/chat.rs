@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::dialect::common::{self, Kind, around, count, failure, field, label, provider, text_field};
 use crate::error::Failure;
-use crate::json;
+use crate::json::{self, scan::Place};
 use crate::text::demand::Demand;
 use crate::text::request::{Body, Need, Request};
 
@@ -208,11 +208,17 @@ fn inline_chars(url: &str) -> u64 {
 }
 
 fn messages(body: &Body) -> Result<Prompt, Failure> {
-    let Some(text) = body.value("messages") else { return Err(Failure::invalid("messages", "is missing")) };
+    if !body.has("messages") {
+        return Err(Failure::invalid("messages", "is missing"));
+    }
     // Following the path costs as much as reading; it is wanted only where something is wrong.
-    let list = match quickly(text) {
+    let list = match quickly(body) {
         Some(list) => list,
-        None => json::parse_at(text, "messages").map_err(failure)?,
+        None => {
+            let text = body.value("messages").unwrap_or_default();
+            let spelt: Vec<Spelt<'_>> = json::parse_at(text, "messages").map_err(failure)?;
+            spelt.into_iter().map(Spelt::message).collect()
+        }
     };
     if list.is_empty() {
         return Err(Failure::invalid("messages", "is empty"));
@@ -222,7 +228,7 @@ fn messages(body: &Body) -> Result<Prompt, Failure> {
         let Some(role) = message.role else {
             return Err(Failure::invalid(format!("messages[{index}].role"), "is missing"));
         };
-        let role_name = serde_json::from_str::<Name<'_>>(role.get())
+        let role_name = serde_json::from_str::<Name<'_>>(role)
             .map_err(|_| Failure::invalid(format!("messages[{index}].role"), "must be a string"))?;
         let role_name = role_name.0;
         let needs_content = matches!(role_name.as_ref(), "system" | "developer" | "user" | "tool");
@@ -237,8 +243,8 @@ fn messages(body: &Body) -> Result<Prompt, Failure> {
             return Err(Failure::invalid(format!("messages[{index}].tool_call_id"), "is missing"));
         }
         if role_name == "developer" {
-            let start = (role.get().as_ptr() as usize).saturating_sub(body.bytes.as_ptr() as usize);
-            prompt.developer_roles.push(start..start.saturating_add(role.get().len()));
+            let start = (role.as_ptr() as usize).saturating_sub(body.bytes.as_ptr() as usize);
+            prompt.developer_roles.push(start..start.saturating_add(role.len()));
         }
     }
     Ok(prompt)
@@ -248,8 +254,17 @@ fn messages(body: &Body) -> Result<Prompt, Failure> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-#[derive(Deserialize)]
+/// A message, as far as it is looked into.
 struct Message<'a> {
+    /// As it is written, quotes included.
+    role: Option<&'a str>,
+    content: Option<Content<'a>>,
+    tool_call_id: Option<Name<'a>>,
+}
+
+/// A message read with an eye on what is wrong with it.
+#[derive(Deserialize)]
+struct Spelt<'a> {
     #[serde(borrow, default)]
     role: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -260,35 +275,40 @@ struct Message<'a> {
     _tool_calls: Option<Vec<IgnoredAny>>,
 }
 
-/// A message whose content is not looked into: most are one long text, and only its end matters.
-#[derive(Deserialize)]
-struct Outline<'a> {
-    #[serde(borrow, default)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tool_call_id: Option<Name<'a>>,
-    #[serde(default)]
-    tool_calls: Option<Vec<IgnoredAny>>,
-}
-
-/// The messages; `None` where something is wrong with them.
-fn quickly(text: &str) -> Option<Vec<Message<'_>>> {
-    let list: Vec<Outline<'_>> = serde_json::from_str(text).ok()?;
-    list.into_iter().map(Outline::message).collect()
-}
-
-impl<'a> Outline<'a> {
-    fn message(self) -> Option<Message<'a>> {
-        let content = match self.content.map(RawValue::get) {
-            None => None,
-            Some(text) if text.starts_with('"') => Some(Content::Text),
-            Some(text) => Some(Content::Parts(serde_json::from_str(text).ok()?)),
-        };
-        let Outline { role, tool_call_id, tool_calls, .. } = self;
-        Some(Message { role, content, tool_call_id, _tool_calls: tool_calls })
+impl<'a> Spelt<'a> {
+    fn message(self) -> Message<'a> {
+        Message { role: self.role.map(RawValue::get), content: self.content, tool_call_id: self.tool_call_id }
     }
+}
+
+/// The messages; `None` where something is wrong with them, or odd. Most are one long text that nobody reads here.
+fn quickly(body: &Body) -> Option<Vec<Message<'_>>> {
+    body.messages.as_ref()?.iter().map(|members| outline(&body.bytes, members)).collect()
+}
+
+fn outline<'a>(bytes: &'a [u8], members: &[Place]) -> Option<Message<'a>> {
+    const KNOWN: [&[u8]; 4] = [b"role", b"content", b"tool_call_id", b"tool_calls"];
+    let mut message = Message { role: None, content: None, tool_call_id: None };
+    let mut seen = [false; KNOWN.len()];
+    for (_, name, value) in members {
+        let (name, value) = (bytes.get(name.clone())?, bytes.get(value.clone())?);
+        // Such a name may be one of the known ones.
+        (!name.contains(&b'\\')).then_some(())?;
+        let Some(place) = KNOWN.iter().position(|known| *known == name) else { continue };
+        if std::mem::replace(seen.get_mut(place)?, true) {
+            return None;
+        }
+        let text = || std::str::from_utf8(value).ok();
+        match (name, value.first()?) {
+            (_, b'n') => {}
+            (b"role", _) => message.role = Some(text()?),
+            (b"content", b'"') => message.content = Some(Content::Text),
+            (b"content", _) => message.content = Some(Content::Parts(serde_json::from_str(text()?).ok()?)),
+            (b"tool_call_id", _) => message.tool_call_id = Some(serde_json::from_str(text()?).ok()?),
+            (_, first) => (*first == b'[').then_some(())?,
+        }
+    }
+    Some(message)
 }
 
 enum Content<'a> {

@@ -36,8 +36,8 @@ pub enum Kind {
 
 /// The body with its members. Checks the syntax of all of it.
 pub fn read(bytes: Vec<u8>) -> Result<Body, Failure> {
-    let members = json::members(&bytes).map_err(failure)?;
-    Ok(Body { bytes, members })
+    let (members, messages) = json::members_and(&bytes, "messages").map_err(failure)?;
+    Ok(Body { bytes, members, messages })
 }
 
 /// `model`, then `models`: at least one name.

@@ -6,12 +6,12 @@
 
 use std::borrow::Cow;
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, common};
+use crate::json::ObjectEdits;
 use crate::json::view::Node;
 use crate::json::write::quoted;
-use crate::json::{ObjectEdits, members};
 use crate::text::issuer;
-use crate::text::request::{Body, Request};
+use crate::text::request::Request;
 
 /// The request without what a provider did not make; `None` where there is nothing of the kind.
 pub fn without(dialect: Dialect, request: &Request, provider: &str) -> Option<Request> {
@@ -22,7 +22,14 @@ pub fn without(dialect: Dialect, request: &Request, provider: &str) -> Option<Re
     };
     let body = &request.body;
     // Most conversations have nothing of it, and some are long.
-    memchr::memmem::find(body.bytes_of(field)?, hint.as_bytes())?;
+    match &body.messages {
+        Some(messages) if dialect == Dialect::Chat => {
+            let may_be = |name: &[u8]| name == b"reasoning_details" || name.contains(&b'\\');
+            let names = messages.iter().flatten().filter_map(|(_, name, _)| body.bytes.get(name.clone()));
+            names.into_iter().any(may_be).then_some(())?;
+        }
+        _ => drop(memchr::memmem::find(body.bytes_of(field)?, hint.as_bytes())?),
+    }
     let list = Node::of(body.value(field)?);
     let own = issuer::of_provider(provider);
     let changed = match dialect {
@@ -34,8 +41,7 @@ pub fn without(dialect: Dialect, request: &Request, provider: &str) -> Option<Re
     let mut edits = ObjectEdits::new(&body.bytes, &body.members);
     edits.set(field, &json);
     let bytes = edits.finish();
-    let members = members(&bytes).ok()?;
-    dialect.parse_body(Body { bytes, members }).ok()
+    dialect.parse_body(common::read(bytes).ok()?).ok()
 }
 
 /// What is left of a value.

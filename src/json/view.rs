@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::IgnoredAny;
+use crate::json::scan;
 
 /// One JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,9 @@ pub struct Node<'a>(&'a str);
 impl<'a> Node<'a> {
     /// Checks the syntax of the whole text; `None` where it is no JSON value.
     pub fn parse(text: &'a str) -> Option<Node<'a>> {
-        serde_json::from_str::<IgnoredAny>(text).ok().map(|_| Node::of(text))
+        let end = scan::value_end(text.as_bytes(), 0)?;
+        let is_all = text.get(end..)?.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+        is_all.then(|| Node::of(text))
     }
 
     /// A value whose syntax is known to be right.
@@ -193,11 +195,11 @@ fn value_end(bytes: &[u8]) -> Option<usize> {
 fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
     let mut at = at.checked_add(1)?;
     loop {
-        let found = memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        at = at.checked_add(found)?;
+        at = scan::special(bytes, at)?;
         match bytes.get(at)? {
             b'"' => return at.checked_add(1),
-            _ => at = at.checked_add(2)?,
+            b'\\' => at = at.checked_add(2)?,
+            _ => at = at.checked_add(1)?,
         }
     }
 }

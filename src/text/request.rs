@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::json::Member;
+use crate::json::{Entries, Member};
 use crate::text::demand::Demand;
 
 /// Something an offer must be able to do to serve a request.
@@ -119,6 +119,8 @@ pub struct Body {
     pub bytes: Vec<u8>,
     /// Top-level members.
     pub members: Vec<Member>,
+    /// The members of each of `messages`, where reading the body has come past them.
+    pub messages: Option<Entries>,
 }
 
 impl Body {
