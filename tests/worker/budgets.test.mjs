@@ -89,7 +89,7 @@ describe('Budgets', { timeout: 60_000 }, () => {
 
   test('a budget that is none is a 400 that names it', async () => {
     const workspace = await gateway.newWorkspace();
-    for (const [budget, param] of [[{ day: 'much' }, 'budget.day'], [{ total: '-1' }, 'budget.total'], [{ month: true }, 'budget.month'], [{ hour: '1' }, 'hour']]) {
+    for (const [budget, param] of [[{ day: 'much' }, 'budget.day'], [{ total: '-1' }, 'budget.total'], [{ month: true }, 'budget.month'], [{ hour: '1' }, 'budget.hour']]) {
       const error = (await gateway.admin('POST', `/workspaces/${workspace}/keys`, { name: 'k', budget })).fails('invalid_input');
       assert.equal(error.param, param);
     }

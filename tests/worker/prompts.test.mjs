@@ -199,7 +199,7 @@ describe('Prompts that are kept', { timeout: 120_000 }, () => {
     assert.deepEqual(skipped.slice(-2).map(({ headers }) => headers[HEADER]), ['skipped', 'skipped']);
     // An isolate that has not heard yet keeps nothing either: the record decides.
     (await gateway.admin('PATCH', own(t, '/settings'), { narrowing: { zdr: false } })).is(200);
-    (await t.chat(provider())).is(200);
+    await kept(t, (await t.chat(provider())).is(200).id);
     await gateway.d1(`UPDATE workspaces SET routing = json_set(routing, '$.narrowing.zdr', json('true')) WHERE id = ?1`, t.workspace);
     const late = (await t.chat(provider())).is(200);
     assert.equal(late.headers[HEADER], 'on', 'it believed that it would be');
@@ -283,7 +283,7 @@ describe('Prompts that are kept', { timeout: 120_000 }, () => {
 
   test('mistakes are named, null is the default, and the setting has a tag and a row like any other', async () => {
     const t = await keeper({ retention_days: 3 });
-    for (const [bad, param] of [[{ retention_days: 0 }, 'prompt_logging.retention_days'], [{ retention_days: 91 }, 'prompt_logging.retention_days'], [{ bytes_max: 1 }, 'prompt_logging.bytes_max'], [{ enabled: 'yes' }, 'prompt_logging.enabled'], [{ days: 1 }, 'days']]) {
+    for (const [bad, param] of [[{ retention_days: 0 }, 'prompt_logging.retention_days'], [{ retention_days: 91 }, 'prompt_logging.retention_days'], [{ bytes_max: 1 }, 'prompt_logging.bytes_max'], [{ enabled: 'yes' }, 'prompt_logging.enabled'], [{ days: 1 }, 'prompt_logging.days']]) {
       assert.equal((await gateway.admin('PATCH', own(t, '/settings'), { prompt_logging: bad })).fails('invalid_input').param, param);
     }
     assert.deepEqual(await set(t, { retention_days: null }), { enabled: true, retention_days: 7, bytes_max: 65_536 });

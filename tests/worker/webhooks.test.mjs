@@ -79,7 +79,7 @@ describe('Webhooks', { concurrency: 4, timeout: 120_000 }, () => {
     assert.deepEqual((await deliveries(one)).map(({ state, tries, status }) => [state, tries, status]), Array(4).fill(['delivered', 1, 204]));
     const settings = (await gateway.admin('GET', `/workspaces/${t.workspace}/settings`)).is(200).json;
     assert.deepEqual(settings.alerts, { balance_low: '0.0004', budget_percents: [50, 80, 100] });
-    for (const [alerts, param] of [[{ balance_low: '-1' }, 'alerts.balance_low'], [{ budget_percents: [0] }, 'alerts.budget_percents'], [{ colour: 1 }, 'colour']]) {
+    for (const [alerts, param] of [[{ balance_low: '-1' }, 'alerts.balance_low'], [{ budget_percents: [0] }, 'alerts.budget_percents'], [{ colour: 1 }, 'alerts.colour']]) {
       (await gateway.admin('PATCH', `/workspaces/${t.workspace}/settings`, { alerts })).fails('invalid_input', { param });
     }
   });
