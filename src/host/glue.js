@@ -178,8 +178,8 @@ function remember(error) {
 }
 
 // Breaks a body off.
-export function cut(writer) {
-  return broke === undefined ? writer.close() : writer.abort(broke);
+export function cut(writer, left) {
+  return broke === undefined ? closed(writer, left) : writer.abort(broke);
 }
 
 // A client that left before it was answered never gets the stream: nobody would take what is written, and nobody refuse it.
@@ -400,15 +400,15 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
       },
     );
   };
-  const isBroken = async () => {
-    for (let looks = 100; looks > 0; looks--) {
+  // Takes in what has come; null where the source broke.
+  const takeIn = async (looks) => {
+    for (; looks > 0; looks--) {
       const rest = await Promise.race([read, sleep(NEWS_MS).then(() => TICK)]);
-      if (rest === null) return true;
-      if (rest === TICK || rest.done) return false;
+      if (rest === null || rest === TICK || rest.done) return rest;
       observe(rest.value);
       read = next(rest.value.buffer);
     }
-    return false;
+    return TICK;
   };
   // A pipe fails on either end. The writable was not aborted with it: a client that is gone shows in the next write (a
   // comment, or the end of a line that will never be finished).
@@ -417,7 +417,7 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
     if (gone) return "left";
     if (piped !== FAILED) return "broken";
     // Into bytes nothing can be written: where the source goes on, it was the client.
-    if (comment.byteLength === 0) return (await isBroken()) ? "broken" : "left";
+    if (comment.byteLength === 0) return (await takeIn(100)) === null ? "broken" : "left";
     const writer = writable.getWriter();
     const written = writer.write(atBorder() ? comment : new Uint8Array([10])).then(
       () => "broken",
@@ -460,12 +460,7 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
     if (result === LEFT || result === FAILED) {
       const why = gone ? "left" : await whoFailed();
       // What has come so far still counts: all of it from a source that broke, what is there of one that goes on.
-      for (let looks = why === "left" ? 2 : 100; looks > 0; looks--) {
-        const rest = await Promise.race([read, sleep(NEWS_MS).then(() => TICK)]);
-        if (rest === null || rest === TICK || rest.done) break;
-        observe(rest.value);
-        read = next(rest.value.buffer);
-      }
+      await takeIn(why === "left" ? 2 : 100);
       return end(why);
     }
     if (result === null) return end(await whoFailed());

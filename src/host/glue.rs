@@ -49,7 +49,7 @@ extern "C" {
     pub fn clear(namespace: &JsValue, prefix: &str) -> Promise;
     pub fn hold(context: &JsValue, promise: &Promise);
     pub fn identity() -> JsValue;
-    pub fn cut(writer: &JsValue) -> Promise;
+    pub fn cut(writer: &JsValue, left: &Promise) -> Promise;
     pub fn written(writer: &JsValue, bytes: &Uint8Array, left: &Promise) -> Promise;
     pub fn closed(writer: &JsValue, left: &Promise) -> Promise;
     pub type Blocks;

@@ -270,7 +270,7 @@ impl Client for Downstream {
     async fn cut(mut self) {
         let cut = async {
             let writer = self.writer()?;
-            soon(glue::cut(&writer)).await
+            soon(glue::cut(&writer, &self.left)).await
         };
         let _ = cut.await;
     }

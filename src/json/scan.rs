@@ -79,12 +79,14 @@ fn number_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     Some(at)
 }
 
-/// The index behind a name and its colon.
-fn name_end(bytes: &[u8], at: usize) -> Option<usize> {
+/// Where a name stands between its quotes, and the index behind its colon.
+fn name(bytes: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
     (bytes.get(at) == Some(&b'"')).then_some(())?;
-    let colon = space_end(bytes, string_end(bytes, at.checked_add(1)?)?);
+    let begin = at.checked_add(1)?;
+    let end = string_end(bytes, begin)?;
+    let colon = space_end(bytes, end);
     (bytes.get(colon) == Some(&b':')).then_some(())?;
-    colon.checked_add(1)
+    Some((begin..end.checked_sub(1)?, colon.checked_add(1)?))
 }
 
 /// The index behind the value that begins at `at` or behind the white space there; `None` where there is no JSON value.
@@ -104,7 +106,7 @@ pub fn value_end(bytes: &[u8], mut at: usize) -> Option<usize> {
                     next.checked_add(1)?
                 } else {
                     open.push(closing);
-                    at = if closing == b'}' { name_end(bytes, next)? } else { next };
+                    at = if closing == b'}' { name(bytes, next)?.1 } else { next };
                     continue;
                 }
             }
@@ -124,7 +126,7 @@ pub fn value_end(bytes: &[u8], mut at: usize) -> Option<usize> {
             }
             (byte == b',').then_some(())?;
             if closing == b'}' {
-                at = name_end(bytes, space_end(bytes, at))?;
+                at = name(bytes, space_end(bytes, at))?.1;
             }
             break;
         }
@@ -151,13 +153,8 @@ fn object(
         return Some((found, at.checked_add(1)?));
     }
     loop {
-        let inner = at.checked_add(1)?;
-        (bytes.get(at) == Some(&b'"')).then_some(())?;
-        let behind = string_end(bytes, inner)?;
-        let colon = space_end(bytes, behind);
-        (bytes.get(colon) == Some(&b':')).then_some(())?;
-        let name = inner..behind.checked_sub(1)?;
-        let begin = space_end(bytes, colon.checked_add(1)?);
+        let (name, after) = name(bytes, at)?;
+        let begin = space_end(bytes, after);
         let end = end_of(&name, begin)?;
         found.push((at, name, begin..end));
         at = space_end(bytes, end);

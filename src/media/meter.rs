@@ -116,27 +116,26 @@ pub fn charged(bases: &[Basis], told: &Told, counted: &Told, guessed: &Told, car
         }
         return (usage, false);
     }
-    for (meter, most) in bases.first().into_iter().flatten() {
-        // A token of text is about four bytes, and the bound is one for each.
-        let likely = if meter.per() > 1 { most.div_ceil(4) } else { *most };
-        let guess = guessed.get(*meter).map_or(likely, |guess| guess.min(*most));
-        usage.set(*meter, known(*meter).unwrap_or(guess));
+    for (meter, likely) in estimated(bases, guessed) {
+        usage.set(meter, known(meter).unwrap_or(likely));
     }
     (usage, true)
 }
 
-/// What a host was sent, where its client left before anything came back: the input that the request counts, and text by
-/// its bytes. What only the host could have said (how long a sound is, how many units a search took) is left out.
-pub fn sent(bases: &[Basis], counted: &Told) -> Usage {
+/// What the first basis will probably come to.
+fn estimated<'a>(bases: &'a [Basis], guessed: &'a Told) -> impl Iterator<Item = (Meter, u64)> + 'a {
+    bases.first().into_iter().flatten().map(|(meter, most)| {
+        // A token of text is about four bytes, and the bound is one for each.
+        let likely = if meter.per() > 1 { most.div_ceil(4) } else { *most };
+        (*meter, guessed.get(*meter).map_or(likely, |guess| guess.min(*most)))
+    })
+}
+
+/// What a host was sent, where its client left before anything came back: the input of what it will probably come to.
+pub fn sent(bases: &[Basis], counted: &Told, guessed: &Told) -> Usage {
     let mut usage = Usage::default();
-    let basis = bases.first().map(Vec::as_slice).unwrap_or_default();
-    // Of sounds, the most that there can be of text is nothing to go by.
-    let is_sound = basis.iter().any(|(meter, _)| *meter == Meter::InputAudioTokens);
-    for (meter, most) in basis.iter().filter(|(meter, _)| meter.name().starts_with("input_")) {
-        let likely = (*meter == Meter::InputTokens && !is_sound).then(|| most.div_ceil(4));
-        if let Some(quantity) = counted.get(*meter).or(likely) {
-            usage.set(*meter, quantity);
-        }
+    for (meter, likely) in estimated(bases, guessed).filter(|(meter, _)| meter.name().starts_with("input_")) {
+        usage.set(meter, counted.get(meter).unwrap_or(likely));
     }
     usage
 }
@@ -228,16 +227,14 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_its_input_alone() {
-        let sent = |bases: &[Basis], counted: Told| sent(bases, &counted).iter().collect::<Vec<_>>();
+        let guessed = Told::default().with(InputAudioSeconds, 7u64);
+        let sent = |bases: &[Basis], counted: Told| sent(bases, &counted, &guessed).iter().collect::<Vec<_>>();
         let none = Told::default;
         let picture = vec![(InputTokens, 101), (InputImageTokens, 1000), (OutputImageTokens, 5000)];
-        assert_eq!(sent(&[picture, vec![(OutputImages, 2)]], none().with(OutputImages, 2)), [(InputTokens, 26)]);
+        assert_eq!(sent(&[picture, vec![(OutputImages, 2)]], none()), [(InputTokens, 26), (InputImageTokens, 250)]);
         assert_eq!(sent(&[vec![(InputCharacters, 40)]], none().with(InputCharacters, 37)), [(InputCharacters, 37)]);
-        for unknown in
-            [vec![(InputAudioSeconds, 600)], vec![(InputAudioTokens, 9), (InputTokens, 9)], vec![(SearchUnits, 1)]]
-        {
-            assert_eq!(sent(&[unknown], none().with(SearchUnits, 1).with(Requests, 1)), []);
-        }
+        assert_eq!(sent(&[vec![(InputAudioSeconds, 600)]], none()), [(InputAudioSeconds, 7)]);
+        assert_eq!(sent(&[vec![(SearchUnits, 1)]], none().with(SearchUnits, 1)), [], "that is what comes back");
         assert_eq!(sent(&[], none()), []);
     }
 

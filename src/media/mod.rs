@@ -226,7 +226,7 @@ impl Work {
     /// What a host was sent of it, as far as that can be said without the host.
     pub fn sent(&self, card: &PriceCard) -> Usage {
         let counted = each!(self, |one, _table, _core| one.counted(), _ => Told::default());
-        meter::sent(&self.priced_by(card), &counted)
+        meter::sent(&self.priced_by(card), &counted, &self.guessed(&Told::default()))
     }
 
     /// The names of models, in order.

@@ -5,7 +5,7 @@ import OpenAI, { toFile } from 'openai';
 import { createOpenAI } from '@ai-sdk/openai';
 import { experimental_transcribe as transcribe } from 'ai';
 import { startGateway } from './support/harness.mjs';
-import { CANARY, SOUND, catalogOf, costs, events, formOf, json, spared, spares, startHosts } from './support/media.mjs';
+import { CANARY, SOUND, catalogOf, costs, events, formOf, json, sleep, spared, spares, startHosts } from './support/media.mjs';
 
 let host, gateway, t, openai;
 const LONG = { task: 'transcribe', language: 'english', duration: 2.4, text: 'Hi there.', segments: [{ id: 0, start: 0, end: 2.4, text: ' Hi there.' }], words: [{ word: 'Hi', start: 0, end: 1 }, { word: 'there.', start: 1, end: 2.4 }] };
@@ -18,6 +18,7 @@ function answer(name, path, { body, count, method }, response) {
     isDown = false;
     return json(response, { error: CANARY }, 503);
   }
+  if (body.prompt === 'wait for ever') return true;
   if (name === 'mistral') {
     if (body.stream) return events(response, [{ type: 'transcription.language', audio_language: 'en' }, { type: 'transcription.text.delta', text: 'Hi ' }, { type: 'transcription.text.delta', text: 'there.' }, { type: 'transcription.done', text: 'Hi there.', usage: { prompt_audio_seconds: 3 } }]);
     return json(response, { model: 'up', text: 'Hi there.', language: 'en', segments: [{ text: 'Hi there.', start: 0, end: 2.4 }], usage: { prompt_audio_seconds: 3, prompt_tokens: 9 } });
@@ -112,6 +113,19 @@ test('translations, and the other front', async () => {
     await costs(t, reply, NANOS);
   }
   assert.equal((await send('stt/transcribe', { audio: SOUND })).fails('invalid_input').param, 'model_id');
+});
+
+test('a client that leaves while a host listens pays for the sound as it is guessed', async () => {
+  const alone = await gateway.scene({ model: 'test/whisper', at: [], dollars: '1' });
+  const before = host.all.length;
+  const form = await formOf({ model: 'test/whisper', prompt: 'wait for ever', file: SOUND, provider: JSON.stringify({ only: ['openai'] }) });
+  const call = gateway.open('POST', '/v1/audio/transcriptions', { key: alone.key, ...form });
+  while (host.all.length === before) await sleep(10);
+  call.reset();
+  const { balance_nanos } = await alone.settled();
+  const [row] = await alone.activity();
+  // 5,000 bytes are less than a second of a compressed sound.
+  assert.deepEqual([row.ending, row.cost_nanos, row.is_estimated, balance_nanos], ['client_left', 1_000_000, true, 1e9 - 1_000_000], JSON.stringify(row));
 });
 
 test('failover, an order that fails, and a provider that is named', async () => {

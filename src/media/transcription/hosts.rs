@@ -279,7 +279,7 @@ fn refused(message: &str) -> Fault {
 
 /// Uploaded, then ordered, then asked for until it is there.
 fn follow_assemblyai(work: &Transcription, raw: &Raw, asked: &Asked<'_>) -> Result<Option<Again>, Fault> {
-    let value: Value = serde_json::from_slice(&raw.bytes).map_err(|_| malformed())?;
+    let value: Value = crate::json::from_bytes(&raw.bytes).ok_or_else(malformed)?;
     if value.get("status").and_then(Value::as_str) == Some("error") {
         return Err(refused(value.get("error").and_then(Value::as_str).unwrap_or_default()));
     }
