@@ -424,23 +424,23 @@ impl Workspace {
 
     fn load(&mut self, name: &str, value: &str) {
         if name == "settings" {
-            self.settings = serde_json::from_str(value).ok();
+            self.settings = crate::json::from_str(value).ok();
         } else if name == "flushed" {
             self.flushed = value.parse().unwrap_or(0);
         } else if name.starts_with("key/") {
-            if let Ok(policy) = serde_json::from_str::<Policy>(value) {
+            if let Ok(policy) = crate::json::from_str::<Policy>(value) {
                 self.keys.insert(policy.key.clone(), policy);
             }
         } else if let Some(id) = name.strip_prefix("hold/").and_then(RequestId::parse) {
-            if let Ok(flight) = serde_json::from_str::<Flight>(value) {
+            if let Ok(flight) = crate::json::from_str::<Flight>(value) {
                 self.restore(id, flight);
             }
         } else if name == "spend" {
-            self.spend.spend = serde_json::from_str(value).unwrap_or_default();
+            self.spend.spend = crate::json::from_str(value).unwrap_or_default();
         } else if let Some(key) = name.strip_prefix("spend/").and_then(KeyId::parse) {
-            self.spends.entry(key).or_default().spend = serde_json::from_str(value).unwrap_or_default();
+            self.spends.entry(key).or_default().spend = crate::json::from_str(value).unwrap_or_default();
         } else if let Some(key) = name.strip_prefix("grant/")
-            && let Ok(entry) = serde_json::from_str(value)
+            && let Ok(entry) = crate::json::from_str(value)
         {
             self.grants.insert(key.to_owned(), entry);
         } else {

@@ -150,3 +150,12 @@ fn every_folder_of_the_source_is_in_the_map() {
         );
     }
 }
+
+/// The reader of JSON tells a type the number of a field among its names; a second name would shift the numbers.
+#[test]
+fn a_field_has_one_name() {
+    for (path, text) in sources() {
+        let is_named_twice = |line: &&str| line.contains("serde(") && line.contains("alias = ");
+        assert_eq!(text.lines().find(is_named_twice), None, "{path}");
+    }
+}

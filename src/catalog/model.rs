@@ -58,7 +58,7 @@ impl ModelEntry {
     /// Parses a stored entry. One whose offers name a provider it does not hold is malformed.
     pub fn parse(bytes: &[u8]) -> Result<ModelEntry, Malformed> {
         let text = std::str::from_utf8(bytes).map_err(|error| Malformed(error.to_string()))?;
-        let entry: ModelEntry = serde_json::from_str(text).map_err(|error| Malformed(error.to_string()))?;
+        let entry: ModelEntry = crate::json::from_str(text).map_err(|error| Malformed(error.to_string()))?;
         match entry.offers.iter().find(|offer| !entry.providers.contains_key(&offer.provider)) {
             Some(offer) => Err(Malformed(format!("no provider {}", offer.provider))),
             None => Ok(entry),

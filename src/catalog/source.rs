@@ -35,6 +35,7 @@ use super::provider::{
 use super::snapshot::{Problem, Source};
 use super::standing::{Availability, Channel, Routing, Standing, Status, Support};
 use crate::family::quirk::Quirk;
+use crate::json::{self, de::place::Step};
 use crate::money::{Nanos, Price};
 use crate::time::Millis;
 use crate::usage::Meter;
@@ -132,27 +133,28 @@ fn parse_part<'a, T: Deserialize<'a>>(
     at: &str,
     problems: &mut Vec<Problem>,
 ) -> Option<T> {
-    let mut json = serde_json::Deserializer::from_str(text);
-    let error = match serde_path_to_error::deserialize(&mut json) {
-        Ok(value) => match json.end() {
-            Ok(()) => return Some(value),
-            Err(error) => (String::new(), error),
-        },
-        Err(error) => (error.path().to_string(), error.into_inner()),
+    let error = match json::from_str(text) {
+        Ok(value) => return Some(value),
+        Err(error) => error,
     };
-    let (path, error) = error;
-    let path = match (at, path.as_str()) {
-        ("", "." | "") => String::new(),
-        ("", path) => format!("{path}: "),
-        (at, "." | "") => format!("{at}: "),
-        (at, path) => format!("{at}.{path}: "),
-    };
-    let message = error.to_string();
-    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-    let first = line_of(source, text).unwrap_or(1);
-    let line = first.saturating_add(error.line()).saturating_sub(1);
-    problems.push(source.problem(Some(line), format!("{path}{message}")));
+    let mut steps = json::steps_to(text, &error);
+    if steps.last().is_some_and(|step| names_itself(error.message(), step)) {
+        steps.pop();
+    }
+    let path = json::de::place::write(at, &steps);
+    let path = if path.is_empty() { path } else { format!("{path}: ") };
+    let before = text.as_bytes().get(..error.at()).unwrap_or_default();
+    let lines = before.iter().filter(|byte| **byte == b'\n').count();
+    let line = line_of(source, text).unwrap_or(1).saturating_add(lines);
+    problems.push(source.problem(Some(line), format!("{path}{}", error.message())));
     None
+}
+
+/// Whether the words about a price begin or end with its meter.
+fn names_itself(message: &str, step: &Step) -> bool {
+    let Step::Name(name) = step else { return false };
+    message.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with(": ") || rest == " is there twice")
+        || message.strip_prefix("unknown meter ") == Some(name)
 }
 
 /// The line of the source on which `part`, a slice of its text, begins.

@@ -228,7 +228,7 @@ fn messages(body: &Body) -> Result<Prompt, Failure> {
         let Some(role) = message.role else {
             return Err(Failure::invalid(format!("messages[{index}].role"), "is missing"));
         };
-        let role_name = serde_json::from_str::<Name<'_>>(role)
+        let role_name = json::from_str::<Name<'_>>(role)
             .map_err(|_| Failure::invalid(format!("messages[{index}].role"), "must be a string"))?;
         let role_name = role_name.0;
         let needs_content = matches!(role_name.as_ref(), "system" | "developer" | "user" | "tool");
@@ -303,8 +303,8 @@ fn outline<'a>(bytes: &'a [u8], members: &[Place]) -> Option<Message<'a>> {
             (_, b'n') => {}
             (b"role", _) => message.role = Some(text()?),
             (b"content", b'"') => message.content = Some(Content::Text),
-            (b"content", _) => message.content = Some(Content::Parts(serde_json::from_str(text()?).ok()?)),
-            (b"tool_call_id", _) => message.tool_call_id = Some(serde_json::from_str(text()?).ok()?),
+            (b"content", _) => message.content = Some(Content::Parts(json::from_str(text()?).ok()?)),
+            (b"tool_call_id", _) => message.tool_call_id = Some(json::from_str(text()?).ok()?),
             (_, first) => (*first == b'[').then_some(())?,
         }
     }

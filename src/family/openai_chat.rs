@@ -86,7 +86,7 @@ fn stream_options(request: &Request, quirks: &[Quirk], edits: &mut ObjectEdits<'
     if request.wants_usage {
         return;
     }
-    let options = match request.body.value("stream_options").and_then(|text| serde_json::from_str(text).ok()) {
+    let options = match request.body.value("stream_options").and_then(|text| crate::json::from_str(text).ok()) {
         Some(Value::Object(mut options)) => {
             options.insert("include_usage".to_owned(), Value::Bool(true));
             Value::Object(options).to_string()
@@ -112,7 +112,7 @@ fn set_limit(request: &Request, quirks: &[Quirk], limit: u64, edits: &mut Object
 /// Takes the names out of the messages; whether one of them told who speaks. That of a tool repeats what its call says.
 fn without_names(request: &Request, edits: &mut ObjectEdits<'_>) -> bool {
     let Some(text) = request.body.value("messages").filter(|text| text.contains("\"name\"")) else { return false };
-    let Ok(mut messages) = serde_json::from_str::<Vec<Value>>(text) else { return false };
+    let Ok(mut messages) = crate::json::from_str::<Vec<Value>>(text) else { return false };
     let mut names_speakers = false;
     for object in messages.iter_mut().filter_map(Value::as_object_mut) {
         let is_name = object.remove("name").is_some_and(|name| !name.is_null());
@@ -242,10 +242,10 @@ pub fn frame(data: &str, quirks: &[Quirk]) -> Told {
     if data.is_empty() {
         return Told::default();
     }
-    match serde_json::from_str::<Wire<'_>>(data) {
+    match crate::json::from_str::<Wire<'_>>(data) {
         Ok(wire) => told(&wire, data, quirks),
         Err(_) => {
-            let fault = serde_json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
+            let fault = crate::json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
             Told { is_malformed: fault.is_none(), fault: Some(fault.unwrap_or_else(malformed)), ..Told::default() }
         }
     }
@@ -264,7 +264,7 @@ fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
     let mut out = Told::default();
     let odd = wire.choices.is_none() && !has(wire.usage);
     if has(wire.error) || has(groq_error) || is_error_object || base_resp.is_some() || odd {
-        out.fault = serde_json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
+        out.fault = crate::json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
         if out.fault.is_none() && has(groq_error) {
             out.fault = Some(Fault {
                 message: groq_error.map(|raw| raw.get().to_owned()).unwrap_or_default(),
@@ -339,8 +339,8 @@ pub struct Answer {
 /// Reads a whole (not streamed) answer. `Err` is an error inside a 200, or an answer that is none.
 pub fn answer(bytes: &[u8], quirks: &[Quirk]) -> Result<Answer, Fault> {
     let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
-    let wire: Wire<'_> = serde_json::from_str(text).map_err(|_| {
-        let value = serde_json::from_str::<Value>(text).ok();
+    let wire: Wire<'_> = crate::json::from_str(text).map_err(|_| {
+        let value = crate::json::from_str::<Value>(text).ok();
         value.and_then(|value| fault::from_value(&value)).unwrap_or_else(malformed)
     })?;
     let told = told(&wire, text, quirks);
@@ -398,7 +398,7 @@ fn whole(number: Option<f64>) -> Option<u64> {
 
 /// A usage object in disjoint buckets. `None` when it counts neither prompt nor completion.
 pub fn usage(json: &str, quirks: &[Quirk]) -> Option<Usage> {
-    let wire: WireUsage = serde_json::from_str(json).ok()?;
+    let wire: WireUsage = crate::json::from_str(json).ok()?;
     let (prompt, completion) = (whole(wire.prompt_tokens), whole(wire.completion_tokens));
     if prompt.is_none() && completion.is_none() {
         return None;

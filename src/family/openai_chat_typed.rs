@@ -529,7 +529,7 @@ impl Decoder {
         if !is_error {
             return None;
         }
-        let told = serde_json::from_str::<Value>(node.raw()).ok().and_then(|value| fault::from_value(&value));
+        let told = crate::json::from_str::<Value>(node.raw()).ok().and_then(|value| fault::from_value(&value));
         told.or_else(|| groq.map(|error| Fault { message: error.raw().to_owned(), ..Fault::default() }))
     }
 

@@ -149,7 +149,7 @@ fn fault(node: Node<'_>) -> Option<Fault> {
     if !has_errors && node.bool_at("success") != Some(false) && node.get("error").is_none() {
         return None;
     }
-    let told = serde_json::from_str::<Value>(node.raw()).ok().and_then(|value| fault::from_value(&value));
+    let told = crate::json::from_str::<Value>(node.raw()).ok().and_then(|value| fault::from_value(&value));
     Some(told.unwrap_or_default())
 }
 

@@ -168,7 +168,7 @@ pub fn write_report(entries: &[Entry]) -> String {
 
 /// Parses a report that came in at `now`; a malformed one is none.
 pub fn parse_report(text: &str, now: Millis) -> Option<Vec<Entry>> {
-    let raw: Vec<Raw> = serde_json::from_str(text).ok()?;
+    let raw: Vec<Raw> = crate::json::from_str(text).ok()?;
     raw.into_iter().map(|raw| Entry::of(raw, now)).collect()
 }
 
@@ -199,7 +199,7 @@ impl Snapshot {
 
     /// Parses one; a malformed one is none.
     pub fn parse(text: &str) -> Option<Snapshot> {
-        let (at, raw, switches): (u64, Vec<Raw>, Vec<(String, Routing)>) = serde_json::from_str(text).ok()?;
+        let (at, raw, switches): (u64, Vec<Raw>, Vec<(String, Routing)>) = crate::json::from_str(text).ok()?;
         let at = Millis(at);
         Some(Snapshot { at, entries: raw.into_iter().map(|raw| Entry::of(raw, at)).collect::<Option<_>>()?, switches })
     }

@@ -11,3 +11,10 @@ mod settle;
 mod soon;
 mod stream;
 mod world;
+
+impl From<crate::json::de::Error> for worker::Error {
+    /// Without its words: they may quote what was stored.
+    fn from(_: crate::json::de::Error) -> worker::Error {
+        worker::Error::RustError("a JSON text cannot be read".to_owned())
+    }
+}

@@ -165,7 +165,7 @@ fn rows_of(answer: &JsValue) -> Result<Vec<Value>, PortError> {
     let results = Reflect::get(answer, &JsValue::from_str("results")).unwrap_or(JsValue::UNDEFINED);
     let text = js_sys::JSON::stringify(&results).map_err(|error| port_error(&error))?;
     let text = text.as_string().unwrap_or_else(|| "[]".to_owned());
-    serde_json::from_str(&text).map_err(|_| PortError("D1 answered with no list".to_owned()))
+    crate::json::from_str(&text).map_err(|_| PortError("D1 answered with no list".to_owned()))
 }
 
 /// Runs statements on D1 in one transaction.
@@ -188,7 +188,7 @@ pub async fn d1_batch(database: &JsValue, statements: &[(String, Vec<Sql>)]) -> 
 
 async fn read_policy(env: JsValue, hash: String) -> Result<Option<Rc<Policy>>, PortError> {
     let binding = |name: &str| Reflect::get(&env, &JsValue::from_str(name)).unwrap_or(JsValue::UNDEFINED);
-    let parse = |text: &str| serde_json::from_str::<Policy>(text).map(Rc::new).ok();
+    let parse = |text: &str| crate::json::from_str::<Policy>(text).map(Rc::new).ok();
     // KV that does not answer is no reason to refuse a key: D1 is the record.
     let copy = kv_get(binding("KV"), &policy_key(&hash)).await.ok().flatten().as_deref().and_then(parse);
     let policy = match copy {
@@ -225,7 +225,7 @@ async fn read_copy(
 async fn read_snapshot(env: JsValue) -> Result<Option<Rc<str>>, PortError> {
     let namespace = Reflect::get(&env, &JsValue::from_str("KV")).unwrap_or(JsValue::UNDEFINED);
     let text = kv_get(namespace, CURRENT_KEY).await?;
-    let pointer = text.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let pointer = text.and_then(|text| crate::json::from_str::<Value>(&text).ok());
     let named: Option<Rc<str>> = pointer.and_then(|p| p.get("snapshot").and_then(Value::as_str).map(Rc::from));
     let last = cache::with(|isolate| isolate.last_snapshot.clone());
     // KV brings keys in no order: the pointer may be here before what it points to. The manifest is written when
@@ -420,7 +420,7 @@ impl Ports for World {
         }
         let body = serde_json::to_string(command).unwrap_or_default();
         let text = self.command(workspace, "command", &body).await?;
-        serde_json::from_str(&text).map_err(|_| PortError("the workspace's answer is malformed".to_owned()))
+        crate::json::from_str(&text).map_err(|_| PortError("the workspace's answer is malformed".to_owned()))
     }
 
     async fn replay(&self, name: &str, command: &replay::Command) -> Result<replay::Reply, PortError> {
@@ -428,7 +428,7 @@ impl Ports for World {
         let body = serde_json::to_string(command).unwrap_or_default();
         let asked = glue::ask(&self.binding("REPLAY"), name, "command", &body);
         let text = soon(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
-        serde_json::from_str(&text).map_err(|_| PortError("the answer of a replay object is malformed".to_owned()))
+        crate::json::from_str(&text).map_err(|_| PortError("the answer of a replay object is malformed".to_owned()))
     }
 
     async fn job(&self, id: &RequestId, command: &job::Command) -> Result<job::Reply, PortError> {
@@ -436,7 +436,7 @@ impl Ports for World {
         let body = serde_json::to_string(command).unwrap_or_default();
         let asked = glue::ask(&self.binding("GENERATION"), id.as_str(), "command", &body);
         let text = soon(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
-        serde_json::from_str(&text).map_err(|_| PortError("the answer of a job is malformed".to_owned()))
+        crate::json::from_str(&text).map_err(|_| PortError("the answer of a job is malformed".to_owned()))
     }
 
     async fn settle(&self, workspace: &WorkspaceId, due: Due) {
@@ -453,7 +453,7 @@ impl Ports for World {
 
     async fn outbox(&self, workspace: &WorkspaceId) -> Result<Vec<JournalEntry>, PortError> {
         let text = self.command(workspace, "outbox", "").await?;
-        serde_json::from_str(&text).map_err(|_| PortError("the outbox is malformed".to_owned()))
+        crate::json::from_str(&text).map_err(|_| PortError("the outbox is malformed".to_owned()))
     }
 
     async fn depth(&self, workspace: &WorkspaceId) -> Result<u64, PortError> {
@@ -464,7 +464,7 @@ impl Ports for World {
     async fn ledger(&self, workspace: &WorkspaceId, before: Option<u64>, limit: u64) -> Result<LedgerPage, PortError> {
         let body = serde_json::json!({"before": before, "limit": limit}).to_string();
         let text = self.command(workspace, "ledger", &body).await?;
-        serde_json::from_str(&text).map_err(|_| PortError("the ledger is malformed".to_owned()))
+        crate::json::from_str(&text).map_err(|_| PortError("the ledger is malformed".to_owned()))
     }
 
     async fn send(&self, mut call: Call) -> Result<Upstream, Breakage> {

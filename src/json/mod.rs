@@ -3,6 +3,7 @@
 //! A body is parsed without building a tree: [`members`] finds the spans of its top-level values, and [`splice`]
 //! replaces spans in the bytes. What nobody edits is never printed again.
 
+pub mod de;
 pub mod progress;
 pub mod scan;
 pub mod skeleton;
@@ -17,6 +18,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use de::place::{self, Step};
+
+pub use de::from_str;
 pub use scan::Entries;
 
 /// One top-level member of an object, by its place in the bytes.
@@ -144,52 +148,24 @@ fn quickly(text: &str, listed: &str) -> Option<(Vec<Member>, Option<Entries>)> {
     Some((members, entries))
 }
 
-/// Parses a text that is still bytes, where nobody needs to hear what is wrong with it. The bundle has every type's
-/// parser once, that of texts; `serde_json::from_slice` would bring a second one.
+/// Parses a text that is still bytes, where nobody needs to hear what is wrong with it.
 pub fn from_bytes<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
-    serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()
+    from_str(std::str::from_utf8(bytes).ok()?).ok()
 }
 
 /// Parses one value and names the field that is wrong below `root`.
 pub fn parse_at<'a, T: Deserialize<'a>>(text: &'a str, root: &str) -> Result<T, JsonError> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let below = error.path().to_string();
-        let path = match below.as_str() {
-            "." => root.to_owned(),
-            _ if below.starts_with('[') => format!("{root}{below}"),
-            _ if root.is_empty() => below,
-            _ => format!("{root}.{below}"),
-        };
-        JsonError { path: (!path.is_empty()).then_some(path), message: strip_position(&error.inner().to_string()) }
-    })
+    from_str(text).map_err(|error| told(root, &steps_to(text, &error), error))
 }
 
-/// Parses one value that has no parts of its own to blame. Smaller than [`parse_at`], which follows the path.
+/// Parses one value that has no parts of its own to blame.
 pub fn parse_flat<'a, T: Deserialize<'a>>(text: &'a str, root: &str) -> Result<T, JsonError> {
-    serde_json::from_str(text)
-        .map_err(|error| JsonError { path: Some(root.to_owned()), message: strip_position(&error.to_string()) })
+    from_str(text).map_err(|error| told(root, &[], error))
 }
 
-/// Parses an object of ours, without arrays worth a path: the field is found by where the error stands. Smaller than
-/// [`parse_at`], which is compiled anew for every type.
+/// Parses an object of ours, without arrays worth a path. A field that is missing is named too.
 pub fn parse_object<T: for<'a> Deserialize<'a>>(text: &str, root: &str) -> Result<T, JsonError> {
-    serde_json::from_str(text).map_err(|error| {
-        let message = strip_position(&error.to_string());
-        let offset = offset_of(text, &error);
-        let named = field_named(&message).map(|name| match object_at(text, offset) {
-            Some(object) => format!("{object}.{name}"),
-            None => name,
-        });
-        let below = named.or_else(|| path_at(text, offset));
-        let path = match (below, root) {
-            (None, "") => None,
-            (None, root) => Some(root.to_owned()),
-            (Some(below), "") => Some(below),
-            (Some(below), root) => Some(format!("{root}.{below}")),
-        };
-        JsonError { path, message }
-    })
+    from_str(text).map_err(|error| told(root, &steps_of_object(text, &error), error))
 }
 
 /// Parses a whole body into a type, naming the field that is wrong.
@@ -200,39 +176,38 @@ pub fn parse_body<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, JsonErr
     parse_object(text, "")
 }
 
+fn told(root: &str, steps: &[Step], error: de::Error) -> JsonError {
+    let path = place::write(root, steps);
+    JsonError { path: (!path.is_empty()).then_some(path), message: error.into_message() }
+}
+
+/// The way to what is wrong. A field that is there twice is a fault of its object.
+pub fn steps_to(text: &str, error: &de::Error) -> Vec<Step> {
+    let mut steps = place::of(text, error.at());
+    if error.message().starts_with("duplicate field ") {
+        steps.pop();
+    }
+    steps
+}
+
+/// The way to what is wrong as far as it goes through objects, with the field that serde names.
+fn steps_of_object(text: &str, error: &de::Error) -> Vec<Step> {
+    let mut steps = place::of(text, error.at());
+    let whole = steps.len();
+    steps.truncate(steps.iter().take_while(|step| matches!(step, Step::Name(_))).count());
+    let Some(named) = field_named(error.message()) else { return steps };
+    // What is unknown or there twice is the last step already, what is missing is none yet.
+    if steps.len() < whole || !error.message().starts_with("missing ") {
+        steps.pop();
+    }
+    steps.push(Step::Name(named));
+    steps
+}
+
 /// serde names a missing or unknown field in back quotes.
 fn field_named(message: &str) -> Option<String> {
     let (_, rest) = message.split_once(" field `")?;
     rest.split_once('`').map(|(name, _)| name.to_owned())
-}
-
-/// Bytes before the place an error names by line and column.
-fn offset_of(text: &str, error: &serde_json::Error) -> usize {
-    let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
-    lines.map(str::len).sum::<usize>().saturating_add(error.column())
-}
-
-/// The innermost object below the outermost one that holds the byte before `offset`.
-fn object_at(text: &str, offset: usize) -> Option<String> {
-    let found = members(text.as_bytes()).ok()?;
-    let member = found.iter().find(|member| member.value.start < offset && offset <= member.value.end)?;
-    let inner = text.get(member.value.clone()).filter(|inner| inner.starts_with('{'))?;
-    match object_at(inner, offset.saturating_sub(member.value.start)) {
-        Some(below) => Some(format!("{}.{below}", member.key)),
-        None => Some(member.key.clone()),
-    }
-}
-
-/// The member that holds the byte before `offset` or begins there, and within it the same again.
-fn path_at(text: &str, offset: usize) -> Option<String> {
-    let found = members(text.as_bytes()).ok()?;
-    let member =
-        found.iter().find(|member| member.value.start <= offset && offset <= member.value.end.saturating_add(1))?;
-    let inner = text.get(member.value.clone()).filter(|inner| inner.starts_with('{'));
-    match inner.and_then(|inner| path_at(inner, offset.saturating_sub(member.value.start))) {
-        Some(below) => Some(format!("{}.{below}", member.key)),
-        None => Some(member.key.clone()),
-    }
 }
 
 fn malformed(error: &serde_json::Error) -> JsonError {

@@ -27,7 +27,7 @@ pub fn special(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// The index behind the string whose first quote is before `at`.
-fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub fn string_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at = special(bytes, at)?;
         // Escapes stand close to each other in code: each is one look at two bytes.
@@ -58,7 +58,8 @@ fn digits_end(bytes: &[u8], from: usize) -> Option<usize> {
     (at > from).then_some(at)
 }
 
-fn number_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+/// The index behind the number that begins at `at`.
+pub fn number_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     if bytes.get(at) == Some(&b'-') {
         at = at.checked_add(1)?;
     }

@@ -210,7 +210,7 @@ fn unescaped(quoted: &str) -> Option<Cow<'_, str>> {
     if !inner.contains('\\') {
         return Some(Cow::Borrowed(inner));
     }
-    match serde_json::from_str::<String>(quoted) {
+    match crate::json::from_str::<String>(quoted) {
         Ok(text) => Some(Cow::Owned(text)),
         Err(_) => Some(Cow::Owned(without_lone_surrogates(quoted))),
     }

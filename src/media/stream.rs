@@ -35,7 +35,7 @@ impl Events {
             if *is_over || fault.is_some() {
                 return;
             }
-            let step = match serde_json::from_str::<serde_json::Value>(data) {
+            let step = match crate::json::from_str::<serde_json::Value>(data) {
                 Ok(event) if event.get("type").and_then(|kind| kind.as_str()) == Some("error") => {
                     Err(fault::from_value(&event).unwrap_or_else(malformed))
                 }

@@ -121,7 +121,7 @@ fn detail(operation: &mut Operation, line: &str, groups: &[(String, Members)]) -
         }
         let (name, example) = written.split_once(' ').ok_or_else(unclear)?;
         operation.body = Some((name.to_owned(), false));
-        operation.example = Some(serde_json::from_str(example).map_err(|_| unclear())?);
+        operation.example = Some(crate::json::from_str(example).map_err(|_| unclear())?);
     } else if line.starts_with(|c: char| c.is_ascii_digit()) {
         let mut words = line.split(' ').map(str::to_owned);
         operation.status = words.next().ok_or_else(unclear)?;

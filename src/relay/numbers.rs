@@ -14,7 +14,7 @@ impl Numbers {
     /// The frame with a number in each call; `None` where none is missing.
     pub(super) fn give(&mut self, data: &str) -> Option<String> {
         memchr::memmem::find(data.as_bytes(), b"\"tool_calls\"")?;
-        let mut frame: Value = serde_json::from_str(data).ok()?;
+        let mut frame: Value = crate::json::from_str(data).ok()?;
         let mut is_changed = false;
         for choice in frame.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten() {
             let at = choice.get("index").and_then(Value::as_u64).unwrap_or(0);

@@ -154,14 +154,14 @@ async fn unflushed<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<BTree
     ports.settled(workspace).await;
     let entries = ports.outbox(workspace).await.map_err(|error| fault(ports, &error))?;
     let rows = entries.into_iter().filter_map(|entry| {
-        let row: Row = serde_json::from_str(entry.row?.get()).ok()?;
+        let row: Row = crate::json::from_str(entry.row?.get()).ok()?;
         Some((row.id.clone(), shown(&row, Nanos(entry.entry.nanos.0.saturating_neg()))))
     });
     Ok(rows.collect())
 }
 
 fn from_stored(stored: &Value) -> Option<(String, Value)> {
-    let row: Row = serde_json::from_str(stored.get("row")?.as_str()?).ok()?;
+    let row: Row = crate::json::from_str(stored.get("row")?.as_str()?).ok()?;
     let cost = stored.get("cost_nanos")?.as_f64()?;
     #[allow(
         clippy::cast_possible_truncation,
@@ -181,7 +181,7 @@ fn shown(row: &Row, cost: Nanos) -> Value {
         object.insert("prompt_tokens".to_owned(), json!(usage.map(crate::usage::Usage::prompt_tokens)));
         object.insert("completion_tokens".to_owned(), json!(usage.map(crate::usage::Usage::completion_tokens)));
         object.insert("cost_nanos".to_owned(), json!(cost));
-        let number = serde_json::from_str::<Value>(&cost.to_dollars()).unwrap_or_default();
+        let number = crate::json::from_str::<Value>(&cost.to_dollars()).unwrap_or_default();
         object.insert("cost".to_owned(), number);
     }
     value

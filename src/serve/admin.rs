@@ -132,7 +132,7 @@ impl Known {
         let text = row.get("settings")?.as_str()?.to_owned();
         Some(Known {
             name: row.get("name")?.as_str()?.to_owned(),
-            settings: serde_json::from_str(&text).ok()?,
+            settings: crate::json::from_str(&text).ok()?,
             text,
             created_at: Millis(row.get("created_at")?.as_f64().map(whole)?),
             deleted_at: row.get("deleted_at").and_then(Value::as_f64).map(|at| Millis(whole(at))),
@@ -295,7 +295,7 @@ pub async fn grant<P: Ports>(ports: &P, path: &str) -> Result<Reply<P>, Failure>
 /// `GET /v1/admin/catalog`: published snapshots, and the one in use.
 pub async fn snapshots<P: Ports>(ports: &P) -> Result<Reply<P>, Failure> {
     let read =
-        |text: Option<String>| text.and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
+        |text: Option<String>| text.and_then(|text| crate::json::from_str::<Value>(&text).ok()).unwrap_or_default();
     let current = read(ports.kv_get(CURRENT_KEY).await.map_err(|error| fault(ports, &error))?);
     let snapshots = read(ports.kv_get(SNAPSHOTS_KEY).await.map_err(|error| fault(ports, &error))?);
     let current = current.get("snapshot").cloned().unwrap_or_default();

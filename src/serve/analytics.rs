@@ -107,7 +107,7 @@ pub(super) fn told(row: &Value, group: Option<&str>) -> Value {
         "start": Millis(number(row, "start")).to_rfc3339(),
         "requests": number(row, "requests"), "failures": number(row, "failures"),
         "prompt_tokens": number(row, "prompt_tokens"), "completion_tokens": number(row, "completion_tokens"),
-        "cost": serde_json::from_str::<Value>(&cost.to_dollars()).unwrap_or_default(), "cost_nanos": cost,
+        "cost": crate::json::from_str::<Value>(&cost.to_dollars()).unwrap_or_default(), "cost_nanos": cost,
         "latency_ms": {"p50": sketch::quantile(&buckets, 50), "p95": sketch::quantile(&buckets, 95)},
     });
     if let (Some(group), Some(object)) = (group, told.as_object_mut()) {

@@ -54,7 +54,7 @@ fn parse(workspace: Option<&WorkspaceId>, query: &str) -> Result<(String, Vec<Sq
 pub(super) fn shown(row: &Value) -> Value {
     let text = |name: &str| row.get(name).cloned().unwrap_or_default();
     let json = |name: &str| -> Value {
-        row.get(name).and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        row.get(name).and_then(Value::as_str).and_then(|text| crate::json::from_str(text).ok()).unwrap_or_default()
     };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
     let at = Millis(row.get("at").and_then(Value::as_f64).unwrap_or(0.0).max(0.0) as u64);

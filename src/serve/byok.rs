@@ -42,7 +42,7 @@ pub async fn of<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<Rc<Vec<O
     let values = [Sql::from(workspace.as_str())];
     let copy = ports.read_copy(&copy_key(workspace), COPY, &values).await.map_err(|error| fault(ports, &error))?;
     let Some(copy) = copy.filter(|copy| copy.as_str() != "[]") else { return Ok(Rc::default()) };
-    let keys = serde_json::from_str(&copy);
+    let keys = crate::json::from_str(&copy);
     keys.map(Rc::new).map_err(|_| Failure::new(Code::Internal, "the workspace's own credentials cannot be read"))
 }
 
@@ -146,7 +146,7 @@ async fn provider_of<P: Ports>(ports: &P, id: &str) -> Result<Provider, Failure>
     let snapshot = ports.snapshot().await.map_err(|error| fault(ports, &error))?.ok_or_else(unknown)?;
     let text = ports.kv_get(&provider_key(&snapshot, &id)).await.map_err(|error| fault(ports, &error))?;
     let text = text.ok_or_else(unknown)?;
-    serde_json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the provider's entry cannot be read"))
+    crate::json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the provider's entry cannot be read"))
 }
 
 /// `POST …/byok/{provider}`: keeps a credential; it is never shown again.
@@ -218,7 +218,7 @@ fn tag_of(row: &Value) -> String {
 /// A row as the API shows it.
 pub(super) fn shown(row: &Value) -> Value {
     let about: Value =
-        row.get("about").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        row.get("about").and_then(Value::as_str).and_then(|text| crate::json::from_str(text).ok()).unwrap_or_default();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
     let moment = |name: &str| {
         row.get(name).and_then(Value::as_f64).map(|at| crate::time::Millis(at.max(0.0) as u64).to_rfc3339())
@@ -309,7 +309,7 @@ async fn changed_once<P: Ports>(
     act.expect(&text_of(&row))?;
     let unreadable = || Failure::new(Code::Internal, "the credential cannot be read");
     let text = |name: &str| row.get(name).and_then(Value::as_str);
-    let about = text("about").and_then(|text| serde_json::from_str::<About>(text).ok());
+    let about = text("about").and_then(|text| crate::json::from_str::<About>(text).ok());
     let mut about = about.ok_or_else(unreadable)?;
     if let Some(name) = &changed.name {
         about.name = label("name", name)?;

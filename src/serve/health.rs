@@ -42,7 +42,7 @@ pub async fn state<P: Ports>(ports: &P, shard: u64) -> Result<State, Failure> {
 
 async fn ask<P: Ports>(ports: &P, shard: u64, what: &str, body: &str) -> Result<State, Failure> {
     let text = ports.health(shard, what, body).await.map_err(|error| fault(ports, &error))?;
-    serde_json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the health object's answer is malformed"))
+    crate::json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the health object's answer is malformed"))
 }
 
 #[derive(Deserialize)]
@@ -71,7 +71,7 @@ pub async fn switch<P: Ports>(ports: &P, id: &str) -> Result<Reply<P>, Failure> 
     let shard = shard(&id);
     let state = ask(ports, shard, "switch", &switch.to_string()).await?;
     let of = |switch: &Value| {
-        let routing = serde_json::from_value(switch.get("routing")?.clone()).ok()?;
+        let routing = crate::json::from_str(&switch.get("routing")?.to_string()).ok()?;
         Some((switch.get("provider")?.as_str()?.to_owned(), routing))
     };
     ports.board().borrow_mut().on_switches(shard, state.switches.iter().filter_map(of).collect());

@@ -42,7 +42,7 @@ pub fn policy_key(hash: &str) -> String {
 
 /// The policy of a row of [`POLICY_OF`], for the secret with that hash.
 pub fn policy_in(row: &Value, hash: &str) -> Option<Policy> {
-    let policy: Policy = serde_json::from_str(row.get("policy")?.as_str()?).ok()?;
+    let policy: Policy = crate::json::from_str(row.get("policy")?.as_str()?).ok()?;
     Some(if row.get("hash")?.as_str()? == hash { policy } else { policy.of_old_secret() })
 }
 
@@ -59,7 +59,7 @@ pub struct Stored {
 impl Stored {
     fn read(row: &Value) -> Option<Stored> {
         let text = row.get("policy")?.as_str()?.to_owned();
-        let policy = serde_json::from_str(&text).ok()?;
+        let policy = crate::json::from_str(&text).ok()?;
         let hash = row.get("hash")?.as_str()?.to_owned();
         let old_hash = row.get("old_hash").and_then(Value::as_str).map(str::to_owned);
         Some(Stored { policy, text, hash, old_hash })

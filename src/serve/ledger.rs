@@ -73,7 +73,7 @@ pub async fn page<P: Ports>(ports: &P, id: &WorkspaceId, before: Option<u64>, li
         }
         let unreadable = || Failure::new(Code::Internal, "a page of the ledger cannot be read");
         let text = row.get("entries").and_then(Value::as_str).ok_or_else(unreadable)?;
-        let all: Vec<Numbered> = serde_json::from_str(text).map_err(|_| unreadable())?;
+        let all: Vec<Numbered> = crate::json::from_str(text).map_err(|_| unreadable())?;
         let (found, next) = newest(all, Some(before), wanted.saturating_sub(entries.len()));
         entries.extend(found);
         if next.is_some() {

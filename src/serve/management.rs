@@ -59,7 +59,7 @@ pub async fn authenticate<P: Ports>(
 
 /// A row's key, and whether it is revoked.
 fn read(row: &Value) -> Option<(ManagementKey, bool)> {
-    let own = serde_json::from_str(row.get("record")?.as_str()?).ok()?;
+    let own = crate::json::from_str(row.get("record")?.as_str()?).ok()?;
     Some((own, row.get("revoked_at").is_some_and(Value::is_number)))
 }
 

@@ -144,7 +144,7 @@ async fn planned<P: Ports>(
     let mut fields = work.common().body.clone();
     // In a form an object is its text.
     if let Some(serde_json::Value::String(text)) = fields.get("provider")
-        && let Ok(object) = serde_json::from_str(text)
+        && let Ok(object) = crate::json::from_str(text)
     {
         fields.insert("provider".to_owned(), object);
     }

@@ -167,7 +167,7 @@ pub(super) fn prefix(workspace: &WorkspaceId) -> String {
 fn line(workspace: &WorkspaceId, row: &Value) -> String {
     let text = row.get("row").and_then(Value::as_str).unwrap_or_default();
     // Its own bytes: numbers that are read and written again may differ in the last digit.
-    let whole = match serde_json::from_str::<&RawValue>(text) {
+    let whole = match crate::json::from_str::<&RawValue>(text) {
         Ok(raw) => raw.get().to_owned(),
         Err(_) => json!(text).to_string(),
     };

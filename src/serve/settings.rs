@@ -48,7 +48,7 @@ pub async fn routing<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<Rou
     let copy =
         ports.read_copy(&routing_key(workspace), ROUTING, &values).await.map_err(|error| fault(ports, &error))?;
     let Some(copy) = copy else { return Ok(RoutingSettings::default()) };
-    serde_json::from_str(&copy).map_err(|_| Failure::new(Code::Internal, "the workspace's settings cannot be read"))
+    crate::json::from_str(&copy).map_err(|_| Failure::new(Code::Internal, "the workspace's settings cannot be read"))
 }
 
 /// The body with the preset it names in it, and that preset.
@@ -131,7 +131,7 @@ async fn found<P: Ports>(ports: &P, workspace: &WorkspaceId, named: &Named) -> R
     let key = preset_key(workspace, &named.slug);
     let copy = ports.read_copy(&key, IN_USE, &values).await.map_err(|error| fault(ports, &error))?;
     let text = copy.filter(|copy| copy.as_str() != "null").ok_or_else(unknown)?;
-    serde_json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the preset cannot be read"))
+    crate::json::from_str(&text).map_err(|_| Failure::new(Code::Internal, "the preset cannot be read"))
 }
 
 /// `GET …/settings`.
@@ -240,7 +240,7 @@ fn shown(settings: &RoutingSettings) -> Value {
 async fn stored<P: Ports>(ports: &P, workspace: &WorkspaceId) -> Result<(String, RoutingSettings), Failure> {
     let rows = ports.sql(ROUTING, &[Sql::from(workspace.as_str())]).await.map_err(|error| fault(ports, &error))?;
     let text = rows.first().and_then(|row| row.get("copy")?.as_str()).unwrap_or("{}");
-    Ok((text.to_owned(), serde_json::from_str(text).unwrap_or_default()))
+    Ok((text.to_owned(), crate::json::from_str(text).unwrap_or_default()))
 }
 
 /// Lower-case letters, digits and `-_.`, as in a model's name.
@@ -283,7 +283,7 @@ fn next_of(rows: &[Value], limit: u64, column: &str) -> Option<Value> {
 }
 
 pub(super) fn preset_json(row: &Value) -> Option<Value> {
-    let preset: Value = serde_json::from_str(row.get("preset")?.as_str()?).ok()?;
+    let preset: Value = crate::json::from_str(row.get("preset")?.as_str()?).ok()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
     let at = row.get("created_at")?.as_f64()?.max(0.0) as u64;
     let mut shown = json!({

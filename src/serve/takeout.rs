@@ -55,7 +55,7 @@ const SECTIONS: &[Section] = &[
     Section {
         resource: Resource::Keys,
         statement: "SELECT id AS cursor, policy FROM keys WHERE workspace = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-        shown: |row| serde_json::from_str::<Policy>(row.get("policy")?.as_str()?).ok().map(|policy| key_json(&policy)),
+        shown: |row| crate::json::from_str::<Policy>(row.get("policy")?.as_str()?).ok().map(|policy| key_json(&policy)),
     },
     Section {
         resource: Resource::ManagementKeys,

@@ -306,7 +306,7 @@ pub async fn deliveries<P: Ports>(ports: &P, path: &str, hook: &str, query: &str
     let text = ports.courier(&hook.workspace, "deliveries", &asked.to_string()).await;
     let list: Value = text
         .ok()
-        .and_then(|text| serde_json::from_str(&text).ok())
+        .and_then(|text| crate::json::from_str(&text).ok())
         .ok_or_else(|| Failure::new(Code::Internal, "the deliveries cannot be read; the request can be tried again"))?;
     Ok(Reply::json(200, &list))
 }

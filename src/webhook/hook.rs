@@ -81,9 +81,9 @@ impl Hook {
             workspace: WorkspaceId::parse(text("workspace")?)?,
             url: text("url")?.to_owned(),
             name: text("name")?.to_owned(),
-            events: serde_json::from_str(text("events")?).ok()?,
-            state: serde_json::from_value(row.get("state")?.clone()).ok()?,
-            secrets: serde_json::from_str(text("secrets")?).ok()?,
+            events: crate::json::from_str(text("events")?).ok()?,
+            state: crate::json::from_str(&row.get("state")?.to_string()).ok()?,
+            secrets: crate::json::from_str(text("secrets")?).ok()?,
             created_at: Millis(created),
         })
     }

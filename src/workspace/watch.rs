@@ -24,11 +24,11 @@ impl Workspace {
 
     pub(super) fn load_told(&mut self, name: &str, value: &str) {
         if name == "alerts" {
-            self.alerts = serde_json::from_str(value).unwrap_or_default();
+            self.alerts = crate::json::from_str(value).unwrap_or_default();
         } else if name == "told" {
-            self.told_own = serde_json::from_str(value).unwrap_or_default();
+            self.told_own = crate::json::from_str(value).unwrap_or_default();
         } else if let Some(key) = name.strip_prefix("told/").and_then(KeyId::parse) {
-            self.told.insert(key, serde_json::from_str(value).unwrap_or_default());
+            self.told.insert(key, crate::json::from_str(value).unwrap_or_default());
         }
     }
 

@@ -97,7 +97,7 @@ pub(super) fn read(sources: &[Source]) -> About {
     }
 
     fn parsed<T: DeserializeOwned>(source: &Source) -> Option<T> {
-        serde_json::from_str(&source.text).ok()
+        crate::json::from_str(&source.text).ok()
     }
 
     let mut about = About::default();

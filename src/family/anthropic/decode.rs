@@ -284,5 +284,5 @@ impl Decoder {
 }
 
 fn fault(node: Node<'_>) -> Fault {
-    serde_json::from_str(node.raw()).ok().and_then(|value| fault::from_value(&value)).unwrap_or_default()
+    crate::json::from_str(node.raw()).ok().and_then(|value| fault::from_value(&value)).unwrap_or_default()
 }

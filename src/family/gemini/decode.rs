@@ -56,7 +56,7 @@ impl Decoder {
         // Errors of a stream may come inside an array of one.
         let node = node.items().next().unwrap_or(node);
         if node.get("error").is_some() {
-            let fault = serde_json::from_str(node.raw()).ok().and_then(|value| fault::from_value(&value));
+            let fault = crate::json::from_str(node.raw()).ok().and_then(|value| fault::from_value(&value));
             out.push(Event::Fault(fault.unwrap_or_default()));
             return;
         }

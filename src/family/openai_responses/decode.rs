@@ -263,7 +263,7 @@ impl Decoder {
 
 /// `error: {code, message}`, or the same members at the top of an error event.
 fn fault(node: Node<'_>) -> Fault {
-    let told = serde_json::from_str(node.raw()).ok().and_then(|value| fault::from_value(&value));
+    let told = crate::json::from_str(node.raw()).ok().and_then(|value| fault::from_value(&value));
     told.unwrap_or_else(|| Fault {
         code: node.string_at("code").to_lowercase(),
         message: node.string_at("message"),

@@ -122,11 +122,11 @@ impl DurableObject for Courier {
         self.sql().exec(TABLES, None)?;
         let text = match path.as_str() {
             "/tell" => {
-                self.take(&serde_json::from_str(&body)?)?;
+                self.take(&crate::json::from_str(&body)?)?;
                 self.state.storage().set_alarm(0).await?;
                 String::new()
             }
-            "/deliveries" => self.deliveries(&serde_json::from_str(&body)?)?.to_string(),
+            "/deliveries" => self.deliveries(&crate::json::from_str(&body)?)?.to_string(),
             "/erase" => {
                 self.state.storage().delete_alarm().await?;
                 self.state.storage().delete_all().await?;
@@ -211,7 +211,7 @@ impl Courier {
             self.sql().exec("SELECT id, body, only_to FROM events WHERE is_spread = 0 LIMIT 1000", None)?.to_array()?;
         let mut waiting = self.count("SELECT count(*) AS n FROM deliveries WHERE state = 'waiting'")?;
         for unspread in events {
-            let Ok(event) = serde_json::from_str::<Event>(&unspread.body) else { continue };
+            let Ok(event) = crate::json::from_str::<Event>(&unspread.body) else { continue };
             for hook in hooks {
                 let is_meant = unspread.only_to.as_deref().is_none_or(|id| id == hook.id.as_str());
                 if !is_meant || hook.state != HookState::Enabled || !hook.hears(event.kind) {
@@ -256,7 +256,7 @@ impl Courier {
         if ssrf::check(&hook.url, loopback).is_err() {
             return self.refuse(one, "the address may not be called");
         }
-        let Ok(event) = serde_json::from_str::<Event>(&one.body) else {
+        let Ok(event) = crate::json::from_str::<Event>(&one.body) else {
             return self.refuse(one, "the event cannot be read");
         };
         let pepper = settings::secret(self.env.as_ref(), "KEY_HASH_SECRET").unwrap_or_default();

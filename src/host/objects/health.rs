@@ -84,7 +84,7 @@ impl DurableObject for Health {
                 }
             }
             Some("switch") => {
-                self.switch(serde_json::from_str(&body)?)?;
+                self.switch(crate::json::from_str(&body)?)?;
                 self.publish().await;
                 // Where KV did not take it, it is tried again.
                 self.publish_soon().await?;
@@ -132,7 +132,7 @@ impl Health {
         }
         let sql = self.state.storage().sql();
         let rows: Vec<Stored> = sql.exec("SELECT value AS body FROM named WHERE name = 'outages'", None)?.to_array()?;
-        let mut known = rows.first().and_then(|row| serde_json::from_str(&row.body).ok()).unwrap_or_default();
+        let mut known = rows.first().and_then(|row| crate::json::from_str(&row.body).ok()).unwrap_or_default();
         let events = outage::note(&mut known, &open, now());
         let values = vec![serde_json::to_string(&known)?.into()];
         sql.exec("INSERT OR REPLACE INTO named (name, value) VALUES ('outages', ?)", values)?;
@@ -148,7 +148,7 @@ impl Health {
         let sql = self.state.storage().sql();
         sql.exec(EVENTS, None)?;
         let rows: Vec<Stored> = sql.exec("SELECT body FROM events ORDER BY id LIMIT 100", None)?.to_array()?;
-        let events: Vec<Event> = rows.iter().filter_map(|row| serde_json::from_str(&row.body).ok()).collect();
+        let events: Vec<Event> = rows.iter().filter_map(|row| crate::json::from_str(&row.body).ok()).collect();
         if events.is_empty() {
             return Ok(());
         }
@@ -206,7 +206,7 @@ impl Health {
     fn switches(&self) -> Result<Vec<Switch>> {
         let rows: Vec<Stored> =
             self.state.storage().sql().exec("SELECT body FROM switches ORDER BY provider", None)?.to_array()?;
-        Ok(rows.iter().filter_map(|row| serde_json::from_str(&row.body).ok()).collect())
+        Ok(rows.iter().filter_map(|row| crate::json::from_str(&row.body).ok()).collect())
     }
 
     fn switch(&self, switch: Switch) -> Result<()> {

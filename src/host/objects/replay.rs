@@ -26,12 +26,12 @@ impl DurableObject for Replay {
     }
 
     async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let command: Command = serde_json::from_str(&request.text().await?)?;
+        let command: Command = crate::json::from_str(&request.text().await?)?;
         let sql = self.state.storage().sql();
         sql.exec("CREATE TABLE IF NOT EXISTS record (place INTEGER PRIMARY KEY, body TEXT NOT NULL)", None)?;
         let pieces: Vec<Piece> = sql.exec("SELECT body FROM record ORDER BY place", None)?.to_array()?;
         let text: String = pieces.into_iter().map(|piece| piece.body).collect();
-        let before: Option<Record> = serde_json::from_str(&text).ok();
+        let before: Option<Record> = crate::json::from_str(&text).ok();
         let (after, reply) = apply(before.clone(), command, now());
         if after != before {
             sql.exec("DELETE FROM record", None)?;

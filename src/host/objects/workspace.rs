@@ -84,7 +84,7 @@ struct Seq {
 
 /// A journal row; one that cannot be read must not look like an empty one.
 fn parsed(row: &StoredRow) -> Fallible<JournalRow> {
-    serde_json::from_str(&row.body).map_err(|_| worker::Error::RustError("the journal is malformed".to_owned()))
+    crate::json::from_str(&row.body).map_err(|_| worker::Error::RustError("the journal is malformed".to_owned()))
 }
 
 #[derive(Deserialize)]
@@ -241,7 +241,7 @@ impl Workspace {
     }
 
     async fn command(&self, body: &str) -> Fallible<String> {
-        let command: Command = serde_json::from_str(body)?;
+        let command: Command = crate::json::from_str(body)?;
         let (reply, effects) = self.with(|machine| machine.apply(command, now()))?;
         if !effects.is_empty() {
             self.store(effects).await?;
@@ -290,7 +290,7 @@ impl Workspace {
         let values = vec![(flushed as f64).into(), (FLUSH_ROWS as f64).into()];
         let rows: Vec<StoredRow> =
             self.sql().exec("SELECT seq, body FROM journal WHERE seq > ? ORDER BY seq LIMIT ?", values)?.to_array()?;
-        Ok(rows.iter().filter_map(|row| Some((number(row.seq), serde_json::from_str(&row.body).ok()?))).collect())
+        Ok(rows.iter().filter_map(|row| Some((number(row.seq), crate::json::from_str(&row.body).ok()?))).collect())
     }
 
     fn outbox(&self) -> Fallible<String> {
@@ -311,7 +311,7 @@ impl Workspace {
 
     fn ledger(&self, body: &str) -> Fallible<String> {
         self.with(|_| ())?;
-        let page: Page = serde_json::from_str(body)?;
+        let page: Page = crate::json::from_str(body)?;
         #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
         let values = vec![(page.before.unwrap_or(1 << 52) as f64).into(), (LEDGER_ROWS as f64).into()];
         let rows: Vec<StoredRow> = self
@@ -381,7 +381,7 @@ impl Workspace {
         if rows.is_empty() {
             return Ok(());
         }
-        let events: Vec<Event> = rows.iter().filter_map(|row| serde_json::from_str(&row.body).ok()).collect();
+        let events: Vec<Event> = rows.iter().filter_map(|row| crate::json::from_str(&row.body).ok()).collect();
         let is_taken = match courier::tell(self.env.as_ref(), &workspace, &events).await {
             Ok(()) => true,
             Err(error) => {
@@ -414,7 +414,7 @@ impl Workspace {
         for (seq, row) in &rows {
             for entry in &row.entries {
                 let Some(raw) = &entry.row else { continue };
-                let Ok(row) = serde_json::from_str::<Row>(raw.get()) else { continue };
+                let Ok(row) = crate::json::from_str::<Row>(raw.get()) else { continue };
                 let usage = row.usage.as_ref();
                 batch.push(json!({
                     "id": row.id, "at": row.at, "key": row.key, "model": row.model, "provider": row.provider,

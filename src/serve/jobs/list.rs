@@ -60,7 +60,7 @@ pub async fn list<P: Ports>(ports: &P, policy: &Policy, asked: &str) -> Result<R
 
 async fn current<P: Ports>(ports: &P, policy: &Policy, row: &Value) -> Value {
     let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
-    let stored = serde_json::from_str(text("body")).unwrap_or_default();
+    let stored = crate::json::from_str(text("body")).unwrap_or_default();
     if !["queued", "running"].contains(&text("status")) {
         return stored;
     }

@@ -225,7 +225,7 @@ async fn planned<P: Ports>(
     let asked = logging.enabled.then(|| json!(fields).to_string());
     // In a form an object is its text.
     if let Some(Value::String(text)) = fields.get("provider")
-        && let Ok(object) = serde_json::from_str(text)
+        && let Ok(object) = crate::json::from_str(text)
     {
         fields.insert("provider".to_owned(), object);
     }

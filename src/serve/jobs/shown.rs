@@ -46,7 +46,7 @@ pub fn generation(job: &Job, origin: &str) -> Value {
 fn usage(job: &Job) -> Value {
     let Some(receipt) = job.receipt.as_ref().filter(|_| job.status == Status::Completed) else { return Value::Null };
     let members = format!("{{{}}}", price_members(receipt, &job.about.snapshot));
-    let mut usage: Value = serde_json::from_str(&members).unwrap_or_default();
+    let mut usage: Value = crate::json::from_str(&members).unwrap_or_default();
     if let (Some(object), Some(used)) = (usage.as_object_mut(), &job.usage) {
         for (meter, quantity) in used.iter().filter(|(meter, _)| *meter != Meter::Requests) {
             object.insert(meter.name().to_owned(), quantity.into());
