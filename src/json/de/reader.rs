@@ -52,17 +52,27 @@ impl<'de> Reader<'de> {
         self.at == self.text.len()
     }
 
+    #[inline(always)]
     fn byte(&self) -> u8 {
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }
 
+    #[inline(always)]
     fn step(&mut self) {
         self.at = self.at.wrapping_add(1);
     }
 
     /// The byte behind any white space; 0 at the end.
-    #[inline(never)]
+    #[inline(always)]
     fn peek(&mut self) -> u8 {
+        match self.byte() {
+            byte @ b'!'.. => byte,
+            _ => self.peek_far(),
+        }
+    }
+
+    #[inline(never)]
+    fn peek_far(&mut self) -> u8 {
         while matches!(self.byte(), b' ' | b'\n' | b'\t' | b'\r') {
             self.step();
         }
@@ -72,7 +82,6 @@ impl<'de> Reader<'de> {
     /// Takes the word, if it stands here.
     #[inline(never)]
     fn takes(&mut self, word: &str) -> bool {
-        self.peek();
         let is_here = self.text.as_bytes().get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes()));
         if is_here {
             self.at = self.at.wrapping_add(word.len());
@@ -82,7 +91,7 @@ impl<'de> Reader<'de> {
 
     #[inline(never)]
     fn takes_null(&mut self) -> bool {
-        self.takes("null")
+        self.peek() == b'n' && self.takes("null")
     }
 
     /// Takes the bracket that opens a list or an object.
@@ -104,6 +113,7 @@ impl<'de> Reader<'de> {
     }
 
     /// Goes to the next member or item, or behind the closing bracket: then there is none.
+    #[inline(always)]
     fn next(&mut self, opening: u8, closing: u8) -> Result<bool, Error> {
         // No value ends with an opening bracket, so one right before this place is that of the list or object itself.
         let before = self.text.as_bytes().get(self.at.wrapping_sub(1)).copied();
@@ -138,6 +148,7 @@ impl<'de> Reader<'de> {
         Ok(is_more)
     }
 
+    #[inline(always)]
     fn name(&mut self) -> Result<(), Error> {
         if self.peek() != b'"' {
             return Err(Error::syntax());
@@ -180,7 +191,7 @@ impl<'de> Reader<'de> {
     }
 
     /// Reads the string whose quote stands here.
-    #[inline(never)]
+    #[inline(always)]
     fn string(&mut self) -> Result<(), Error> {
         let from = self.at.wrapping_add(1);
         let bytes = self.text.as_bytes();
@@ -249,17 +260,12 @@ impl<'de> Reader<'de> {
         }
         let end = scan::number_end(self.text.as_bytes(), self.at).ok_or_else(Error::syntax)?;
         let digits = self.text.get(self.at..end).unwrap_or_default();
-        let number = match (digits.parse::<u64>(), digits.parse::<i64>()) {
-            (Ok(whole), _) => Number::Whole(whole),
-            // -0 is a float: a whole number has no sign then.
-            (_, Ok(negative @ ..0)) => Number::Negative(negative),
-            _ => match digits.parse::<f64>() {
-                Ok(float) if float.is_finite() => Number::Float(float),
-                _ => return Err(Error::said(format_args!("number out of range"))),
-            },
-        };
+        let number = whole(digits.as_bytes()).or_else(|| any(digits));
         self.at = end;
-        Ok(number)
+        number.ok_or_else(|| {
+            self.at = end.wrapping_sub(digits.len());
+            Error::said(format_args!("number out of range"))
+        })
     }
 
     fn visit_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
@@ -320,6 +326,27 @@ impl<'de> Reader<'de> {
         };
         self.at = at;
         error
+    }
+}
+
+/// A number without sign that surely fits.
+fn whole(digits: &[u8]) -> Option<Number> {
+    let fits = digits.len() < 20;
+    let digit = |whole: u64, byte: &u8| {
+        byte.is_ascii_digit().then(|| whole.wrapping_mul(10).wrapping_add(u64::from(byte & 15)))
+    };
+    digits.iter().try_fold(0, digit).filter(|_| fits).map(Number::Whole)
+}
+
+#[inline(never)]
+fn any(digits: &str) -> Option<Number> {
+    if let Ok(whole) = digits.parse() {
+        return Some(Number::Whole(whole));
+    }
+    match digits.parse() {
+        // -0 is a float: a whole number has no sign then.
+        Ok(negative @ ..0) => Some(Number::Negative(negative)),
+        _ => digits.parse().ok().filter(|float: &f64| float.is_finite()).map(Number::Float),
     }
 }
 
