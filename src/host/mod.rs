@@ -12,9 +12,7 @@ mod soon;
 mod stream;
 mod world;
 
-impl From<crate::json::de::Error> for worker::Error {
-    /// Without its words: they may quote what was stored.
-    fn from(_: crate::json::de::Error) -> worker::Error {
-        worker::Error::RustError("a JSON text cannot be read".to_owned())
-    }
+/// Reads a JSON text. The error goes without its words: they may quote what was stored.
+fn read<'a, T: serde::Deserialize<'a>>(text: &'a str) -> worker::Result<T> {
+    crate::json::from_str(text).map_err(|_| worker::Error::RustError("a JSON text cannot be read".to_owned()))
 }

@@ -1,13 +1,11 @@
 //! JSON objects whose unknown fields survive, and errors that name the field by path.
 //!
 //! A body is parsed without building a tree: [`members`] finds the spans of its top-level values, and [`splice`]
-//! replaces spans in the bytes. What nobody edits is never printed again.
+//! replaces spans in the bytes. What nobody edits is never printed again. The syntax, and how texts become types, is in
+//! the package `json-text`.
 
-pub mod de;
 pub mod progress;
-pub mod scan;
 pub mod skeleton;
-pub mod view;
 pub mod write;
 
 use std::borrow::Cow;
@@ -20,8 +18,8 @@ use serde_json::value::RawValue;
 
 use de::place::{self, Step};
 
-pub use de::from_str;
-pub use scan::Entries;
+pub use json_text::scan::Entries;
+pub use json_text::{de, from_str, scan, view};
 
 /// One top-level member of an object, by its place in the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,10 +212,6 @@ fn malformed(error: &serde_json::Error) -> JsonError {
     JsonError { path: None, message: format!("the body is not a JSON object: {error}") }
 }
 
-fn strip_position(message: &str) -> String {
-    message.split(" at line ").next().unwrap_or(message).to_owned()
-}
-
 /// One replacement in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
@@ -336,6 +330,9 @@ impl<'a> ObjectEdits<'a> {
         splice(self.bytes, edits)
     }
 }
+
+#[cfg(test)]
+mod text;
 
 #[cfg(test)]
 mod tests {

@@ -122,11 +122,11 @@ impl DurableObject for Courier {
         self.sql().exec(TABLES, None)?;
         let text = match path.as_str() {
             "/tell" => {
-                self.take(&crate::json::from_str(&body)?)?;
+                self.take(&crate::host::read(&body)?)?;
                 self.state.storage().set_alarm(0).await?;
                 String::new()
             }
-            "/deliveries" => self.deliveries(&crate::json::from_str(&body)?)?.to_string(),
+            "/deliveries" => self.deliveries(&crate::host::read(&body)?)?.to_string(),
             "/erase" => {
                 self.state.storage().delete_alarm().await?;
                 self.state.storage().delete_all().await?;

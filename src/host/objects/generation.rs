@@ -82,7 +82,7 @@ impl DurableObject for Generation {
     }
 
     async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let command: Command = crate::json::from_str(&request.text().await?)?;
+        let command: Command = crate::host::read(&request.text().await?)?;
         self.open()?;
         let reply = match command {
             Command::Create(job, order) => {

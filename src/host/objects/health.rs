@@ -84,7 +84,7 @@ impl DurableObject for Health {
                 }
             }
             Some("switch") => {
-                self.switch(crate::json::from_str(&body)?)?;
+                self.switch(crate::host::read(&body)?)?;
                 self.publish().await;
                 // Where KV did not take it, it is tried again.
                 self.publish_soon().await?;

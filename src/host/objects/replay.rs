@@ -26,7 +26,7 @@ impl DurableObject for Replay {
     }
 
     async fn fetch(&self, mut request: Request) -> Result<Response> {
-        let command: Command = crate::json::from_str(&request.text().await?)?;
+        let command: Command = crate::host::read(&request.text().await?)?;
         let sql = self.state.storage().sql();
         sql.exec("CREATE TABLE IF NOT EXISTS record (place INTEGER PRIMARY KEY, body TEXT NOT NULL)", None)?;
         let pieces: Vec<Piece> = sql.exec("SELECT body FROM record ORDER BY place", None)?.to_array()?;

@@ -241,7 +241,7 @@ impl Workspace {
     }
 
     async fn command(&self, body: &str) -> Fallible<String> {
-        let command: Command = crate::json::from_str(body)?;
+        let command: Command = crate::host::read(body)?;
         let (reply, effects) = self.with(|machine| machine.apply(command, now()))?;
         if !effects.is_empty() {
             self.store(effects).await?;
@@ -311,7 +311,7 @@ impl Workspace {
 
     fn ledger(&self, body: &str) -> Fallible<String> {
         self.with(|_| ())?;
-        let page: Page = crate::json::from_str(body)?;
+        let page: Page = crate::host::read(body)?;
         #[allow(clippy::cast_precision_loss, reason = "SQL of the platform counts in floats")]
         let values = vec![(page.before.unwrap_or(1 << 52) as f64).into(), (LEDGER_ROWS as f64).into()];
         let rows: Vec<StoredRow> = self

@@ -8,7 +8,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::Error;
-use crate::json::scan;
+use crate::scan;
 
 /// Lists and objects in each other: one fewer than this may be open. As in serde_json.
 const DEPTH_MAX: u32 = 128;

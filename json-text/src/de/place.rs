@@ -1,7 +1,7 @@
 //! Where in a value a reader stopped, by names and indexes.
 
-use crate::json::scan;
-use crate::json::view::Node;
+use crate::scan;
+use crate::view::Node;
 
 /// One step from a value into a part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::*;
+use serde::de::IgnoredAny;
+
+use crate::json::de::{from_str, place};
 
 /// Both read it alike, or refuse it in the same words.
 fn check<'a, T: Deserialize<'a> + Debug>(text: &'a str) {
