@@ -211,7 +211,7 @@ fn messages(body: &Body) -> Result<Prompt, Failure> {
     if !body.has("messages") {
         return Err(Failure::invalid("messages", "is missing"));
     }
-    // Following the path costs as much as reading; it is wanted only where something is wrong.
+    // Where the messages have been looked at already, only odd ones are read again, to say what is wrong with them.
     let list = match quickly(body) {
         Some(list) => list,
         None => {
