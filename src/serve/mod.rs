@@ -47,6 +47,8 @@ pub mod webhooks;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use futures::future::{LocalBoxFuture, ready};
+
 use crate::access::key;
 use crate::access::management::Access::{self, Read, Write};
 use crate::access::management::Resource::{self, self as Of};
@@ -464,6 +466,9 @@ fn dialect_of(path: &str) -> Dialect {
 /// Whose key called, and whether what it called costs money.
 type Calling = RefCell<Option<(Rc<Policy>, Cost)>>;
 
+/// What an endpoint does, behind a pointer: each is a function of its own, and an isolate compiles what it is asked for alone.
+type Work<'a, P> = LocalBoxFuture<'a, Result<Reply<P>, Failure>>;
+
 async fn route<P: Ports>(ports: &Rc<P>, head: &Head, caller: &Calling) -> Result<Reply<P>, Failure> {
     if head.method == "OPTIONS" {
         return match find("OPTIONS", &head.path) {
@@ -489,31 +494,32 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head, caller: &Calling) -> Result
     }
     let act = Act::new(ports_ref, head, endpoint, &values, actor);
     if let Some(policy) = policy {
-        return match endpoint.does {
-            Does::Chat => infer::text(ports, head, policy, Dialect::Chat).await,
-            Does::Responses => infer::text(ports, head, policy, Dialect::Responses).await,
-            Does::Messages => infer::text(ports, head, policy, Dialect::Messages).await,
-            Does::CountTokens => infer::count_tokens(ports, head).await,
-            Does::CreateGeneration => jobs::create(ports, head, policy, Front::Generations).await,
-            Does::CreateVideo => jobs::create(ports, head, policy, Front::Videos).await,
-            Does::Generation => jobs::one(ports_ref, head, &policy, value(0), Front::Generations).await,
-            Does::Video => jobs::one(ports_ref, head, &policy, value(0), Front::Videos).await,
-            Does::Videos => jobs::list(ports_ref, &policy, &head.query).await,
+        let work: Work<'_, P> = match endpoint.does {
+            Does::Chat => Box::pin(infer::text(ports, head, policy, Dialect::Chat)),
+            Does::Responses => Box::pin(infer::text(ports, head, policy, Dialect::Responses)),
+            Does::Messages => Box::pin(infer::text(ports, head, policy, Dialect::Messages)),
+            Does::CountTokens => Box::pin(infer::count_tokens(ports, head)),
+            Does::CreateGeneration => Box::pin(jobs::create(ports, head, policy, Front::Generations)),
+            Does::CreateVideo => Box::pin(jobs::create(ports, head, policy, Front::Videos)),
+            Does::Generation => Box::pin(jobs::one(ports_ref, head, &policy, value(0), Front::Generations)),
+            Does::Video => Box::pin(jobs::one(ports_ref, head, &policy, value(0), Front::Videos)),
+            Does::Videos => Box::pin(jobs::list(ports_ref, &policy, &head.query)),
             Does::GenerationContent => {
-                jobs::content(ports_ref, &head.query, &policy, value(0), Front::Generations).await
+                Box::pin(jobs::content(ports_ref, &head.query, &policy, value(0), Front::Generations))
             }
-            Does::VideoContent => jobs::content(ports_ref, &head.query, &policy, value(0), Front::Videos).await,
-            Does::DeleteGeneration => jobs::delete(ports_ref, head, &policy, value(0), Front::Generations).await,
-            Does::DeleteVideo => jobs::delete(ports_ref, head, &policy, value(0), Front::Videos).await,
-            does if endpoint.cost == Cost::Paid => media::answer(ports, head, policy, does).await,
-            Does::OwnKey => account::key(ports_ref, &policy).await,
-            Does::OwnCredits => account::credits(ports_ref, &policy.workspace).await,
-            Does::OwnActivity => activity::list(ports, &policy.workspace, head).await,
-            Does::OwnGeneration => activity::one(ports_ref, &policy.workspace, &head.query).await,
-            _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
+            Does::VideoContent => Box::pin(jobs::content(ports_ref, &head.query, &policy, value(0), Front::Videos)),
+            Does::DeleteGeneration => Box::pin(jobs::delete(ports_ref, head, &policy, value(0), Front::Generations)),
+            Does::DeleteVideo => Box::pin(jobs::delete(ports_ref, head, &policy, value(0), Front::Videos)),
+            does if endpoint.cost == Cost::Paid => Box::pin(media::answer(ports, head, policy, does)),
+            Does::OwnKey => Box::pin(account::key(ports_ref, &policy)),
+            Does::OwnCredits => Box::pin(account::credits(ports_ref, &policy.workspace)),
+            Does::OwnActivity => Box::pin(activity::list(ports, &policy.workspace, head)),
+            Does::OwnGeneration => Box::pin(activity::one(ports_ref, &policy.workspace, &head.query)),
+            _ => return Err(Failure::new(Code::NotFound, "there is no such endpoint")),
         };
+        return work.await;
     }
-    let reply = match endpoint.does {
+    let work: Work<'_, P> = match endpoint.does {
         does @ (Does::Models
         | Does::Model
         | Does::ModelOffers
@@ -521,76 +527,79 @@ async fn route<P: Ports>(ports: &Rc<P>, head: &Head, caller: &Calling) -> Result
         | Does::Provider
         | Does::Pricing
         | Does::Metrics
-        | Does::Estimate) => discovery::answer(ports_ref, head, does, value(0)).await,
-        Does::Health => models::health(ports_ref).await,
-        Does::OpenApi => reference::document(head),
-        Does::Docs => Ok(reference::page()),
-        Does::Reader => reference::reader(ports.as_ref()).await,
-        Does::CreateWorkspace => admin::create_workspace(&act).await,
-        Does::Workspaces => admin::workspaces(ports_ref, &head.query).await,
-        Does::Workspace => admin::workspace(&act, value(0)).await,
-        Does::ChangeWorkspace => admin::change_workspace(&act, value(0)).await,
-        Does::DeleteWorkspace => departure::delete(&act, value(0), &head.query).await,
-        Does::RestoreWorkspace => departure::restore(&act, value(0)).await,
-        Does::Export => takeout::export(ports, act.actor.clone(), value(0)).await,
-        Does::Audit => audit::list(ports_ref, None, &head.query).await,
-        Does::AuditOf => {
+        | Does::Estimate) => Box::pin(discovery::answer(ports_ref, head, does, value(0))),
+        Does::Health => Box::pin(models::health(ports_ref)),
+        Does::OpenApi => Box::pin(ready(reference::document(head))),
+        Does::Docs => Box::pin(ready(Ok(reference::page()))),
+        Does::Reader => Box::pin(reference::reader(ports.as_ref())),
+        Does::CreateWorkspace => Box::pin(admin::create_workspace(&act)),
+        Does::Workspaces => Box::pin(admin::workspaces(ports_ref, &head.query)),
+        Does::Workspace => Box::pin(admin::workspace(&act, value(0))),
+        Does::ChangeWorkspace => Box::pin(admin::change_workspace(&act, value(0))),
+        Does::DeleteWorkspace => Box::pin(departure::delete(&act, value(0), &head.query)),
+        Does::RestoreWorkspace => Box::pin(departure::restore(&act, value(0))),
+        Does::Export => Box::pin(takeout::export(ports, act.actor.clone(), value(0))),
+        Does::Audit => Box::pin(audit::list(ports_ref, None, &head.query)),
+        Does::AuditOf => Box::pin(async {
             let workspace = admin::known(ports_ref, value(0)).await?.settings.id;
             audit::list(ports_ref, Some(&workspace), &head.query).await
+        }),
+        Does::LeakedKey => Box::pin(leaked::report(ports_ref, head, endpoint)),
+        Does::CreateKey => Box::pin(keys::create(&act, value(0))),
+        Does::Keys => Box::pin(keys::list(ports_ref, value(0), &head.query)),
+        Does::Key => Box::pin(keys::one(&act, value(0), value(1))),
+        Does::ChangeKey => Box::pin(keys::change(&act, value(0), value(1))),
+        Does::RotateKey => Box::pin(keys::rotate(&act, value(0), value(1))),
+        Does::RevokeKey => Box::pin(keys::revoke(&act, value(0), value(1))),
+        Does::CreateManagementKey => Box::pin(management::create(&act, value(0))),
+        Does::ManagementKeys => Box::pin(management::list(ports_ref, value(0), &head.query)),
+        Does::ManagementKey => Box::pin(management::one(ports_ref, value(0), value(1))),
+        Does::RevokeManagementKey => Box::pin(management::revoke(&act, value(0), value(1))),
+        Does::Grant => Box::pin(admin::grant(ports_ref, value(0))),
+        Does::Ledger => Box::pin(ledger::list(ports, value(0), head)),
+        Does::Adjust => Box::pin(ledger::adjust(ports_ref, value(0))),
+        Does::Reconcile => Box::pin(ledger::reconcile(ports_ref, value(0))),
+        Does::OwnCredentials => Box::pin(byok::list(ports_ref, value(0), None, &head.query)),
+        Does::CredentialsOf => Box::pin(byok::list(ports_ref, value(0), Some(value(1)), &head.query)),
+        Does::CreateCredential => Box::pin(byok::create(&act, value(0), value(1))),
+        Does::ChangeCredential => Box::pin(byok::change(&act, value(0), value(1), value(2))),
+        Does::Credential => Box::pin(byok::one(&act, value(0), value(1), value(2))),
+        Does::DeleteCredential => Box::pin(byok::delete(&act, value(0), value(1), value(2))),
+        Does::RotateCredentials => Box::pin(byok::rotate(ports_ref, &head.query)),
+        Does::Settings => Box::pin(settings::get(&act, value(0))),
+        Does::ChangeSettings => Box::pin(settings::change(&act, value(0))),
+        Does::Presets => Box::pin(settings::presets(ports_ref, value(0), &head.query)),
+        Does::Preset => Box::pin(settings::preset(&act, value(0), value(1), &head.query)),
+        Does::PutPreset => Box::pin(settings::put(&act, value(0), value(1), &head.query)),
+        Does::RollPreset => Box::pin(settings::roll(&act, value(0), value(1))),
+        Does::DeletePreset => Box::pin(settings::delete(&act, value(0), value(1))),
+        Does::CreateWebhook => Box::pin(webhooks::create(&act, value(0))),
+        Does::Webhooks => Box::pin(webhooks::list(ports_ref, value(0), &head.query)),
+        Does::Webhook => Box::pin(webhooks::get(&act, value(0), value(1))),
+        Does::ChangeWebhook => Box::pin(webhooks::change(&act, value(0), value(1))),
+        Does::DeleteWebhook => Box::pin(webhooks::delete(&act, value(0), value(1))),
+        Does::RotateWebhook => Box::pin(webhooks::rotate(&act, value(0), value(1))),
+        Does::TestWebhook => Box::pin(webhooks::test(ports_ref, value(0), value(1))),
+        Does::Deliveries => Box::pin(webhooks::deliveries(ports_ref, value(0), value(1), &head.query)),
+        Does::Snapshots => Box::pin(admin::snapshots(ports_ref)),
+        Does::UseSnapshot => Box::pin(admin::use_snapshot(ports_ref)),
+        Does::Activity => {
+            Box::pin(async { activity::list(ports, &admin::known(ports_ref, value(0)).await?.settings.id, head).await })
         }
-        Does::LeakedKey => leaked::report(ports_ref, head, endpoint).await,
-        Does::CreateKey => keys::create(&act, value(0)).await,
-        Does::Keys => keys::list(ports_ref, value(0), &head.query).await,
-        Does::Key => keys::one(&act, value(0), value(1)).await,
-        Does::ChangeKey => keys::change(&act, value(0), value(1)).await,
-        Does::RotateKey => keys::rotate(&act, value(0), value(1)).await,
-        Does::RevokeKey => keys::revoke(&act, value(0), value(1)).await,
-        Does::CreateManagementKey => management::create(&act, value(0)).await,
-        Does::ManagementKeys => management::list(ports_ref, value(0), &head.query).await,
-        Does::ManagementKey => management::one(ports_ref, value(0), value(1)).await,
-        Does::RevokeManagementKey => management::revoke(&act, value(0), value(1)).await,
-        Does::Grant => admin::grant(ports_ref, value(0)).await,
-        Does::Ledger => ledger::list(ports, value(0), head).await,
-        Does::Adjust => ledger::adjust(ports_ref, value(0)).await,
-        Does::Reconcile => ledger::reconcile(ports_ref, value(0)).await,
-        Does::OwnCredentials => byok::list(ports_ref, value(0), None, &head.query).await,
-        Does::CredentialsOf => byok::list(ports_ref, value(0), Some(value(1)), &head.query).await,
-        Does::CreateCredential => byok::create(&act, value(0), value(1)).await,
-        Does::ChangeCredential => byok::change(&act, value(0), value(1), value(2)).await,
-        Does::Credential => byok::one(&act, value(0), value(1), value(2)).await,
-        Does::DeleteCredential => byok::delete(&act, value(0), value(1), value(2)).await,
-        Does::RotateCredentials => byok::rotate(ports_ref, &head.query).await,
-        Does::Settings => settings::get(&act, value(0)).await,
-        Does::ChangeSettings => settings::change(&act, value(0)).await,
-        Does::Presets => settings::presets(ports_ref, value(0), &head.query).await,
-        Does::Preset => settings::preset(&act, value(0), value(1), &head.query).await,
-        Does::PutPreset => settings::put(&act, value(0), value(1), &head.query).await,
-        Does::RollPreset => settings::roll(&act, value(0), value(1)).await,
-        Does::DeletePreset => settings::delete(&act, value(0), value(1)).await,
-        Does::CreateWebhook => webhooks::create(&act, value(0)).await,
-        Does::Webhooks => webhooks::list(ports_ref, value(0), &head.query).await,
-        Does::Webhook => webhooks::get(&act, value(0), value(1)).await,
-        Does::ChangeWebhook => webhooks::change(&act, value(0), value(1)).await,
-        Does::DeleteWebhook => webhooks::delete(&act, value(0), value(1)).await,
-        Does::RotateWebhook => webhooks::rotate(&act, value(0), value(1)).await,
-        Does::TestWebhook => webhooks::test(ports_ref, value(0), value(1)).await,
-        Does::Deliveries => webhooks::deliveries(ports_ref, value(0), value(1), &head.query).await,
-        Does::Snapshots => admin::snapshots(ports_ref).await,
-        Does::UseSnapshot => admin::use_snapshot(ports_ref).await,
-        Does::Activity => activity::list(ports, &admin::known(ports_ref, value(0)).await?.settings.id, head).await,
-        Does::Analytics => {
+        Does::Analytics => Box::pin(async {
             analytics::read(ports_ref, &admin::known(ports_ref, value(0)).await?.settings.id, &head.query).await
-        }
-        Does::Counters => metrics::health(ports_ref).await,
-        Does::Retention => retention::get(&act, value(0)).await,
-        Does::PutRetention => retention::put(&act, value(0)).await,
-        Does::Prompt => prompts::read(&act, value(0), value(1)).await,
-        Does::DeletePrompt => prompts::delete(&act, value(0), value(1)).await,
-        Does::Prometheus => prometheus::read(ports_ref).await,
-        Does::Switch => health::provider(ports_ref, value(0)).await,
-        Does::ChangeSwitch => health::switch(ports_ref, value(0)).await,
-        _ => Err(Failure::new(Code::NotFound, "there is no such endpoint")),
-    }?;
+        }),
+        Does::Counters => Box::pin(metrics::health(ports_ref)),
+        Does::Retention => Box::pin(retention::get(&act, value(0))),
+        Does::PutRetention => Box::pin(retention::put(&act, value(0))),
+        Does::Prompt => Box::pin(prompts::read(&act, value(0), value(1))),
+        Does::DeletePrompt => Box::pin(prompts::delete(&act, value(0), value(1))),
+        Does::Prometheus => Box::pin(prometheus::read(ports_ref)),
+        Does::Switch => Box::pin(health::provider(ports_ref, value(0))),
+        Does::ChangeSwitch => Box::pin(health::switch(ports_ref, value(0))),
+        _ => return Err(Failure::new(Code::NotFound, "there is no such endpoint")),
+    };
+    let reply = work.await?;
     act.finish(reply).await
 }
 
