@@ -1,5 +1,5 @@
 //! Settlements on their way: one call at a time and workspace from this isolate, with everything that has come
-//! meanwhile. The first one leaves at once; under load the others share the next call.
+//! meanwhile and a moment's wait for company.
 //!
 //! A request whose context ends in the middle of the call leaves its batch behind; after `LEADER_MS` the next request
 //! takes it over. The workspace recognises what it has settled already.
@@ -18,7 +18,7 @@ use crate::serve::ports::Due;
 use crate::time::Millis;
 use crate::workspace::{Command, Settlement};
 
-/// How long the first settlement waits for company, in milliseconds. Nobody waits for it: readers and refused requests
+/// How long settlements wait for company, in milliseconds. Nobody waits for it: readers and refused requests
 /// ask for what is on its way (`settled`).
 const GATHER_MS: u64 = 12;
 /// Most settlements in one call.
@@ -80,23 +80,30 @@ pub async fn settle(namespace: &JsValue, workspace: &WorkspaceId, due: Due) {
 
 async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
     let mut tries = 0;
-    glue::Wait::new(GATHER_MS).await;
     loop {
-        let batch = with(workspace, |queue| {
+        // Each call waits for company, the later ones too: what came while one was on its way would else leave in twos.
+        if with(workspace, |queue| (1..BATCH_MAX).contains(&queue.waiting.len())) {
+            let _ = soon(glue::sleep(glue::js_ms(GATHER_MS))).await;
+        }
+        let (sent, body) = with(workspace, |queue| {
             let size = queue.waiting.len().min(BATCH_MAX);
             if queue.on_the_way.is_empty() {
                 queue.on_the_way = queue.waiting.drain(..size).map(Waiting::made).collect();
             }
             queue.leader_since = (!queue.on_the_way.is_empty()).then(now);
-            queue.on_the_way.clone()
+            let sent: HashSet<RequestId> = queue.on_the_way.iter().map(|settlement| settlement.id.clone()).collect();
+            let command = Command::Settle(std::mem::take(&mut queue.on_the_way));
+            let body = serde_json::to_string(&command).unwrap_or_default();
+            if let Command::Settle(batch) = command {
+                queue.on_the_way = batch;
+            }
+            (sent, body)
         });
-        if batch.is_empty() {
+        if sent.is_empty() {
             QUEUES.with(|queues| queues.borrow_mut().remove(workspace.as_str()));
             return;
         }
-        let size = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        let sent: HashSet<RequestId> = batch.iter().map(|settlement| settlement.id.clone()).collect();
-        let body = serde_json::to_string(&Command::Settle(batch)).unwrap_or_default();
+        let size = u64::try_from(sent.len()).unwrap_or(u64::MAX);
         count(|c| {
             c.object_calls = c.object_calls.saturating_add(1);
             c.object_settles = c.object_settles.saturating_add(1);
