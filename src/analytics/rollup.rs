@@ -1,10 +1,6 @@
 //! The sums as they are written and read.
 
-use serde_json::{Value, json};
-
-use crate::activity::row::Row;
-use crate::analytics::sketch::{self, BUCKETS};
-use crate::analytics::totals;
+use crate::analytics::sketch::BUCKETS;
 use crate::time::Millis;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -56,34 +52,11 @@ impl Span {
 /// What sums are grouped by: names in queries, and columns.
 pub const GROUPS: &[&str] = &["model", "provider", "key", "app"];
 
-/// What of a row counts, for [`count_statement`].
-pub fn counted(row: &Row, cost_nanos: i64) -> Value {
-    let usage = row.usage.as_ref();
-    json!({
-        "id": row.id,
-        "hour": Span::Hour.start(Millis(row.at)).0,
-        "day": Span::Day.start(Millis(row.at)).0,
-        "model": row.model.as_ref().unwrap_or(&row.model_asked),
-        "provider": row.provider.as_deref().unwrap_or_default(),
-        "key": row.key,
-        "app": row.origin.app.as_deref().unwrap_or_default(),
-        "failed": u8::from(row.code.is_some()),
-        "code": row.code.as_deref().unwrap_or_default(),
-        "last": totals::last(row),
-        "attempts": totals::attempts(row),
-        "ms": row.total_ms,
-        "prompt": usage.map_or(0, crate::usage::Usage::prompt_tokens),
-        "completion": usage.map_or(0, crate::usage::Usage::completion_tokens),
-        "cost": cost_nanos,
-        "bucket": sketch::bucket(row.total_ms),
-    })
-}
-
 fn each_bucket(write: impl Fn(usize) -> String) -> String {
     (0..BUCKETS).map(write).collect::<Vec<_>>().join(", ")
 }
 
-/// Adds the rows of `?2` (a JSON list of [`counted`]) of the workspace `?1` that are not in D1 yet. Has to run in one
+/// Adds the rows of `?2` (the list of sums of a [`Batch`](crate::analytics::batch::Batch)) of the workspace `?1` that are not in D1 yet. Has to run in one
 /// batch with their insertion, and before it.
 pub fn count_statement() -> String {
     let fields = ["hour", "day", "model", "provider", "key", "app", "failed", "prompt", "completion", "cost", "bucket"];
@@ -155,15 +128,5 @@ mod tests {
                 .ends_with("AND app = ?9 GROUP BY start, model ORDER BY start, model LIMIT ?5")
         );
         assert!(read_statement(None, &[]).ends_with("AND start < ?4 GROUP BY start ORDER BY start LIMIT ?5"));
-    }
-
-    #[test]
-    fn what_counts_of_a_row() {
-        let row = Row::expired("gen_1", "key_1", "a/b", 7_200_001, 7);
-        assert_eq!(
-            counted(&row, 5),
-            json!({"id": "gen_1", "hour": 7_200_000, "day": 0, "model": "a/b", "provider": "", "key": "key_1", "app": "",
-                "failed": 1, "code": "provider_timeout", "last": "", "attempts": [], "ms": 0, "prompt": 0, "completion": 0, "cost": 5, "bucket": 0})
-        );
     }
 }

@@ -1,31 +1,16 @@
 //! Sums over all workspaces and all time, by provider and code: what monitoring asks for. Written by the flush, like
 //! [`crate::analytics::rollup`], so a request writes nothing more.
 
-use crate::activity::row::Row;
 use crate::analytics::sketch::BUCKETS;
 
 /// Columns that are summed, buckets besides.
 const SUMS: [&str; 6] = ["requests", "attempts", "prompt_tokens", "completion_tokens", "cost_nanos", "total_ms"];
 
-/// The attempts of a row, as provider and code.
-pub fn attempts(row: &Row) -> Vec<(&str, &str)> {
-    row.attempts
-        .iter()
-        .map(|attempt| (attempt.provider.as_str(), attempt.code.as_deref().unwrap_or_default()))
-        .collect()
-}
-
-/// Who served, else who failed last; empty where nobody was asked.
-pub fn last(row: &Row) -> &str {
-    let failed = || row.attempts.last().map(|attempt| attempt.provider.as_str());
-    row.provider.as_deref().or_else(failed).unwrap_or_default()
-}
-
 fn each_bucket(write: impl Fn(usize) -> String) -> String {
     (0..BUCKETS).map(write).collect::<Vec<_>>().join(", ")
 }
 
-/// Adds the rows of `?2` (a JSON list of [`crate::analytics::rollup::counted`]) of the workspace `?1` that are not in D1
+/// Adds the rows of `?2` (the list of sums of a [`Batch`](crate::analytics::batch::Batch)) of the workspace `?1` that are not in D1
 /// yet. Has to run in one batch with their insertion, and before it.
 pub fn count_statement() -> String {
     let columns = SUMS.join(", ");

@@ -5,7 +5,6 @@
 use std::cell::{Cell, RefCell};
 
 use serde::Deserialize;
-use serde_json::json;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use worker::worker_sys::DurableObjectState;
@@ -16,6 +15,7 @@ use super::super::soon::soon;
 use super::super::world::{d1_batch, log, now};
 use super::super::{courier, glue, settings};
 use crate::activity::row::Row;
+use crate::analytics::batch::{self, Batch};
 use crate::analytics::{rollup, totals};
 use crate::ledger::archive;
 use crate::money::Nanos;
@@ -43,11 +43,11 @@ const EXPORT_MS: f64 = 5_000.0;
 /// Most events handed over at once.
 const EVENTS_AT_ONCE: i32 = 100;
 
-const INSERT: &str = "INSERT OR IGNORE INTO activity \
-    (workspace, id, at, key, model, provider, status, ending, cost_nanos, prompt_tokens, completion_tokens, row) \
-    SELECT ?1, value ->> 'id', value ->> 'at', value ->> 'key', value ->> 'model', value ->> 'provider', \
-    value ->> 'status', value ->> 'ending', value ->> 'cost_nanos', value ->> 'prompt_tokens', \
-    value ->> 'completion_tokens', value ->> 'row' FROM json_each(?2)";
+thread_local! {
+    // Ten kilobytes each, the same every time.
+    static COUNT_BY_SPAN: String = rollup::count_statement();
+    static COUNT_IN_TOTAL: String = totals::count_statement();
+}
 
 /// The object.
 #[wasm_bindgen]
@@ -407,33 +407,23 @@ impl Workspace {
         let rows = self.unflushed()?;
         let Some(workspace) = self.with(|machine| machine.id().cloned())? else { return Ok(false) };
         let mut through = 0;
-        let mut batch: Vec<serde_json::Value> = Vec::new();
-        let mut sums: Vec<serde_json::Value> = Vec::new();
-        let mut bytes = 0usize;
+        let mut batch = Batch::default();
         let mut spans: Vec<serde_json::Value> = Vec::new();
         for (seq, row) in &rows {
             for entry in &row.entries {
                 let Some(raw) = &entry.row else { continue };
-                let Ok(row) = crate::json::from_str::<Row>(raw.get()) else { continue };
-                let usage = row.usage.as_ref();
-                batch.push(json!({
-                    "id": row.id, "at": row.at, "key": row.key, "model": row.model, "provider": row.provider,
-                    "status": row.status, "ending": row.ending, "cost_nanos": entry.entry.nanos.0.saturating_neg(),
-                    "prompt_tokens": usage.map(crate::usage::Usage::prompt_tokens),
-                    "completion_tokens": usage.map(crate::usage::Usage::completion_tokens), "row": raw.get(),
-                }));
-                if let Some(export) = export.as_ref() {
-                    let trace = span::trace_id(&row);
-                    if export.takes(&trace) {
-                        let charged = Nanos(entry.entry.nanos.0.saturating_neg());
-                        spans.extend(span::spans(&row, workspace.as_str(), charged));
-                    }
+                let cost_nanos = entry.entry.nanos.0.saturating_neg();
+                batch.push(raw, cost_nanos);
+                // Only a collector wants all of a row.
+                if let Some(export) = export.as_ref()
+                    && let Ok(row) = crate::json::from_str::<Row>(raw.get())
+                    && export.takes(&span::trace_id(&row))
+                {
+                    spans.extend(span::spans(&row, workspace.as_str(), Nanos(cost_nanos)));
                 }
-                sums.push(rollup::counted(&row, entry.entry.nanos.0.saturating_neg()));
-                bytes = bytes.saturating_add(raw.get().len().saturating_mul(2));
             }
             through = *seq;
-            if bytes >= FLUSH_BYTES {
+            if batch.bytes() >= FLUSH_BYTES {
                 break;
             }
         }
@@ -442,15 +432,16 @@ impl Workspace {
             self.with(|machine| machine.flushed_through(0))?;
             return Ok(false);
         }
+        let bytes = batch.bytes();
         if !batch.is_empty() {
             let database = js_sys::Reflect::get(self.env.as_ref(), &"DB".into()).unwrap_or_default();
-            let list = |of: &[serde_json::Value]| serde_json::to_string(of).map(Sql::Text);
             let id = || Sql::from(workspace.as_str());
+            let (sums, rows) = batch.into_lists();
             // One transaction, and the sums first: they count the rows that are not there yet.
             let statements = [
-                (rollup::count_statement(), vec![id(), list(&sums)?]),
-                (totals::count_statement(), vec![id(), list(&sums)?]),
-                (INSERT.to_owned(), vec![id(), list(&batch)?]),
+                (COUNT_BY_SPAN.with(String::clone), vec![id(), Sql::Text(sums.clone())]),
+                (COUNT_IN_TOTAL.with(String::clone), vec![id(), Sql::Text(sums)]),
+                (batch::INSERT.to_owned(), vec![id(), Sql::Text(rows)]),
             ];
             if let Err(error) = d1_batch(&database, &statements).await {
                 // The alarm set before this stands: it tries again.
