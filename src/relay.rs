@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::excerpt::Excerpt;
 use crate::family::event_stream::EventFrames;
 use crate::family::fault::Fault;
-use crate::family::openai_chat::{self, Told};
+use crate::family::openai_chat::{self, Reader, Told};
 use crate::family::quirk::Quirk;
 use crate::family::{Decoder, Family, event_stream};
 use crate::ledger::ending::Ending;
@@ -98,7 +98,7 @@ pub struct Seen {
 #[derive(Debug)]
 enum Mode {
     /// OpenAI chat on both sides: frames pass, usage is shown, hidden or priced.
-    Chat { quirks: Vec<Quirk>, view: UsageView, numbers: Numbers },
+    Chat { quirks: Vec<Quirk>, view: UsageView, numbers: Numbers, reader: Reader },
     /// Another dialect that both sides speak: frames pass.
     Pass { decoder: Decoder, dialect: Dialect },
     /// Two that differ.
@@ -137,7 +137,7 @@ pub struct Relay {
 impl Relay {
     /// For one answer of a provider with these quirks, chat on both sides.
     pub fn new(quirks: Vec<Quirk>, view: UsageView) -> Relay {
-        Relay::of(Mode::Chat { quirks, view, numbers: Numbers::default() })
+        Relay::of(Mode::Chat { quirks, view, numbers: Numbers::default(), reader: Reader::default() })
     }
 
     /// For one answer of a provider that speaks the client's dialect.
@@ -332,9 +332,11 @@ fn take(
     amend: Amend<'_>,
 ) {
     match mode {
-        Mode::Chat { quirks, view, numbers } => {
+        Mode::Chat { quirks, view, numbers, reader } => {
+            let told =
+                frame.data.filter(|_| !seen.is_done && seen.fault.is_none()).map(|data| reader.frame(data, quirks));
             let numbers = quirks.contains(&Quirk::UnnumberedCalls).then_some(numbers);
-            take_chat(frame, quirks, *view, numbers, seen, out, amend);
+            take_chat(frame, told, *view, numbers, seen, out, amend);
         }
         Mode::Pass { decoder, .. } => {
             if seen.is_done || seen.fault.is_some() {
@@ -416,10 +418,10 @@ impl Seen {
     }
 }
 
-/// Takes one chat frame in, and passes it on.
+/// Takes one chat frame in with what it told, and passes it on.
 fn take_chat(
     frame: Frame<'_>,
-    quirks: &[Quirk],
+    told: Option<Told>,
     view: UsageView,
     numbers: Option<&mut Numbers>,
     seen: &mut Seen,
@@ -429,13 +431,12 @@ fn take_chat(
     if seen.is_done || seen.fault.is_some() {
         return;
     }
-    let Some(data) = frame.data else {
+    let (Some(data), Some(told)) = (frame.data, told) else {
         if let Some(out) = out {
             out.extend_from_slice(frame.raw);
         }
         return;
     };
-    let told = openai_chat::frame(data, quirks);
     let hidden = told.fault.is_some()
         || (view == UsageView::Hidden && told.is_usage_only)
         // The end mark without any finish is a cut: the error event takes its place.

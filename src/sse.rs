@@ -41,7 +41,12 @@ impl Frames {
         let mut start = 0;
         while let Some(end) = frame_end(&self.buffer, start, self.searched.max(start)) {
             let raw = self.buffer.get(start..end).unwrap_or_default();
-            emit(raw, &mut self.joined, &mut on_frame)?;
+            match only_line(raw) {
+                Some(data) => {
+                    on_frame(Frame { data: Some(std::str::from_utf8(data).map_err(|_| SseError::NotUtf8)?), raw })
+                }
+                None => emit(raw, &mut self.joined, &mut on_frame)?,
+            }
             start = end;
             self.searched = end;
         }
@@ -92,6 +97,12 @@ fn line_end(buffer: &[u8], at: usize) -> Option<usize> {
         (b'\r', None) => None,
         _ => at.checked_add(1),
     }
+}
+
+/// The data of a frame in the form that nearly all have: one line, ended by LF.
+fn only_line(raw: &[u8]) -> Option<&[u8]> {
+    let data = raw.strip_prefix(b"data: ")?.strip_suffix(b"\n\n")?;
+    memchr::memchr2(b'\n', b'\r', data).is_none().then_some(data)
 }
 
 fn emit(raw: &[u8], joined: &mut String, on_frame: &mut impl FnMut(Frame<'_>)) -> Result<(), SseError> {

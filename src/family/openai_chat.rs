@@ -5,6 +5,7 @@
 //! one chunk, a stream without `[DONE]`, errors inside a 200.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -235,20 +236,46 @@ fn content_bytes(json: &str) -> u64 {
 
 /// Reads one frame's data.
 pub fn frame(data: &str, quirks: &[Quirk]) -> Told {
-    let data = data.trim();
-    if data == DONE {
-        return Told { is_done: true, ..Told::default() };
+    parsed(data, quirks).0
+}
+
+/// The same, and where the text of a frame stands that tells nothing else: between its quotes.
+fn parsed(data: &str, quirks: &[Quirk]) -> (Told, Option<Range<usize>>) {
+    let trimmed = data.trim();
+    if trimmed == DONE {
+        return (Told { is_done: true, ..Told::default() }, None);
     }
-    if data.is_empty() {
-        return Told::default();
+    if trimmed.is_empty() {
+        return (Told::default(), None);
     }
-    match crate::json::from_str::<Wire<'_>>(data) {
-        Ok(wire) => told(&wire, data, quirks),
+    match crate::json::from_str::<Wire<'_>>(trimmed) {
+        Ok(wire) => {
+            let told = told(&wire, trimmed, quirks);
+            let text = only_text(&wire, &told).and_then(|text| place(data, text));
+            (told, text)
+        }
         Err(_) => {
-            let fault = crate::json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
-            Told { is_malformed: fault.is_none(), fault: Some(fault.unwrap_or_else(malformed)), ..Told::default() }
+            let fault = crate::json::from_str::<Value>(trimmed).ok().and_then(|value| fault::from_value(&value));
+            let told =
+                Told { is_malformed: fault.is_none(), fault: Some(fault.unwrap_or_else(malformed)), ..Told::default() };
+            (told, None)
         }
     }
+}
+
+/// The text of the only choice, without its quotes, where that is all there is to count.
+fn only_text<'a>(wire: &Wire<'a>, told: &Told) -> Option<&'a str> {
+    let Some([Choice { delta: Some(delta), message: None, .. }]) = wire.choices.as_deref() else { return None };
+    let tells_more = told.fault.is_some() || told.finish.is_some() || told.usage.is_some() || told.is_usage_only;
+    let text = delta.content.map(RawValue::get).filter(|text| !tells_more && content_bytes(text) == delta.bytes())?;
+    text.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// Where a part of a text stands in it.
+fn place(text: &str, part: &str) -> Option<Range<usize>> {
+    let start = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+    let place = start..start.checked_add(part.len())?;
+    (place.end <= text.len()).then_some(place)
 }
 
 fn malformed() -> Fault {
@@ -333,7 +360,7 @@ pub struct Answer {
     /// What it told.
     pub told: Told,
     /// Where the `usage` object stands in the bytes.
-    pub usage_span: Option<std::ops::Range<usize>>,
+    pub usage_span: Option<Range<usize>>,
 }
 
 /// Reads a whole (not streamed) answer. `Err` is an error inside a 200, or an answer that is none.
@@ -350,10 +377,7 @@ pub fn answer(bytes: &[u8], quirks: &[Quirk]) -> Result<Answer, Fault> {
     if wire.choices.is_none() {
         return Err(malformed());
     }
-    let usage_span = wire.usage.filter(|raw| raw.get().starts_with('{')).map(|raw| {
-        let start = (raw.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
-        start..start.saturating_add(raw.get().len())
-    });
+    let usage_span = wire.usage.filter(|raw| raw.get().starts_with('{')).and_then(|raw| place(text, raw.get()));
     Ok(Answer { told, usage_span })
 }
 
@@ -473,7 +497,10 @@ pub fn as_stream(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
+mod reader;
+
 pub use crate::family::openai_chat_typed::{Decoder, write};
+pub use reader::Reader;
 
 #[cfg(test)]
 mod tests;
