@@ -68,6 +68,12 @@ export function watch(promise, number) {
   );
 }
 
+// After so long, the same as a promise of nothing that is settled.
+export function after(ms, number) {
+  const told = come;
+  setTimeout(() => told(number, undefined, true), ms);
+}
+
 export function sleep(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
@@ -339,13 +345,39 @@ export async function pumpSeen(reader, writer, push, comment, waits, left, contr
   }
 }
 
-// A wait that can be given up.
-function timer(ms) {
-  let id;
-  const done = new Promise((resolve) => {
-    id = setTimeout(() => resolve(TICK), ms);
-  });
-  return [done, () => clearTimeout(id)];
+// Many waits on few timers of the platform: nearly all are given up, and a timer is set only where none rings early enough.
+// What rings when nobody waits any more does nothing.
+class Clock {
+  constructor() {
+    this.waits = new Set();
+    this.set = [];
+  }
+  // A wait, and what gives it up.
+  wait(ms) {
+    const wait = { due: Date.now() + ms };
+    const done = new Promise((resolve) => {
+      wait.ring = resolve;
+    });
+    this.waits.add(wait);
+    this.arm(wait.due, ms);
+    return [done, () => this.waits.delete(wait)];
+  }
+  arm(due, ms) {
+    if (this.set.some((at) => at <= due)) return;
+    this.set.push(due);
+    setTimeout(() => this.ring(due), ms);
+  }
+  ring(now) {
+    this.set = this.set.filter((at) => at !== now);
+    let next = Infinity;
+    for (const wait of this.waits) {
+      if (wait.due <= now) {
+        this.waits.delete(wait);
+        wait.ring(TICK);
+      } else next = Math.min(next, wait.due);
+    }
+    if (next < Infinity) this.arm(next, next - Date.now());
+  }
 }
 
 const TICK = Symbol("tick");
@@ -360,12 +392,17 @@ const NEWS_MS = 40;
 // a client that does not read, so after a second of silence nothing of it is still in the pipe.
 const INTERRUPT_BYTES = 128 * 1024;
 
+// Memory of streams that have ended, for those to come: each would make 64 KB of garbage.
+const spare = [];
+const SPARE_MAX = 16;
+
 // The runtime moves the bytes; the second branch of the tee is read in large pieces now and then, so that usage, silence
 // and the end are known. A read takes what is there: it must never ask for more than one byte at least, or the tee would
 // hold the client's branch back. On silence the pipe is taken apart and the rest goes by hand, with comments.
 export async function pumpNative(body, writable, observe, atBorder, comment, waits, left, control) {
   const [idle, keepAlive, total] = waits;
   const deadline = Date.now() + total;
+  const clock = new Clock();
   const [out, seen] = body.tee();
   const interrupt = new AbortController();
   let piped = null;
@@ -434,12 +471,12 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
   };
   let bytes = 0;
   let last = Date.now();
-  let read = next(new ArrayBuffer(65536));
+  let read = next(spare.pop() ?? new ArrayBuffer(BLOCK_BYTES));
   for (;;) {
     const now = Date.now();
     const mayInterrupt = piped === null && bytes <= INTERRUPT_BYTES;
     const patience = Math.min(last + idle - now, deadline - now, mayInterrupt ? last + keepAlive - now : Infinity);
-    const [silence, noSilence] = timer(Math.max(1, patience));
+    const [silence, noSilence] = clock.wait(Math.max(1, patience));
     const racers = [read, silence, leaves];
     if (piped === null) racers.push(pipe.then(() => (piped === FAILED ? FAILED : read)));
     const result = piped === FAILED || gone ? FAILED : await Promise.race(racers);
@@ -469,10 +506,13 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
       observe(result.value);
       last = Date.now();
     }
-    if (result.done) break;
+    if (result.done) {
+      if (result.value && spare.length < SPARE_MAX) spare.push(result.value.buffer);
+      break;
+    }
     read = next(result.value.buffer);
     if (piped === null && !gone) {
-      const [look, noLook] = timer(LOOK_MS);
+      const [look, noLook] = clock.wait(LOOK_MS);
       await Promise.race([look, pipe, leaves]);
       noLook();
     }
@@ -488,6 +528,7 @@ export function pumpBytes(body, writable, [idle, total], left, control) {
 }
 
 async function byHand(reader, first, next, writable, observe, atBorder, comment, [idle, keepAlive], deadline, leaves) {
+  const clock = new Clock();
   const writer = writable.getWriter();
   let read = first;
   let last = Date.now();
@@ -505,7 +546,7 @@ async function byHand(reader, first, next, writable, observe, atBorder, comment,
     for (;;) {
       if (left) return "left";
       const now = Date.now();
-      const [silence, noSilence] = timer(Math.max(1, Math.min(keepAlive, last + idle - now, deadline - now)));
+      const [silence, noSilence] = clock.wait(Math.max(1, Math.min(keepAlive, last + idle - now, deadline - now)));
       const result = await Promise.race([read, silence, leaves]);
       noSilence();
       if (result === LEFT) return "left";

@@ -12,6 +12,7 @@ extern "C" {
     pub fn leaving(request: &web_sys::Request) -> Promise;
     pub fn sleep(ms: f64) -> Promise;
     pub fn listen(come: &JsValue);
+    pub fn after(ms: f64, number: u32);
     pub fn watch(promise: &Promise, number: u32);
     #[wasm_bindgen(js_name = wholeBody)]
     pub fn whole_body(holder: &JsValue, length: &JsValue, max: f64) -> Promise;

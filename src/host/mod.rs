@@ -1,5 +1,6 @@
 //! The shell: the only place that knows the platform. It fetches facts, asks the pure code, and carries out the answer.
 
+mod alarm;
 mod cache;
 mod counters;
 mod courier;

@@ -5,13 +5,16 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use js_sys::Promise;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::closure::Closure;
 
+use super::alarm::Bell;
 use super::glue;
+use crate::time::Millis;
 
 /// What a promise came to: its value, or what it was rejected with.
 type Settled = Result<JsValue, JsValue>;
@@ -19,6 +22,7 @@ type Settled = Result<JsValue, JsValue>;
 enum Place {
     Waiting(Option<Waker>),
     Come(Settled),
+    Timer(Rc<Bell>, Millis),
 }
 
 #[derive(Default)]
@@ -52,17 +56,43 @@ pub fn listen() {
 }
 
 fn come(number: u32, settled: Settled) {
-    let waker = WAITS.with(|waits| match waits.borrow_mut().places.get_mut(&number) {
-        Some(place) => match std::mem::replace(place, Place::Come(settled)) {
-            Place::Waiting(waker) => waker,
-            Place::Come(_) => None,
-        },
-        // Nobody waits any more.
-        None => None,
+    let before = WAITS.with(|waits| {
+        let places = &mut waits.borrow_mut().places;
+        match places.get_mut(&number) {
+            Some(Place::Timer(..)) => places.remove(&number),
+            Some(place) => Some(std::mem::replace(place, Place::Come(settled))),
+            // Nobody waits any more.
+            None => None,
+        }
     });
-    if let Some(waker) = waker {
-        waker.wake();
+    match before {
+        Some(Place::Waiting(Some(waker))) => waker.wake(),
+        Some(Place::Timer(bell, due)) => bell.ring(due),
+        _ => {}
     }
+}
+
+/// Sets a timer of the platform: after `ms` it rings for `due`. The number is for [`forget`].
+pub fn after(bell: &Rc<Bell>, due: Millis, ms: u64) -> u32 {
+    let number = place(Place::Timer(Rc::clone(bell), due));
+    glue::after(glue::js_ms(ms), number);
+    number
+}
+
+/// Nobody is to hear of that number any more.
+pub fn forget(number: u32) {
+    // Dropped when the table is free again: it may own other waits.
+    let gone = WAITS.with(|waits| waits.borrow_mut().places.remove(&number));
+    drop(gone);
+}
+
+fn place(place: Place) -> u32 {
+    WAITS.with(|waits| {
+        let mut waits = waits.borrow_mut();
+        let number = waits.take_number();
+        waits.places.insert(number, place);
+        number
+    })
 }
 
 /// A wait for a promise. Dropped, it is forgotten; what the promise stands for goes on.
@@ -70,12 +100,7 @@ pub struct Soon(u32);
 
 /// Waits for a promise.
 pub fn soon(promise: Promise) -> Soon {
-    let number = WAITS.with(|waits| {
-        let mut waits = waits.borrow_mut();
-        let number = waits.take_number();
-        waits.places.insert(number, Place::Waiting(None));
-        number
-    });
+    let number = place(Place::Waiting(None));
     glue::watch(&promise, number);
     Soon(number)
 }
@@ -94,7 +119,7 @@ impl Future for Soon {
                     Some(Place::Come(settled)) => (Poll::Ready(settled), None),
                     _ => (Poll::Pending, None),
                 },
-                None => (Poll::Pending, None),
+                Some(Place::Timer(..)) | None => (Poll::Pending, None),
             }
         });
         poll
@@ -103,8 +128,6 @@ impl Future for Soon {
 
 impl Drop for Soon {
     fn drop(&mut self) {
-        // Dropped when the table is free again, like a waker before.
-        let gone = WAITS.with(|waits| waits.borrow_mut().places.remove(&self.0));
-        drop(gone);
+        forget(self.0);
     }
 }

@@ -8,6 +8,7 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{AbortController, Response};
 
+use super::alarm::Alarm;
 use super::glue::{self, Blocks};
 use super::soon::soon;
 use crate::attempt::classify::Breakage;
@@ -412,13 +413,14 @@ async fn priced(
     let left = soon(left.clone());
     pin_mut!(left);
     let mut out = Vec::new();
+    let alarm = Alarm::default();
     loop {
         let chunk = {
             let read = answer.chunk();
             pin_mut!(read);
             let mut silent_ms = 0;
             loop {
-                let tick = glue::Wait::new(waits.keep_alive_ms.max(10));
+                let tick = alarm.wait(waits.keep_alive_ms.max(10));
                 match select(select(&mut read, &mut left), tick).await {
                     Either::Left((Either::Left((chunk, _)), _)) => break chunk,
                     Either::Left((Either::Right(_), _)) => return Stop::Left,

@@ -10,6 +10,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::future_to_promise;
 use web_sys::Response;
 
+use super::alarm::Alarm;
 use super::cache::{self, Known, str16};
 use super::counters::{self, count};
 use super::soon::soon;
@@ -57,6 +58,7 @@ pub struct World {
     request: web_sys::Request,
     length: Option<String>,
     left: Promise,
+    alarm: Alarm,
     settings: Rc<Settings>,
     board: Rc<RefCell<Board>>,
     tokens: Rc<RefCell<Tokens>>,
@@ -87,6 +89,7 @@ impl World {
             request,
             length,
             left,
+            alarm: Alarm::default(),
             settings,
             board: cache::board(),
             tokens: cache::tokens(),
@@ -507,7 +510,7 @@ impl Ports for World {
     }
 
     async fn sleep(&self, ms: u64) {
-        glue::Wait::new(ms).await;
+        self.alarm.wait(ms).await;
     }
 
     async fn left(&self) {
