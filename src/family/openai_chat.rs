@@ -263,10 +263,24 @@ fn parsed(data: &str, quirks: &[Quirk]) -> (Told, Option<Range<usize>>) {
     }
 }
 
+/// The error in a frame. A text beside it that is no Unicode (half of a surrogate pair) does not hide it.
+fn fault_in(data: &str, wire: &Wire<'_>) -> Option<Fault> {
+    let value = serde_json::from_str::<Value>(data).unwrap_or_else(|_| {
+        let part = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+        serde_json::json!({ "error": part(wire.error), "base_resp": part(wire.base_resp) })
+    });
+    fault::from_value(&value)
+}
+
 /// The text of the only choice, without its quotes, where that is all there is to count.
 fn only_text<'a>(wire: &Wire<'a>, told: &Told) -> Option<&'a str> {
     let Some([Choice { delta: Some(delta), message: None, .. }]) = wire.choices.as_deref() else { return None };
-    let tells_more = told.fault.is_some() || told.finish.is_some() || told.usage.is_some() || told.is_usage_only;
+    let parts = [wire.error, wire.base_resp, wire.x_groq.as_ref().and_then(|groq| groq.error)];
+    let tells_more = parts.iter().any(Option::is_some)
+        || told.fault.is_some()
+        || told.finish.is_some()
+        || told.usage.is_some()
+        || told.is_usage_only;
     let text = delta.content.map(RawValue::get).filter(|text| !tells_more && content_bytes(text) == delta.bytes())?;
     text.strip_prefix('"')?.strip_suffix('"')
 }
@@ -291,7 +305,7 @@ fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
     let mut out = Told::default();
     let odd = wire.choices.is_none() && !has(wire.usage);
     if has(wire.error) || has(groq_error) || is_error_object || base_resp.is_some() || odd {
-        out.fault = crate::json::from_str::<Value>(data).ok().and_then(|value| fault::from_value(&value));
+        out.fault = fault_in(data, wire);
         if out.fault.is_none() && has(groq_error) {
             out.fault = Some(Fault {
                 message: groq_error.map(|raw| raw.get().to_owned()).unwrap_or_default(),

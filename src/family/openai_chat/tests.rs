@@ -239,3 +239,12 @@ fn finish_reasons_in_the_dialects_words() {
         assert_eq!(finish_reason(word), expected, "{word}");
     }
 }
+
+#[test]
+fn an_error_beside_half_a_character_is_one() {
+    let told = frame(r#"{"choices":[{"delta":{"content":"\ud83d"}}],"error":{"message":"overloaded"}}"#, &[]);
+    assert_eq!(told.fault.map(|fault| fault.message).as_deref(), Some("overloaded"));
+    let told =
+        frame(r#"{"choices":[{"delta":{"content":"\ud83d"}}],"base_resp":{"status_code":0}}"#, &[Quirk::BaseResp]);
+    assert_eq!((told.fault, told.has_content), (None, true));
+}
