@@ -122,7 +122,7 @@ fn closed(mut list: Vec<u8>) -> String {
 impl Batch {
     /// Adds a row that cost so many nano-dollars. One that cannot be read is left out.
     pub fn push(&mut self, row: &RawValue, cost_nanos: i64) {
-        let Ok(told) = serde_json::from_str::<Told<'_>>(row.get()) else { return };
+        let Ok(told) = crate::json::from_str::<Told<'_>>(row.get()) else { return };
         let attempts: Vec<(&str, &str)> = told
             .attempts
             .iter()
