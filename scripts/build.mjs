@@ -19,7 +19,7 @@ const quick = {
 
 /** What the Worker is made of. `src/bin` is native commands only. `also` are files that the last build read besides (`include_str!` and such). */
 const sources = (also = []) => {
-  const files = filesBelow(['src', 'json-text', 'build.rs', '.cargo', 'Cargo.toml', 'rust-toolchain.toml'], (file) => file === at('src/bin'));
+  const files = filesBelow(['src', 'build.rs', '.cargo', 'Cargo.toml', 'rust-toolchain.toml'], (file) => file === at('src/bin'));
   return [...new Set([...files, ...filesBelow(also)])];
 };
 const lock = () => `${readText(at('Cargo.lock')) ?? ''}${isFast ? 'fast' : ''}`;

@@ -5,9 +5,9 @@ import { setup } from './setup.mjs';
 await main(async () => {
   await setup({ npm: false, lint: true });
   for (const args of [
-    ['fmt', '--check'],
-    ['clippy', '--all-targets', '--', '-D', 'warnings'],
-    ['clippy', '--target', 'wasm32-unknown-unknown', '--lib', '--', '-D', 'warnings'],
+    ['fmt', '--all', '--check'],
+    ['clippy', '--workspace', '--all-targets', '--', '-D', 'warnings'],
+    ['clippy', '--workspace', '--target', 'wasm32-unknown-unknown', '--lib', '--', '-D', 'warnings'],
   ]) {
     say(`cargo ${args.join(' ')}`);
     await run('cargo', args);

@@ -332,7 +332,7 @@ impl<'a> ObjectEdits<'a> {
 }
 
 #[cfg(test)]
-mod text;
+mod reading;
 
 #[cfg(test)]
 mod tests {
