@@ -247,7 +247,7 @@ async function bench({ quick, wants }, folder, stops) {
 
   if (wants(11)) {
     say('measuring starts …');
-    data.startup = await starts(quick ? QUICK.starts : 5, { floor: floorOf, gateway: gatewayOf });
+    data.startup = await starts(quick ? QUICK.starts : 11, { floor: floorOf, gateway: gatewayOf });
   }
   if (wants(17)) {
     say('ranking in wasm (building takes about 2 min the first time) …');

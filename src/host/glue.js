@@ -384,8 +384,9 @@ const TICK = Symbol("tick");
 const LEFT = Symbol("left");
 const FAILED = Symbol("failed");
 const ENDED = Symbol("ended");
-// How often the second branch is looked at, in milliseconds: often enough for time-outs, seldom enough to cost nothing.
-const LOOK_MS = 200;
+// How often the second branch is looked at, in milliseconds, where no time-out wants it more often: each look is a turn of
+// the script, and a stream beside it waits for that.
+const LOOK_MS = 500;
 // How long after a break the news of the client's leaving may be late, in milliseconds.
 const NEWS_MS = 40;
 // A pipe may be interrupted as long as no more than this went through it: so much fits into the buffers between here and
@@ -402,6 +403,7 @@ const SPARE_MAX = 16;
 export async function pumpNative(body, writable, observe, atBorder, comment, waits, left, control) {
   const [idle, keepAlive, total] = waits;
   const deadline = Date.now() + total;
+  const lookMs = Math.max(10, Math.min(LOOK_MS, idle / 2, keepAlive / 2));
   const clock = new Clock();
   const [out, seen] = body.tee();
   const interrupt = new AbortController();
@@ -510,9 +512,11 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
       if (result.value && spare.length < SPARE_MAX) spare.push(result.value.buffer);
       break;
     }
+    const isAll = result.value.byteLength < BLOCK_BYTES;
     read = next(result.value.buffer);
-    if (piped === null && !gone) {
-      const [look, noLook] = clock.wait(LOOK_MS);
+    // Of a fast stream more is there already; what nobody takes in is held in memory.
+    if (isAll && piped === null && !gone) {
+      const [look, noLook] = clock.wait(lookMs);
       await Promise.race([look, pipe, leaves]);
       noLook();
     }
