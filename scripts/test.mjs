@@ -26,7 +26,7 @@ function watch(command, args) {
 
 async function rust() {
   say('cargo test (compiling takes about 2 min the first time) …');
-  const { code, output } = await watch('cargo', ['test', '--no-fail-fast']);
+  const { code, output } = await watch('cargo', ['test', '--workspace', '--no-fail-fast']);
   let failed = 0;
   for (const [, passed, broken, ignored] of output.matchAll(/^test result: .*? (\d+) passed; (\d+) failed; (\d+) ignored/gm)) {
     total.passed += Number(passed);

@@ -12,7 +12,7 @@ use crate::ledger::ending::Ending;
 use crate::time::Millis;
 use crate::usage::Usage;
 
-/// Inserts the rows of `?2` (see [`Batch::rows`]) of the workspace `?1`; those that are there already stay as they are.
+/// Inserts the rows of `?2` (see [`Batch::into_lists`]) of the workspace `?1`; those that are there already stay as they are.
 pub const INSERT: &str = "INSERT OR IGNORE INTO activity \
     (workspace, id, at, key, model, provider, status, ending, cost_nanos, prompt_tokens, completion_tokens, row) \
     SELECT ?1, value ->> 'id', value ->> 'at', value ->> 'key', value ->> 'model', value ->> 'provider', \

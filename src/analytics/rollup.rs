@@ -56,8 +56,8 @@ fn each_bucket(write: impl Fn(usize) -> String) -> String {
     (0..BUCKETS).map(write).collect::<Vec<_>>().join(", ")
 }
 
-/// Adds the rows of `?2` (the list of sums of a [`Batch`](crate::analytics::batch::Batch)) of the workspace `?1` that are not in D1 yet. Has to run in one
-/// batch with their insertion, and before it.
+/// Adds the rows of `?2` (the list of sums of a [`Batch`](crate::analytics::batch::Batch)) of the workspace `?1` that are
+/// not in D1 yet. Has to run in one batch with their insertion, and before it.
 pub fn count_statement() -> String {
     let fields = ["hour", "day", "model", "provider", "key", "app", "failed", "prompt", "completion", "cost", "bucket"];
     let fields = fields.map(|name| format!("value ->> '{name}' AS {name}")).join(", ");

@@ -5,7 +5,7 @@
 //! takes it over. The workspace recognises what it has settled already.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use wasm_bindgen::JsValue;
 
@@ -23,6 +23,9 @@ use crate::workspace::{Command, Settlement};
 const GATHER_MS: u64 = 12;
 /// Most settlements in one call.
 const BATCH_MAX: usize = 200;
+/// Bytes of rows from which on a call takes no more. One call becomes one row of the object's, and SQL of the platform
+/// takes rows up to two megabytes.
+const BATCH_BYTES: usize = 500_000;
 /// After this long a batch on its way is taken over, in milliseconds.
 const LEADER_MS: u64 = 10_000;
 /// Tries of one request's context; the next request goes on.
@@ -47,9 +50,25 @@ impl Waiting {
 
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Waiting>,
+    waiting: VecDeque<Waiting>,
     on_the_way: Vec<Settlement>,
     leader_since: Option<Millis>,
+}
+
+impl Queue {
+    fn take_batch(&mut self) -> Vec<Settlement> {
+        let mut batch: Vec<Settlement> = Vec::new();
+        let mut bytes = 0usize;
+        while bytes < BATCH_BYTES
+            && batch.len() < BATCH_MAX
+            && let Some(next) = self.waiting.pop_front()
+        {
+            let settlement = next.made();
+            bytes = bytes.saturating_add(settlement.row.get().len());
+            batch.push(settlement);
+        }
+        batch
+    }
 }
 
 thread_local! {
@@ -63,7 +82,7 @@ fn with<T>(workspace: &WorkspaceId, f: impl FnOnce(&mut Queue) -> T) -> T {
 /// Hands a settlement over.
 pub async fn settle(namespace: &JsValue, workspace: &WorkspaceId, due: Due) {
     let leads = with(workspace, |queue| {
-        queue.waiting.push(Waiting::Due(due));
+        queue.waiting.push_back(Waiting::Due(due));
         let moment = now();
         let led = queue.leader_since.is_some_and(|since| moment.since(since) < LEADER_MS);
         if !led {
@@ -86,9 +105,8 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
             let _ = soon(glue::sleep(glue::js_ms(GATHER_MS))).await;
         }
         let (sent, body) = with(workspace, |queue| {
-            let size = queue.waiting.len().min(BATCH_MAX);
             if queue.on_the_way.is_empty() {
-                queue.on_the_way = queue.waiting.drain(..size).map(Waiting::made).collect();
+                queue.on_the_way = queue.take_batch();
             }
             queue.leader_since = (!queue.on_the_way.is_empty()).then(now);
             let sent: HashSet<RequestId> = queue.on_the_way.iter().map(|settlement| settlement.id.clone()).collect();

@@ -332,9 +332,6 @@ impl<'a> ObjectEdits<'a> {
 }
 
 #[cfg(test)]
-mod reading;
-
-#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -138,3 +138,6 @@ fn explained(text: &str, at: usize, error: Option<Error>) -> Error {
     }
     error
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,3 +200,6 @@ pub fn members(bytes: &[u8], listed: &str) -> Option<(Vec<Place>, Option<Entries
     })?;
     (space_end(bytes, end) == bytes.len()).then_some((found, entries))
 }
+
+#[cfg(test)]
+mod tests;

@@ -253,3 +253,6 @@ fn without_lone_surrogates(quoted: &str) -> String {
     flush(&mut units, &mut out);
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use crate::json::view::*;
+use super::*;
 
 #[test]
 fn values_are_found_where_they_stand() {

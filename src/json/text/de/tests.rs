@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use serde::de::IgnoredAny;
 
-use crate::json::de::{from_str, place};
+use super::{from_str, place};
 
 /// Both read it alike, or refuse it in the same words.
 fn check<'a, T: Deserialize<'a> + Debug>(text: &'a str) {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
 
-use crate::json::scan::*;
+use super::*;
 
 fn is_json(text: &str) -> bool {
     value_end(text.as_bytes(), 0).is_some_and(|end| space_end(text.as_bytes(), end) == text.len())

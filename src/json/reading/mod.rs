@@ -1,5 +1,0 @@
-//! Tests of the package `json-text`: here `cargo test` finds them.
-
-mod de;
-mod scan;
-mod view;
