@@ -43,6 +43,7 @@ export async function build({ force = false } = {}) {
       // worker-build would download these three; it takes them from here instead.
       env: environment({ WASM_BINDGEN_BIN: tools['wasm-bindgen'], WASM_OPT_BIN: wasmOpt(), ESBUILD_BIN: esbuild(), ...(isFast && quick) }),
     });
+    await bundle();
     const wasm = fs.readFileSync(at('build/index_bg.wasm'));
     const stamp = { hash: '', wasm: wasm.length, gzip: gzipSync(wasm, { level: 9 }).length, also: await included(before) };
     // A source that changed during the build leaves no stamp, so the next call builds again.
@@ -57,6 +58,14 @@ export async function build({ force = false } = {}) {
 
 const kib = (bytes) => `${Math.round(bytes / 1024)} KiB`;
 const sizes = ({ wasm, gzip }) => `${kib(wasm)} of wasm, ${kib(gzip)} gzipped`;
+
+/** Puts what the platform sees (src/host/worker.js) around what worker-build made, into the same file. */
+async function bundle() {
+  const [made, whole] = [at('build/index.js'), at('build/whole.js')];
+  const flags = ['--bundle', '--format=esm', '--minify', '--log-override:duplicate-object-key=silent', '--external:cloudflare:*', '--external:./index_bg.wasm'];
+  await run(esbuild(), [at('src/host/worker.js'), `--alias:gateway=${made}`, `--outfile=${whole}`, ...flags]);
+  fs.renameSync(whole, made);
+}
 
 /** esbuild's native binary: worker-build resolves links and starts the file itself. */
 function esbuild() {

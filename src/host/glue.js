@@ -265,7 +265,12 @@ function idOf(namespace, name) {
   return id;
 }
 
-// One command to a workspace object; its answer as text.
+// One command to a workspace object; its answer as text. A method of the object costs less than a request and its answer.
+export async function command(namespace, name, body) {
+  return namespace.get(idOf(namespace, name)).command(body);
+}
+
+// The same of any object, as a request.
 export async function ask(namespace, name, path, body) {
   const stub = namespace.get(idOf(namespace, name));
   const response = await stub.fetch("https://workspace/" + path, { method: "POST", body });

@@ -45,6 +45,7 @@ extern "C" {
     #[wasm_bindgen(js_name = signRs256)]
     pub fn sign_rs256(key: &[u8], text: &str) -> Promise;
     pub fn respond(status: u16, headers: &str, body: &JsValue) -> Response;
+    pub fn command(namespace: &JsValue, name: &str, body: &str) -> Promise;
     pub fn ask(namespace: &JsValue, name: &str, path: &str, body: &str) -> Promise;
     pub fn texts(namespace: &JsValue, keys: &js_sys::Array) -> Promise;
     pub fn clear(namespace: &JsValue, prefix: &str) -> Promise;

@@ -126,7 +126,7 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
             c.object_calls = c.object_calls.saturating_add(1);
             c.object_settles = c.object_settles.saturating_add(1);
         });
-        match soon(glue::ask(namespace, workspace.as_str(), "command", &body)).await {
+        match soon(glue::command(namespace, workspace.as_str(), &body)).await {
             Ok(_) => {
                 count(|c| c.settlements = c.settlements.saturating_add(size));
                 // Only what was sent here: somebody may have taken the queue over meanwhile.

@@ -109,7 +109,7 @@ impl World {
         glue::hold(&self.context, &promise);
     }
 
-    async fn command(&self, workspace: &WorkspaceId, path: &str, body: &str) -> Result<String, PortError> {
+    async fn question(&self, workspace: &WorkspaceId, path: &str, body: &str) -> Result<String, PortError> {
         count(|c| c.object_calls = c.object_calls.saturating_add(1));
         let asked = glue::ask(&self.binding("WORKSPACE"), workspace.as_str(), path, body);
         let text = soon(asked).await.map_err(|error| port_error(&error))?;
@@ -421,8 +421,10 @@ impl Ports for World {
         if matches!(command, Command::Admit(_)) {
             count(|c| c.object_admits = c.object_admits.saturating_add(1));
         }
+        count(|c| c.object_calls = c.object_calls.saturating_add(1));
         let body = serde_json::to_string(command).unwrap_or_default();
-        let text = self.command(workspace, "command", &body).await?;
+        let asked = glue::command(&self.binding("WORKSPACE"), workspace.as_str(), &body);
+        let text = soon(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
         crate::json::from_str(&text).map_err(|_| PortError("the workspace's answer is malformed".to_owned()))
     }
 
@@ -455,18 +457,18 @@ impl Ports for World {
     }
 
     async fn outbox(&self, workspace: &WorkspaceId) -> Result<Vec<JournalEntry>, PortError> {
-        let text = self.command(workspace, "outbox", "").await?;
+        let text = self.question(workspace, "outbox", "").await?;
         crate::json::from_str(&text).map_err(|_| PortError("the outbox is malformed".to_owned()))
     }
 
     async fn depth(&self, workspace: &WorkspaceId) -> Result<u64, PortError> {
-        let text = self.command(workspace, "depth", "").await?;
+        let text = self.question(workspace, "depth", "").await?;
         text.parse().map_err(|_| PortError("the depth of an outbox is malformed".to_owned()))
     }
 
     async fn ledger(&self, workspace: &WorkspaceId, before: Option<u64>, limit: u64) -> Result<LedgerPage, PortError> {
         let body = serde_json::json!({"before": before, "limit": limit}).to_string();
-        let text = self.command(workspace, "ledger", &body).await?;
+        let text = self.question(workspace, "ledger", &body).await?;
         crate::json::from_str(&text).map_err(|_| PortError("the ledger is malformed".to_owned()))
     }
 
@@ -629,7 +631,7 @@ impl Ports for World {
     }
 
     async fn erase(&self, workspace: &WorkspaceId) -> Result<(), PortError> {
-        match self.command(workspace, "erase", "").await?.as_str() {
+        match self.question(workspace, "erase", "").await?.as_str() {
             "erased" => Ok(()),
             _ => Err(PortError("the workspace's object is busy".to_owned())),
         }
