@@ -126,7 +126,11 @@ pub mod str16 {
     pub struct Id(pub std::rc::Rc<str>);
 }
 
+/// Bytes of chance that are asked for at once.
+const CHANCE_BYTES: usize = 640;
+
 thread_local! {
+    static CHANCE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static ISOLATE: RefCell<Isolate> = RefCell::new(Isolate::default());
     static AFFINITY: Rc<RefCell<Affinity>> = Rc::new(RefCell::new(Affinity::default()));
     static TOKENS: Rc<RefCell<Tokens>> = Rc::new(RefCell::new(Tokens::default()));
@@ -137,6 +141,19 @@ thread_local! {
 /// Looks at (or changes) what the isolate remembers.
 pub fn with<T>(f: impl FnOnce(&mut Isolate) -> T) -> T {
     ISOLATE.with(|isolate| f(&mut isolate.borrow_mut()))
+}
+
+/// Chance for a request's id, from a stock: each call of the platform's source costs more than the bytes. Not for secrets.
+pub fn chance() -> [u8; 10] {
+    CHANCE.with(|stock| {
+        let mut stock = stock.borrow_mut();
+        if stock.is_empty() {
+            stock.resize(CHANCE_BYTES, 0);
+            // The platform's source does not fail; were it to, an all-zero id would be refused as a duplicate.
+            let _ = getrandom::fill(&mut stock);
+        }
+        std::array::from_fn(|_| stock.pop().unwrap_or(0))
+    })
 }
 
 /// Where the isolate saw conversations go.

@@ -7,6 +7,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use web_sys::Response;
 
+use super::cache;
 use super::glue;
 use super::soon;
 use super::world::World;
@@ -35,10 +36,8 @@ pub async fn fetch(request: web_sys::Request, env: JsValue, context: JsValue) ->
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let world = Rc::new(World::new(env, context, request, text(7)));
     let now = world.now();
-    let mut chance = [0; 10];
-    chance.iter_mut().zip(world.chance()).for_each(|(to, from)| *to = from);
     let head = Head {
-        id: RequestId::new(now, chance),
+        id: RequestId::new(now, cache::chance()),
         arrived: now,
         method: text(0).unwrap_or_default(),
         path: format!("/{path}"),

@@ -103,7 +103,8 @@ async function drain(reader, bytes) {
 }
 
 // The bytes of a body of at most `max`, or null when there are more.
-export function wholeBody(holder, length, max) {
+export function wholeBody(holder, max) {
+  const length = holder.headers.get("content-length");
   return length !== null && Number(length) <= max ? holder.arrayBuffer() : boundedBody(holder, length, max);
 }
 
@@ -266,8 +267,8 @@ function idOf(namespace, name) {
 }
 
 // One command to a workspace object; its answer as text. A method of the object costs less than a request and its answer.
-export async function command(namespace, name, body) {
-  return namespace.get(idOf(namespace, name)).command(body);
+export async function command(env, name, body) {
+  return env.WORKSPACE.get(idOf(env.WORKSPACE, name)).command(body);
 }
 
 // The same of any object, as a request.

@@ -15,7 +15,7 @@ extern "C" {
     pub fn after(ms: f64, number: u32);
     pub fn watch(promise: &Promise, number: u32);
     #[wasm_bindgen(js_name = wholeBody)]
-    pub fn whole_body(holder: &JsValue, length: &JsValue, max: f64) -> Promise;
+    pub fn whole_body(holder: &JsValue, max: f64) -> Promise;
     #[wasm_bindgen(js_name = bytesOf)]
     pub fn bytes_of(body: &JsValue) -> JsValue;
     #[wasm_bindgen(js_name = readFull)]
@@ -45,7 +45,7 @@ extern "C" {
     #[wasm_bindgen(js_name = signRs256)]
     pub fn sign_rs256(key: &[u8], text: &str) -> Promise;
     pub fn respond(status: u16, headers: &str, body: &JsValue) -> Response;
-    pub fn command(namespace: &JsValue, name: &str, body: &str) -> Promise;
+    pub fn command(env: &JsValue, name: &str, body: &str) -> Promise;
     pub fn ask(namespace: &JsValue, name: &str, path: &str, body: &str) -> Promise;
     pub fn texts(namespace: &JsValue, keys: &js_sys::Array) -> Promise;
     pub fn clear(namespace: &JsValue, prefix: &str) -> Promise;

@@ -80,7 +80,7 @@ fn with<T>(workspace: &WorkspaceId, f: impl FnOnce(&mut Queue) -> T) -> T {
 }
 
 /// Hands a settlement over.
-pub async fn settle(namespace: &JsValue, workspace: &WorkspaceId, due: Due) {
+pub async fn settle(env: &JsValue, workspace: &WorkspaceId, due: Due) {
     let leads = with(workspace, |queue| {
         queue.waiting.push_back(Waiting::Due(due));
         let moment = now();
@@ -93,11 +93,11 @@ pub async fn settle(namespace: &JsValue, workspace: &WorkspaceId, due: Due) {
         !led
     });
     if leads {
-        lead(namespace, workspace).await;
+        lead(env, workspace).await;
     }
 }
 
-async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
+async fn lead(env: &JsValue, workspace: &WorkspaceId) {
     let mut tries = 0;
     loop {
         // Each call waits for company, the later ones too: what came while one was on its way would else leave in twos.
@@ -126,7 +126,7 @@ async fn lead(namespace: &JsValue, workspace: &WorkspaceId) {
             c.object_calls = c.object_calls.saturating_add(1);
             c.object_settles = c.object_settles.saturating_add(1);
         });
-        match soon(glue::command(namespace, workspace.as_str(), &body)).await {
+        match soon(glue::command(env, workspace.as_str(), &body)).await {
             Ok(_) => {
                 count(|c| c.settlements = c.settlements.saturating_add(size));
                 // Only what was sent here: somebody may have taken the queue over meanwhile.

@@ -133,9 +133,8 @@ impl Answer for Upstream {
     }
 
     async fn whole(&mut self, max: usize) -> Result<Vec<u8>, Breakage> {
-        let length = self.header("content-length").map_or(JsValue::NULL, |text| JsValue::from_str(&text));
         let max = glue::js_ms(u64::try_from(max).unwrap_or(u64::MAX));
-        let bytes = soon(glue::whole_body(self.response.as_ref(), &length, max)).await;
+        let bytes = soon(glue::whole_body(self.response.as_ref(), max)).await;
         let bytes = bytes.map_err(|_| Breakage::Cut)?;
         if bytes.is_null() {
             return Err(Breakage::Malformed);

@@ -325,8 +325,7 @@ impl Ports for World {
         {
             return stream::large_body(&self.request, size).await.ok_or(BodyError::Broken);
         }
-        let length = self.length.as_deref().map_or(JsValue::NULL, JsValue::from_str);
-        let whole = glue::whole_body(self.request.as_ref(), &length, glue::js_ms(max));
+        let whole = glue::whole_body(self.request.as_ref(), glue::js_ms(max));
         let bytes = soon(whole).await.map_err(|_| BodyError::Broken)?;
         if bytes.is_null() { Err(BodyError::TooLarge) } else { Ok(stream::view(bytes).to_vec()) }
     }
@@ -423,7 +422,7 @@ impl Ports for World {
         }
         count(|c| c.object_calls = c.object_calls.saturating_add(1));
         let body = serde_json::to_string(command).unwrap_or_default();
-        let asked = glue::command(&self.binding("WORKSPACE"), workspace.as_str(), &body);
+        let asked = glue::command(&self.env, workspace.as_str(), &body);
         let text = soon(asked).await.map_err(|error| port_error(&error))?.as_string().unwrap_or_default();
         crate::json::from_str(&text).map_err(|_| PortError("the workspace's answer is malformed".to_owned()))
     }
@@ -445,7 +444,7 @@ impl Ports for World {
     }
 
     async fn settle(&self, workspace: &WorkspaceId, due: Due) {
-        settle::settle(&self.binding("WORKSPACE"), workspace, due).await;
+        settle::settle(&self.env, workspace, due).await;
     }
 
     fn is_settling(&self, workspace: &WorkspaceId) -> bool {
