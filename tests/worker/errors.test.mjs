@@ -121,6 +121,20 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
     assert.equal(t.p1.requests.length, 0);
   });
 
+  test('what a string may not hold is found at every place of a block of vectors, and what is escaped arrives', async () => {
+    const t = await gateway.scene();
+    const whole = JSON.stringify(t.body({ messages: [{ role: 'user', content: '@' }] }));
+    const [begin, end] = whole.split('@');
+    for (let at = 0; at < 36; at++) {
+      const text = (middle) => `${begin}${'é'.repeat(at % 2)}${'x'.repeat(at)}${middle}${'y'.repeat(40 - at)}${end}`;
+      for (const bad of ['\n', '\u0000', '\u001f', '\\x', '"']) (await t.chat(text(bad))).fails('invalid_input');
+      const good = text('\\"\\\\\\n\\u00e9\u007f\u0080');
+      (await t.chat(good)).is(200);
+      assert.equal(t.p1.last.body.messages[0].content, JSON.parse(good).messages[0].content);
+    }
+    assert.equal(t.p1.requests.length, 36);
+  });
+
   test('a field that is missing or of the wrong type is named', async () => {
     const t = await gateway.scene();
     const message = { role: 'user', content: 'x' };
