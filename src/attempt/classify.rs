@@ -82,7 +82,7 @@ const BY_WORD: &[(&str, Verdict)] = &[
     ("authentication_error", CREDENTIAL),
     ("unauthenticated", CREDENTIAL),
     ("api_key_invalid", CREDENTIAL),
-    // Google: the region of the caller, or its billing.
+    // Google: billing, where it is not the caller's region.
     ("failed_precondition", CREDENTIAL),
     ("spend_limit_reached", CREDENTIAL),
     ("permission_error", CREDENTIAL),
@@ -144,6 +144,16 @@ const TOO_LONG_TEXTS: &[&str] = &[
 const NO_MONEY_TEXTS: &[&str] =
     &["credit balance is too low", "insufficient credit", "insufficient balance", "exhausted balance"];
 
+/// Codes and phrases by which a provider says that it does not serve the place that it is called from.
+const REGION_TEXTS: &[&str] = &[
+    "unsupported_country",
+    "country, region, or territory",
+    "unsupported countries, regions",
+    "user location is not supported",
+    "not available in your country",
+    "not available in your region",
+];
+
 /// Phrases by which a provider says that the model is not served under that name.
 const GONE_TEXTS: &[&str] = &["with on-demand throughput"];
 
@@ -161,6 +171,11 @@ const NO_SUCH_VOICE: Verdict = verdict(Class::Request, Code::InvalidInput, true)
 /// Only this offer cannot do it; the model exists, or the plan would not have named it.
 const MODEL_GONE: Verdict = verdict(Class::Fault, Code::ProviderUnavailable, true);
 const CREDENTIAL: Verdict = verdict(Class::Credential, Code::ProviderUnavailable, true);
+/// The provider serves nobody from where this isolate runs: neither the request's fault nor the credential's.
+const ELSEWHERE: Verdict = Verdict {
+    says: Some("the provider does not serve the region that it was called from"),
+    ..verdict(Class::Fault, Code::RegionUnavailable, true)
+};
 const BUSY: Verdict = verdict(Class::Busy, Code::ProviderBusy, true);
 const OVERLOADED: Verdict = verdict(Class::Fault, Code::ProviderUnavailable, true);
 const BROKEN: Verdict = verdict(Class::Fault, Code::ProviderError, true);
@@ -180,6 +195,10 @@ pub fn answer(status: u16, fault: &Fault) -> Verdict {
     let is_throttled = status == 429 || by_word.is_some_and(|(_, verdict)| verdict.class == Class::Busy);
     if client_status && !is_throttled && TOO_LONG_TEXTS.iter().any(|text| message.contains(text)) {
         return TOO_LONG;
+    }
+    let says = |text: &&str| message.contains(*text) || fault.code.contains(*text);
+    if status == 451 || matches!(status, 400 | 403) && REGION_TEXTS.iter().any(says) {
+        return ELSEWHERE;
     }
     if let Some((_, verdict)) = by_word {
         return *verdict;
@@ -237,11 +256,23 @@ mod tests {
                 400,
                 "",
                 "failed_precondition",
-                "User location is not supported",
-                Credential,
-                Code::ProviderUnavailable,
+                "User location is not supported for the API use.",
+                Fault,
+                Code::RegionUnavailable,
                 true,
             ),
+            (400, "", "failed_precondition", "Billing is not enabled", Credential, Code::ProviderUnavailable, true),
+            (
+                403,
+                "unsupported_country_region_territory",
+                "request_forbidden",
+                "",
+                Fault,
+                Code::RegionUnavailable,
+                true,
+            ),
+            (451, "", "", "", Fault, Code::RegionUnavailable, true),
+            (500, "", "", "not available in your region", Fault, Code::ProviderError, true),
             (400, "api_key_invalid", "invalid_argument", "", Credential, Code::ProviderUnavailable, true),
             (400, "servicequotaexceededexception", "", "", Busy, Code::ProviderBusy, true),
             (
@@ -292,7 +323,11 @@ mod tests {
         ] {
             let got = answer(status, &fault(code, kind, message));
             let is_content = code.starts_with("content_") || ["moderation_blocked", "1026"].contains(&code);
-            assert_eq!(got.says.is_some(), is_content, "{status} {code} {kind} {message}");
+            assert_eq!(
+                got.says.is_some(),
+                is_content || shown == Code::RegionUnavailable,
+                "{status} {code} {kind} {message}"
+            );
             assert_eq!(Verdict { says: None, ..got }, verdict(class, shown, next), "{status} {code} {kind} {message}");
         }
     }

@@ -21,6 +21,7 @@ mod shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use super::provider::area_of;
 use super::snapshot::Source;
 use super::source::KINDS;
 use super::{Availability, Channel, ModelEntry, Offer, Provider, Status};
@@ -252,14 +253,9 @@ fn areas_of(offer: &Offer, provider: &Provider) -> BTreeSet<String> {
     with_areas(regions_of(offer, provider))
 }
 
-/// Regions with the areas they lie in: `eu-west-1` is in `eu`. Government clouds are areas of their own.
+/// Regions with the areas they lie in.
 fn with_areas(regions: &[String]) -> BTreeSet<String> {
-    let area = |region: &String| match region.split('-').collect::<Vec<_>>().as_slice() {
-        [country, "gov", ..] => format!("{country}-gov"),
-        [area, ..] => (*area).to_owned(),
-        [] => String::new(),
-    };
-    regions.iter().cloned().chain(regions.iter().map(area)).collect()
+    regions.iter().cloned().chain(regions.iter().map(|region| area_of(region))).collect()
 }
 
 /// Where in its life an offer is.

@@ -27,7 +27,7 @@ pub use model::{Malformed, ModelEntry};
 pub use naming::{ModelName, NAME_BYTES_MAX, NamingError, PRESET_BYTES_MAX, Suffix, is_id};
 pub use offer::Offer;
 pub use provider::{
-    Alternative, Auth, DataPolicy, Provider, ReasoningStyle, Scheme, Training, Variable, ZeroRetention,
+    Alternative, Auth, DataPolicy, Provider, ReasoningStyle, Scheme, Training, Variable, ZeroRetention, is_in,
 };
 pub use snapshot::{Counts, Problem, Snapshot, Source, compile, doubts};
 pub use standing::{Availability, Channel, Routing, Standing, Status, Support, has_ended};

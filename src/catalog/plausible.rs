@@ -22,7 +22,8 @@ const FAMILIES: &str = "openai-chat openai-responses openai-embeddings anthropic
     vertex-gemini vertex-mistral cohere-v2 mistral azure-openai bedrock-converse bedrock-invoke watsonx \
     cloudflare-ai-run bfl fal-queue fal-run fireworks-audio fireworks-images groq-speech minimax-speech \
     together-images xai-images replicate runway luma kling stability recraft ideogram elevenlabs \
-    deepgram cartesia hume aws-polly assemblyai soniox gladia voyage jina nomic minimax";
+    deepgram cartesia hume aws-polly assemblyai soniox gladia voyage jina nomic minimax openai-videos ark-video \
+    dashscope-video xai-video minimax-video";
 
 /// What a provider has endpoints for.
 const ENDPOINTS: &[&str] = &[
@@ -178,6 +179,7 @@ pub(super) fn of_offer(offer: &Offer, model: &ModelFields) -> Vec<Finding> {
         found.push(("free_variant_with_price", "the variant is free, but it has prices".to_owned()));
     }
     found.extend(unknown("can", offer.can.iter(), ABILITIES));
+    found.extend(unknown("family", offer.family.iter(), &FAMILIES.split(' ').collect::<Vec<_>>()));
     if offer.kind != model.kind && !model.kinds.contains(&offer.kind) {
         found.push(("kind_not_of_model", format!("kind {}, but {} is {}", offer.kind, model.id, model.kind)));
     }
@@ -210,7 +212,8 @@ pub(super) fn of_model(model: &ModelFields) -> Vec<Finding> {
 /// What is odd about a provider.
 pub(super) fn of_provider(provider: &ProviderSource) -> Vec<Finding> {
     let families: Vec<&str> = FAMILIES.split(' ').collect();
-    let of_families = unknown("families", provider.provider.families.iter(), &families);
+    let stated = provider.provider.families.iter().chain(provider.provider.family_base_urls.keys());
+    let of_families = unknown("families", stated, &families);
     of_families.into_iter().chain(unknown("endpoints", provider.endpoints.iter(), ENDPOINTS)).collect()
 }
 

@@ -7,6 +7,20 @@ use serde::{Deserialize, Serialize};
 use crate::family::quirk::Quirk;
 pub use crate::family::target::ReasoningStyle;
 
+/// Whether a region is the one asked for or lies in it: `eu-west-1` is in `eu`. Government clouds are areas of their own.
+pub fn is_in(region: &str, wanted: &str) -> bool {
+    region == wanted || area_of(region) == wanted
+}
+
+/// The area in which a region lies.
+pub(super) fn area_of(region: &str) -> String {
+    match region.split('-').collect::<Vec<_>>().as_slice() {
+        [country, "gov", ..] => format!("{country}-gov"),
+        [area, ..] => (*area).to_owned(),
+        [] => String::new(),
+    }
+}
+
 /// Who serves models over one API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provider {
@@ -295,6 +309,23 @@ pub enum ZeroRetention {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_region_lies_in_its_area_and_a_government_cloud_in_its_own() {
+        for (region, wanted, lies) in [
+            ("eu", "eu", true),
+            ("eu-west-1", "eu", true),
+            ("eu-west-1", "eu-west-1", true),
+            ("eu-west-1", "eu-west", false),
+            ("eu", "eu-west-1", false),
+            ("us-gov-east-1", "us", false),
+            ("us-gov-east-1", "us-gov", true),
+            ("europe-west4", "eu", false),
+            ("global", "", false),
+        ] {
+            assert_eq!(super::is_in(region, wanted), lies, "{region} in {wanted}");
+        }
+    }
+
     use super::*;
 
     #[test]

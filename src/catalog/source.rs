@@ -97,6 +97,9 @@ pub(super) fn parse_provider(source: &Source, problems: &mut Vec<Problem>) -> Op
             problems.push(source.problem(line, format!("variables.{name}: it ends a host, so it needs `allowed`")));
         }
     }
+    for message in unsendable(&file.auth) {
+        problems.push(source.problem(line_of_text(source, "\"auth\""), message));
+    }
     for (name, variable) in file.variables.iter().filter(|(_, variable)| !is_env(&variable.env)) {
         let line = line_of_text(source, &variable.env);
         problems.push(source.problem(line, format!("variables.{name}.env: {:?} is not {ENV_FORM}", variable.env)));
@@ -627,10 +630,38 @@ fn key_env<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>,
     Ok(Some(name))
 }
 
-const ENV_FORM: &str = "the name of a secret ([A-Z][A-Z0-9_]*)";
+const ENV_FORM: &str = "the name of a secret ([A-Z][A-Z0-9_]*), and none of the gateway's own";
+
+/// What no provider is ever sent, whoever wrote its file.
+const OWN_SECRETS: &[&str] = &["OPERATOR_TOKEN", "KEY_HASH_SECRET", "BYOK_SECRETS", "OTEL_EXPORTER_OTLP_HEADERS"];
+
+/// What of the credential's headers could never be sent.
+fn unsendable(auth: &Auth) -> Vec<String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    let is_value = |value: &str| value.bytes().all(|b| matches!(b, b' '..=b'~'));
+    let extra = auth.extra_headers.iter().map(|(name, value)| (format!("auth.extra_headers.{name}"), name, value));
+    let alternative =
+        auth.alternative.iter().map(|other| ("auth.alternative".to_owned(), &other.header, &other.prefix));
+    let own = [("auth".to_owned(), &auth.header, &auth.prefix)].into_iter();
+    let mut wrong = Vec::new();
+    for (path, name, value) in own.chain(alternative).chain(extra) {
+        if !is_name(name) {
+            wrong.push(format!("{path}: {name:?} is not a header's name"));
+        }
+        if !is_value(value) {
+            wrong.push(format!("{path}: {value:?} cannot be sent in a header"));
+        }
+    }
+    let other = auth.alternative.iter().map(|other| &other.key_env).filter(|name| !is_env(name));
+    wrong.extend(other.map(|name| format!("auth.alternative.key_env: {name:?} is not {ENV_FORM}")));
+    wrong
+}
 
 fn is_env(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_uppercase())
+    !OWN_SECRETS.contains(&text)
+        && text.starts_with(|first: char| first.is_ascii_uppercase())
         && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }
 

@@ -196,7 +196,9 @@ struct WireProvider {
     preferred_min_throughput: Option<f64>,
 }
 
+/// A ceiling that nobody knows would be none, so it is refused.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct WirePrice {
     #[serde(default)]
     prompt: Option<Box<RawValue>>,
@@ -219,6 +221,31 @@ fn thousandths(value: Option<f64>, param: &str) -> Result<Option<u64>, Failure> 
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
     Ok(Some((value * 1000.0) as u64))
+}
+
+/// Members of [`WireProvider`].
+const PREFERENCES: &[&str] = &[
+    "order",
+    "only",
+    "ignore",
+    "allow_fallbacks",
+    "require_parameters",
+    "data_collection",
+    "zdr",
+    "regions",
+    "sort",
+    "max_price",
+    "quantizations",
+    "hedge",
+    "preferred_max_latency",
+    "preferred_min_throughput",
+];
+
+/// The members of a `provider` object that nobody knows, by path.
+fn unknown_of(text: &str) -> Vec<String> {
+    let members = json::members(text.as_bytes()).unwrap_or_default();
+    let unknown = members.into_iter().filter(|member| !PREFERENCES.contains(&member.key.as_str()));
+    unknown.map(|member| format!("provider.{}", member.key)).collect()
 }
 
 /// The `provider` object.
@@ -248,6 +275,7 @@ pub fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
         },
     };
     Ok(ProviderPreferences {
+        unknown: body.value("provider").map(unknown_of).unwrap_or_default(),
         order: wire.order.unwrap_or_default(),
         only: wire.only.unwrap_or_default(),
         ignore: wire.ignore.unwrap_or_default(),

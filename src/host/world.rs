@@ -364,7 +364,8 @@ impl Ports for World {
     }
 
     async fn model(&self, name: &str) -> Result<Option<Resolved>, PortError> {
-        let Some(snapshot) = self.snapshot().await? else { return Ok(None) };
+        // Without a catalog nobody knows which models there are.
+        let snapshot = self.snapshot().await?.ok_or_else(|| PortError(CATALOG_NOT_WHOLE.to_owned()))?;
         let key = model_key(&snapshot, name);
         // A snapshot never changes, so what was read of it never grows old.
         let entry = match cache::with(|isolate| isolate.models.recall(&key, u64::MAX, now())) {

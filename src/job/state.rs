@@ -675,6 +675,7 @@ impl Job {
             (_, Some(Code::InvalidInput)) => "the provider refused to make this",
             (_, Some(Code::UnsupportedParameter)) => "the provider does not take one of the request's parameters",
             (_, Some(Code::ProviderBusy)) => "every provider that was asked asked to slow down",
+            (_, Some(Code::RegionUnavailable)) => "the provider does not serve the region that it was called from",
             (_, Some(Code::ProviderTimeout)) => "no provider took the job in time",
             (_, Some(Code::ProviderUnavailable)) => "every provider that was asked could not be used",
             _ => "the provider failed",

@@ -76,9 +76,9 @@ impl Window {
     }
 
     /// Milliseconds until `amount` more fit under `limit`; zero when they fit now. An amount over the whole limit waits
-    /// for an empty window.
+    /// for an empty window; under a limit of zero nothing ever fits.
     pub fn wait_ms(&mut self, amount: u64, limit: u64, now: Millis) -> u64 {
-        let mut over = self.used(now).saturating_add(amount.min(limit)).saturating_sub(limit);
+        let mut over = self.used(now).saturating_add(amount.min(limit.max(1))).saturating_sub(limit);
         if over == 0 {
             return 0;
         }
@@ -128,6 +128,7 @@ mod tests {
         assert_eq!(w.wait_ms(2, 6, Millis(40_000)), 21_000, "one of the three must go");
         assert_eq!(w.wait_ms(5, 6, Millis(40_000)), 50_000, "all must go");
         assert_eq!(w.wait_ms(99, 6, Millis(40_000)), 50_000, "more than the limit waits for an empty window");
+        assert_eq!(Window::default().wait_ms(1, 0, Millis(40_000)), 60_000, "a limit of zero lets nothing pass");
         assert_eq!(w.reset_ms(Millis(40_000)), 50_000);
     }
 

@@ -74,7 +74,10 @@ fn described(operation: &Operation, row: &Endpoint) -> Value {
         if let (Some(example), Some(content)) = (&operation.example, content.as_object_mut()) {
             content.insert("example".to_owned(), example.clone());
         }
-        members.insert("requestBody".to_owned(), json!({"required": true, "content": {media: content}}));
+        members.insert(
+            "requestBody".to_owned(),
+            json!({"required": !operation.is_body_optional, "content": {media: content}}),
+        );
     }
     let security = match row.caller {
         Caller::Anyone => json!([]),

@@ -5,7 +5,7 @@
 //! `time` (RFC 3339), `binary`, `"literal"`, `CODES` (the error codes), another type's name, `T[]`, `{T}` (a map), `T | T`,
 //! `T & T`, and `string(1..256)` or `int(0..)` with its least and most. `query Name {` … `}` is a group of parameters.
 //! `== Tag` begins a group of operations: `METHOD /path`, then indented a sentence, `? Group …` or `? name: T` (`?!` where
-//! it is needed), `> Type {example}` or `> multipart Type` for the body, and `status Type variant` for the answer.
+//! it is needed), `> Type {example}` or `> multipart Type` for the body (`>?` where there may be none), and `status Type variant` for the answer.
 
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,8 @@ pub struct Operation {
     pub query: Vec<Member>,
     /// The type of the body, and whether it is a form.
     pub body: Option<(String, bool)>,
+    /// Whether there may be none.
+    pub is_body_optional: bool,
     /// An example of the body.
     pub example: Option<Value>,
     /// The status of the answer.
@@ -114,7 +116,8 @@ fn detail(operation: &mut Operation, line: &str, groups: &[(String, Members)]) -
             let (_, members) = groups.iter().find(|(known, _)| known == name).ok_or_else(unclear)?;
             operation.query.extend(members.iter().cloned().map(|one| Member { is_needed: false, ..one }));
         }
-    } else if let Some(written) = line.strip_prefix("> ") {
+    } else if let Some(written) = line.strip_prefix(">? ").or(line.strip_prefix("> ")) {
+        operation.is_body_optional = line.starts_with(">?");
         if let Some(form) = written.strip_prefix("multipart ") {
             operation.body = Some((form.to_owned(), true));
             return Ok(());

@@ -9,7 +9,7 @@ use crate::access::routing::Narrowing;
 use crate::attempt::pool::Slots;
 use crate::catalog::{
     Availability, Channel, DataPolicy, ModelEntry, Offer, PARAMETERS, Provider, Routing, STATED, Scheme, Status,
-    Support, Training, ZeroRetention, has_ended,
+    Support, Training, ZeroRetention, has_ended, is_in,
 };
 use crate::dialect::Dialect;
 use crate::family::Family;
@@ -337,7 +337,7 @@ fn keeps_longer(provider: &Provider, days_max: Option<u32>) -> bool {
 
 fn is_elsewhere(s: &Subject<'_>, wanted: &[String]) -> bool {
     let regions = if s.offer.regions.is_empty() { &s.provider.regions } else { &s.offer.regions };
-    !wanted.is_empty() && !wanted.iter().any(|region| regions.contains(region))
+    !wanted.is_empty() && !wanted.iter().any(|wanted| regions.iter().any(|region| is_in(region, wanted)))
 }
 
 fn exceeds(request: &Request, offer: &Offer) -> Option<Meter> {

@@ -27,13 +27,26 @@ const LIMIT_MAX: u64 = 200;
 
 /// Parses an admin body.
 pub async fn body<P: Ports, T: for<'a> Deserialize<'a>>(ports: &P) -> Result<T, Failure> {
-    let bytes = ports.body(BODY_BYTES_MAX).await.map_err(|error| match error {
+    parse(&read(ports).await?)
+}
+
+/// The same where all of it may be left out, so that there may be none at all.
+pub async fn body_or_none<P: Ports, T: for<'a> Deserialize<'a>>(ports: &P) -> Result<T, Failure> {
+    let bytes = read(ports).await?;
+    parse(if bytes.is_empty() { b"{}" } else { &bytes })
+}
+
+async fn read<P: Ports>(ports: &P) -> Result<Vec<u8>, Failure> {
+    ports.body(BODY_BYTES_MAX).await.map_err(|error| match error {
         BodyError::TooLarge => {
             Failure::new(Code::PayloadTooLarge, format!("the body is larger than {BODY_BYTES_MAX} bytes"))
         }
         BodyError::Broken => Failure::new(Code::InvalidInput, "the body ended early"),
-    })?;
-    parse_body(&bytes)
+    })
+}
+
+fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T, Failure> {
+    parse_body(bytes)
         .map_err(|JsonError { path, message }| Failure { param: path, ..Failure::new(Code::InvalidInput, message) })
 }
 

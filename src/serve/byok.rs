@@ -96,6 +96,9 @@ fn key_of(text: &str) -> Result<String, Failure> {
     if !key.starts_with('{') && key.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(Failure::invalid("key", "holds a space or a control character"));
     }
+    if !key.starts_with('{') && !key.is_ascii() {
+        return Err(Failure::invalid("key", "holds a character outside of ASCII, which no header can carry"));
+    }
     Ok(key.to_owned())
 }
 

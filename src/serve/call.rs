@@ -73,7 +73,7 @@ pub async fn prepare<P: Ports>(
     let (Some(offer), Some(provider)) = (candidate.offer(), candidate.provider()) else { return Err(unusable()) };
     let family = family_of(generation.dialect, offer, provider).ok_or_else(unusable)?;
     let is_pass = relay::is_pass(generation.dialect, family);
-    let Parts { path, headers, body, dropped, customs } = match is_pass {
+    let Parts { path, headers, body, mut dropped, customs } = match is_pass {
         true => pass(generation, candidate, offer, provider, family, limit),
         false => translate(generation, candidate, offer, provider, family, limit)?,
     };
@@ -87,6 +87,7 @@ pub async fn prepare<P: Ports>(
     let url = url(&secrets, provider, family.name(), &path).ok_or_else(unusable)?;
     let body = of_account(&secrets, provider, body).ok_or_else(unusable)?;
     let call = authorized(ports, &secrets, family.name(), url, "application/json", headers, body).await?;
+    dropped.extend(generation.request.provider.unknown.iter().cloned());
     Ok(Prepared { call, family, is_pass, dropped, customs })
 }
 

@@ -13,7 +13,7 @@ use crate::id::{KeyId, WorkspaceId};
 use crate::limits::budget::Spend;
 use crate::serve::account::{key_json, used_json};
 use crate::serve::act::{Act, TRIES, Told};
-use crate::serve::admin::{BudgetFields, body, chance, known, label, tell};
+use crate::serve::admin::{BudgetFields, body, body_or_none, chance, known, label, tell};
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::reply::Reply;
 use crate::serve::{etag, fault, query};
@@ -338,7 +338,7 @@ struct Rotation {
 /// `overlap_seconds` more (0 where none are named), and one before that no longer.
 pub async fn rotate<P: Ports>(act: &Act<'_, P>, workspace: &str, key: &str) -> Result<Reply<P>, Failure> {
     let ports = act.ports;
-    let asked: Rotation = body(ports).await?;
+    let asked: Rotation = body_or_none(ports).await?;
     let overlap = asked.overlap_seconds.unwrap_or(0);
     if overlap > OVERLAP_SECONDS_MAX {
         return Err(Failure::invalid("overlap_seconds", format!("is more than {OVERLAP_SECONDS_MAX}")));

@@ -284,10 +284,16 @@ fn next_of(rows: &[Value], limit: u64, column: &str) -> Option<Value> {
 
 pub(super) fn preset_json(row: &Value) -> Option<Value> {
     let preset: Value = crate::json::from_str(row.get("preset")?.as_str()?).ok()?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds since the epoch")]
-    let at = row.get("created_at")?.as_f64()?.max(0.0) as u64;
+    // D1 knows one kind of number; these two are whole.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a version; milliseconds since the epoch"
+    )]
+    let whole = |name: &str| Some(row.get(name)?.as_f64()?.max(0.0).round() as u64);
+    let at = whole("created_at")?;
     let mut shown = json!({
-        "object": "preset", "slug": row.get("slug")?, "version": row.get("version")?.as_f64()?.max(0.0).round(),
+        "object": "preset", "slug": row.get("slug")?, "version": whole("version")?,
         "created_at": crate::time::Millis(at).to_rfc3339(), "preset": preset,
     });
     if let (Some(in_use), Some(shown)) = (row.get("in_use").and_then(Value::as_f64), shown.as_object_mut()) {

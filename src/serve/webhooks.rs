@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{Code, Failure};
 use crate::id::{HookId, WorkspaceId};
 use crate::serve::act::{Act, TRIES, Told};
-use crate::serve::admin::{body, chance, known, label};
+use crate::serve::admin::{body, body_or_none, chance, known, label};
 use crate::serve::ports::{Ports, Sql};
 use crate::serve::reply::Reply;
 use crate::serve::{etag, fault, query};
@@ -257,7 +257,7 @@ pub async fn delete<P: Ports>(act: &Act<'_, P>, path: &str, hook: &str) -> Resul
 
 /// `POST …/webhooks/{webhook}/secret`: a new secret, shown once; the old one signs beside it for `overlap_hours`.
 pub async fn rotate<P: Ports>(act: &Act<'_, P>, path: &str, hook: &str) -> Result<Reply<P>, Failure> {
-    let renewal: Renewal = body(act.ports).await?;
+    let renewal: Renewal = body_or_none(act.ports).await?;
     let hours = renewal.overlap_hours.unwrap_or(OVERLAP_HOURS);
     if hours > OVERLAP_HOURS_MAX {
         return Err(Failure::invalid("overlap_hours", format!("is more than {OVERLAP_HOURS_MAX}")));

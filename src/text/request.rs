@@ -110,6 +110,8 @@ pub struct ProviderPreferences {
     pub preferred_max_latency_ms: Option<u64>,
     /// Offers that usually give fewer tokens go behind the others, in tokens per thousand seconds.
     pub preferred_min_millitokens: Option<u64>,
+    /// Members that mean nothing here: the client is told, for a wish that was misspelt is not kept.
+    pub unknown: Vec<String>,
 }
 
 /// The client's bytes and the places of their top-level members.

@@ -338,6 +338,8 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
     (await t.chat({ logit_bias: {} })).fails('unsupported_parameter', { param: 'logit_bias' });
     t.p1.does(up.fail(413));
     (await t.chat()).fails('payload_too_large');
+    for (const p of [t.p1, t.p2]) p.does(up.fail(403, { type: 'request_forbidden', code: 'unsupported_country_region_territory' }));
+    (await t.chat()).fails('region_unavailable');
     assert.equal((await t.credits()).balance_nanos, 10e9, 'none of these cost anything');
   });
 

@@ -29,6 +29,14 @@ describe('Limits', { concurrency: 4, timeout: 60_000 }, () => {
       assert.equal(t.p1.requests.length, 10);
     });
 
+    test(`a limit of zero of a ${holder} lets nothing pass`, async () => {
+      for (const limits of [{ requests_per_minute: 0 }, { tokens_per_minute: 0 }, { parallel_requests: 0 }]) {
+        const t = await limited(holder, limits);
+        (await t.chat()).fails('rate_limited', { retryAfter: [1, 60] });
+        assert.equal(t.p1.requests.length, 0);
+      }
+    });
+
     test(`requests per minute of a ${holder}: what was refused consumed nothing`, async () => {
       const t = await limited(holder, { requests_per_minute: 2 });
       assert.deepEqual(statuses([await t.chat(), await t.chat()]), [200, 200]);

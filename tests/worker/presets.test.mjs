@@ -63,6 +63,10 @@ describe('Presets and settings', { timeout: 60_000 }, () => {
     const all = (await gateway.admin('GET', `/workspaces/${t.workspace}/presets/v`)).is(200).json;
     assert.deepEqual([all.version, all.versions.map(({ version, preset }) => [version, preset.system])], [1, [[2, 'two'], [1, 'one']]]);
     assert.deepEqual((await gateway.admin('GET', `/workspaces/${t.workspace}/presets`)).is(200).json.data.map(({ slug, version }) => [slug, version]), [['v', 1]]);
+    for (const path of ['presets/v', 'presets']) {
+      const { text } = (await gateway.admin('GET', `/workspaces/${t.workspace}/${path}`)).is(200);
+      assert.doesNotMatch(text, /"version":\d+\./, 'a version is a whole number, also for readers that tell 1.0 from 1');
+    }
     (await gateway.admin('DELETE', `/workspaces/${t.workspace}/presets/v`)).is(200);
     const gone = (await t.chat({ model: `${t.model}@v` })).fails('not_found');
     assert.equal(gone.param, 'model');

@@ -79,10 +79,12 @@ describe('Rotation, leaks and revocation of keys', { timeout: 90_000 }, () => {
     const second = (await rotate(t)).is(200).json.key;
     (await t.chat()).fails('unauthenticated');
     (await t.chat({}, { key: second })).is(200);
-    const third = (await rotate(t, { overlap_seconds: 600 })).is(200).json.key;
-    (await t.chat({}, { key: second })).is(200);
-    const fourth = (await rotate(t, { overlap_seconds: 600 })).is(200).json.key;
+    const bare = (await gateway.admin('POST', path(t, '/rotate'))).is(200).json.key;
     (await t.chat({}, { key: second })).fails('unauthenticated');
+    const third = (await rotate(t, { overlap_seconds: 600 })).is(200).json.key;
+    (await t.chat({}, { key: bare })).is(200);
+    const fourth = (await rotate(t, { overlap_seconds: 600 })).is(200).json.key;
+    (await t.chat({}, { key: bare })).fails('unauthenticated');
     for (const key of [third, fourth]) (await t.chat({}, { key })).is(200);
     (await gateway.admin('DELETE', path(t))).is(200);
     for (const key of [t.key, second, third, fourth]) (await t.chat({}, { key })).fails('unauthenticated');

@@ -14,7 +14,7 @@ describe('Routing', { concurrency: 4, timeout: 60_000 }, () => {
       extra: {
         models: [{ id: 'test/q' }],
         offers: { p1: offers('fp8'), p2: offers('bf16'), p3: offers() },
-        about: { p2: { quirks: [{ drop: ['logit_bias'] }] } },
+        about: { p1: { regions: ['us'] }, p2: { quirks: [{ drop: ['logit_bias'] }], regions: ['eu-west-1'] } },
       },
     });
   });
@@ -60,6 +60,19 @@ describe('Routing', { concurrency: 4, timeout: 60_000 }, () => {
     assert.equal(kept.headers['x-gateway-provider'], 'p1');
     assert.deepEqual(rules(kept), [['p2', 'parameter', 'logit_bias']]);
     assert.equal((await served(only({ require_parameters: true, order: ['p2', 'p1'] }))).headers['x-gateway-provider'], 'p2', 'it was not asked for');
+  });
+
+  test('an area holds its regions; a wish that nobody knows is named, a ceiling that nobody knows refused', async () => {
+    const t = await gateway.scene({ model: 'test/q', at: ['p1', 'p2', 'p3'] });
+    for (const [region, by] of [['eu', 'p2'], ['eu-west-1', 'p2'], ['us', 'p1']]) {
+      assert.equal((await t.chat({ provider: { regions: [region] } })).is(200).headers['x-gateway-provider'], by);
+    }
+    (await t.chat({ provider: { regions: ['eu-west'] } })).fails('no_eligible_provider');
+    (await gateway.admin('PATCH', `/workspaces/${t.workspace}/settings`, { narrowing: { regions: ['eu'] } })).is(200);
+    assert.equal((await t.chat({ provider: { order: ['p1'] } })).is(200).headers['x-gateway-provider'], 'p2');
+    const told = (await t.chat({ provider: { data_colection: 'deny', hedge: false } })).is(200).headers['x-gateway-warning'];
+    assert.equal(told, 'dropped: provider.data_colection');
+    (await t.chat({ provider: { max_price: { input: 1 } } })).fails('invalid_input', { param: 'provider.max_price.input' });
   });
 
   test('nobody left: the smallest change is named, with whom it brings back, and it helps', async () => {

@@ -148,6 +148,7 @@ async fn ordered<P: Ports>(
     let Parsed { order, common, wait_ms, dropped } = parsed;
     let (generation, record) = planned(ports.as_ref(), head, policy, &order, common.body, preset).await?;
     let keeping = generation.keeping;
+    let dropped = [dropped, generation.request.provider.unknown.clone()].concat();
     let reply = begun(ports, head, (generation, order), (workspace, front), (wait_ms, dropped)).await?;
     let reply = prompts::told(reply, keeping);
     if let Some(record) = record {

@@ -122,12 +122,13 @@ pub async fn prepare<P: Ports>(
         }
         written = work.write(family, &asked(generation, work, offer, &links));
     }
-    let (calls, dropped) = written.map_err(refused)?;
+    let (calls, mut dropped) = written.map_err(refused)?;
     if generation.request.provider.require_parameters && !dropped.is_empty() {
         let param = dropped.into_iter().next();
         let failure = Failure::new(Code::UnsupportedParameter, "the provider does not take a parameter");
         return Err(Unwritable { param, ..failure.into() });
     }
+    dropped.extend(generation.request.provider.unknown.iter().cloned());
     Ok(Prepared { family: family.to_owned(), calls, dropped, links })
 }
 
