@@ -309,8 +309,6 @@ fn every_mistake_is_found_in_its_file() {
             json!({"alternative": {"key_env": "KEY_HASH_SECRET", "header": "k"}}),
             "auth.alternative.key_env: \"KEY_HASH",
         ),
-        ("/offers/0/family", json!("grpc"), "family: \"grpc\" is not one of"),
-        ("/family_base_urls", json!({"grpc": "https://a.b"}), "families: \"grpc\" is not one of"),
         ("/as_of", json!("yesterday"), "as_of: \"yesterday\" is not a date"),
         ("/offers/0/model", json!("acme/three"), "offers[0].model: no file describes acme/three"),
         ("/offers/0/model", json!("one"), "offers[0].model: \"one\" is not a model id"),
@@ -476,8 +474,13 @@ fn a_model_that_cannot_be_so_and_a_word_that_nobody_knows_are_found_on_their_lin
     }
     for (member, expected) in [
         (r#""families": ["openai"]"#, "families: \"openai\" is not one of"),
+        (r#""family_base_urls": {"grpc": "https://a.b"}"#, "families: \"grpc\" is not one of"),
         (r#""endpoints": ["chats"]"#, "endpoints: \"chats\" is not one of"),
         (r#""offers": [{"model": "acme/one", "upstream": "a", "free": true, "can": ["tool"]}]"#, "can: \"tool\""),
+        (
+            r#""offers": [{"model": "acme/one", "upstream": "a", "free": true, "family": "grpc"}]"#,
+            "family: \"grpc\" is not one of",
+        ),
         (
             r#""offers": [{"model": "acme/one", "upstream": "a", "free": true, "channel": "gamma"}]"#,
             "offers[0].channel: unknown variant",
