@@ -107,10 +107,6 @@ fn message(choice: &Choice, w: &mut Writer) {
     let text = choice.text();
     let has_text = choice.blocks.iter().any(|block| matches!(block, Block::Text(_)));
     w.text("role", "assistant");
-    match has_text || !choice.has_calls() {
-        true => w.text("content", &text),
-        false => w.value("content", "null"),
-    };
     let refusals: String = choice
         .blocks
         .iter()
@@ -119,6 +115,10 @@ fn message(choice: &Choice, w: &mut Writer) {
             _ => None,
         })
         .collect();
+    match has_text || !(choice.has_calls() || !refusals.is_empty()) {
+        true => w.text("content", &text),
+        false => w.value("content", "null"),
+    };
     match refusals.is_empty() {
         true => w.value("refusal", "null"),
         false => w.text("refusal", &refusals),
@@ -326,11 +326,12 @@ impl Encoder {
         }
         let mut delta = std::mem::take(&mut self.delta);
         delta.clear().begin_object();
-        if !self.opened.contains(&choice) {
-            self.opened.push(choice);
+        let is_first = !self.opened.contains(&choice);
+        if is_first {
             delta.text("role", "assistant");
+            // No text yet, and perhaps none to come: clients that add up the pieces keep it as it is in a whole answer.
             if !matches!(event, Event::Text { .. }) {
-                delta.text("content", "");
+                delta.value("content", "null");
             }
         }
         let mut logprobs_json = None;
@@ -399,6 +400,9 @@ impl Encoder {
             _ => return,
         }
         delta.end_object();
+        if is_first {
+            self.opened.push(choice);
+        }
         self.chunk(choice, delta, logprobs_json, None, out);
     }
 
@@ -539,6 +543,40 @@ mod tests {
         assert_eq!((&last["usage"]["total_tokens"], &last["usage"]["cost"]), (&5.into(), &0.5.into()));
         assert_eq!(chunks[chunks.len() - 2]["choices"][0]["finish_reason"], "tool_calls");
         assert!(text.ends_with("data: [DONE]\n\n"));
+    }
+
+    /// The `delta` of each chunk.
+    fn deltas(events: &[Event]) -> Vec<serde_json::Value> {
+        let mut encoder = Encoder::new(voice());
+        let mut out = Vec::new();
+        events.iter().for_each(|event| encoder.push(event, &mut out));
+        encoder.finish(None, &|_| None, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let chunks = text.split("\n\n").filter_map(|frame| frame.strip_prefix("data: ")).filter(|data| *data != DONE);
+        chunks
+            .map(|data| serde_json::from_str::<serde_json::Value>(data).unwrap()["choices"][0]["delta"].clone())
+            .collect()
+    }
+
+    #[test]
+    fn the_first_chunk_tells_the_role_and_no_text_that_there_is_not() {
+        let text = Event::Text { choice: 0, text: "Hi".into(), logprobs: None };
+        let refusal = Event::Refusal { choice: 0, text: "No.".into(), is_generated: true };
+        let end = Event::ReasoningEnd { choice: 0, signature: None, sealed: None, id: None, issuer: None };
+        let role = |more: serde_json::Value| {
+            let mut first = serde_json::json!({"role": "assistant"});
+            first.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            first
+        };
+        assert_eq!(deltas(&[end, text])[0], role(serde_json::json!({"content": "Hi"})));
+        let refused = role(serde_json::json!({"content": null, "refusal": "No."}));
+        assert_eq!(deltas(std::slice::from_ref(&refusal))[0], refused);
+        let called = deltas(&events()[4..6]);
+        assert_eq!((&called[0]["role"], &called[0]["content"]), (&"assistant".into(), &serde_json::Value::Null));
+        let whole: serde_json::Value =
+            serde_json::from_slice(&write(&Reply::fold(vec![refusal]), &voice(), None)).unwrap();
+        let message = &whole["choices"][0]["message"];
+        assert_eq!((&message["content"], &message["refusal"]), (&serde_json::Value::Null, &"No.".into()));
     }
 
     #[test]

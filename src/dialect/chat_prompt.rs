@@ -164,7 +164,8 @@ fn part<'a>(node: Node<'a>, path: &str, parts: &mut Vec<Part<'a>>) -> Result<(),
 
 /// `prompt_cache_breakpoint` in OpenAI's form or `cache_control` in Anthropic's.
 fn lifetime(node: Node<'_>) -> Option<Lifetime> {
-    let mark = node.get("prompt_cache_breakpoint").or_else(|| node.get("cache_control"))?;
+    let said = |name| node.get(name).filter(|mark| !mark.is_null());
+    let mark = said("prompt_cache_breakpoint").or_else(|| said("cache_control"))?;
     Some(match mark.text_at("ttl").as_deref() {
         Some("1h") => Lifetime::Hour,
         Some("12h") => Lifetime::HalfDay,

@@ -11,6 +11,8 @@ enum Of {
     Any,
     /// Endpoints that a workspace's key may call.
     Key,
+    /// Endpoints of the messages dialect.
+    Messages,
     /// Endpoints that cost money.
     Paid,
     /// Changes by an administrator.
@@ -51,6 +53,7 @@ const ASKED: &[Header] = &[
 /// What an answer that serves may carry; the first with every answer.
 const GIVEN: &[Header] = &[
     Header("X-Request-Id", Of::Any, "string", "The request's id."),
+    Header("Request-Id", Of::Messages, "string", "The same, where the SDKs of the messages dialect look for it."),
     Header(
         "X-Gateway-Prompt-Logging",
         Of::Key,
@@ -81,6 +84,7 @@ fn is_of(of: Of, row: &Endpoint) -> bool {
     let is_read = row.method == "GET";
     match (of, row.caller) {
         (Of::Any, _) | (Of::Key, Caller::Key) => true,
+        (Of::Messages, _) => row.path.starts_with("/v1/messages"),
         (Of::Paid, _) => row.cost == Cost::Paid,
         (Of::Change, Caller::Manager(..)) => !is_read && row.method != "POST",
         (Of::Admin, Caller::Manager(..)) => true,
@@ -102,9 +106,9 @@ pub fn given(row: &Endpoint, status: u16) -> Value {
     let is_served = status < 400;
     let mut headers: Map<String, Value> = Map::new();
     for Header(name, of, kind, says) in GIVEN {
-        let is_always = matches!(of, Of::Any | Of::Key);
+        let is_always = matches!(of, Of::Any | Of::Key | Of::Messages);
         if is_of(*of, row) && (is_served || is_always) {
-            let header = json!({"description": says, "required": *of == Of::Any, "schema": {"type": kind}});
+            let header = json!({"description": says, "required": matches!(of, Of::Any | Of::Messages), "schema": {"type": kind}});
             headers.insert((*name).to_owned(), header);
         }
     }
@@ -135,6 +139,8 @@ mod tests {
         let of = |status| given(&chat, status).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         assert_eq!(of(400), ["X-Gateway-Prompt-Logging", "X-Request-Id"]);
         assert_eq!(of(429), ["Retry-After", "X-Gateway-Prompt-Logging", "X-Request-Id"]);
+        let counted = given(&row("POST", "/v1/messages/count_tokens"), 401);
+        assert_eq!(counted["Request-Id"]["required"], true);
         assert_eq!(given(&row("GET", "/v1/admin/workspaces/w/settings"), 200).as_object().unwrap().len(), 2);
     }
 }

@@ -256,7 +256,7 @@ impl Endpoint {
             return resource.name();
         }
         let below = self.path.strip_prefix("/v1/admin/workspaces/{id}/");
-        let below = below.or(self.path.strip_prefix("/v1/admin/")).or(self.path.strip_prefix("/v1/"));
+        let below = below.or(self.path.strip_prefix("/v1/admin/")).or(self.path.strip_prefix("/v1/")).or(self.path.strip_prefix("/v2/"));
         match below.and_then(|path| path.split('/').next()).unwrap_or_default() {
             "workspaces" | "restore" => Resource::Workspace.name(),
             other => other,
@@ -282,6 +282,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("POST", "/v1/embeddings", Caller::Key, Cost::Paid, Does::Embeddings),
     endpoint("POST", "/v1/moderations", Caller::Key, Cost::Paid, Does::Moderations),
     endpoint("POST", "/v1/rerank", Caller::Key, Cost::Paid, Does::Rerank),
+    // Where the SDK of Cohere looks for it.
+    endpoint("POST", "/v2/rerank", Caller::Key, Cost::Paid, Does::Rerank),
     endpoint("POST", "/v1/images/generations", Caller::Key, Cost::Paid, Does::ImageGenerations),
     endpoint("POST", "/v1/images/edits", Caller::Key, Cost::Paid, Does::ImageEdits),
     endpoint("POST", "/v1/audio/speech", Caller::Key, Cost::Paid, Does::Speech),
@@ -453,6 +455,11 @@ pub async fn handle<P: Ports>(ports: Rc<P>, head: Head) -> Reply<P> {
         Some((policy, cost)) if cost == Cost::Free || reply.status >= 400 => {
             prompts::told_of(ports.as_ref(), &policy.workspace, reply).await
         }
+        _ => reply,
+    };
+    let reply = match dialect_of(&head.path) {
+        // Where that dialect's SDKs look for it.
+        Dialect::Messages => reply.with_header("request-id", head.id.as_str()),
         _ => reply,
     };
     reply.with_common_headers(head.id.as_str())

@@ -28,7 +28,7 @@ pub struct Reply<P: Ports> {
 }
 
 /// Headers that a browser may read of an answer.
-const EXPOSED: &str = "x-request-id, x-gateway-provider, x-gateway-model, x-gateway-attempts, x-gateway-paid-by, \
+const EXPOSED: &str = "x-request-id, request-id, x-gateway-provider, x-gateway-model, x-gateway-attempts, x-gateway-paid-by, \
     x-gateway-cost, x-gateway-max-tokens, x-gateway-warning, x-gateway-explanation, x-gateway-idempotent-replay, \
     x-gateway-prompt-logging, server-timing, retry-after, etag, \
     x-ratelimit-limit-requests, \

@@ -28,6 +28,7 @@ const REQUESTS = {
   'POST /v1/embeddings': () => ({ model: 'test/embed', input: 'hello' }),
   'POST /v1/moderations': () => ({ model: 'test/moderation', input: 'hello' }),
   'POST /v1/rerank': () => ({ model: 'test/rank', query: 'a', documents: ['b', 'c'] }),
+  'POST /v2/rerank': () => ({ model: 'test/rank', query: 'a', documents: ['b'] }),
   'POST /v1/images/generations': () => ({ model: 'test/picture', prompt: 'a cat' }),
   'POST /v1/images/edits': () => form({ model: 'test/picture', prompt: 'a cat', image: picture }),
   'POST /v1/audio/speech': () => ({ model: 'test/voice', voice: 'alloy', input: 'hello' }),

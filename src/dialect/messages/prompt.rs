@@ -124,7 +124,7 @@ fn signature_of_a_call(node: Node<'_>) -> Option<(Text<'_>, Text<'_>, Text<'_>)>
 }
 
 fn lifetime(node: Node<'_>) -> Option<Lifetime> {
-    node.get("cache_control").map(lifetime_of)
+    node.get("cache_control").filter(|control| !control.is_null()).map(lifetime_of)
 }
 
 fn lifetime_of(control: Node<'_>) -> Lifetime {
@@ -142,6 +142,7 @@ fn block<'a>(node: Node<'a>, path: &str) -> Result<Part<'a>, Failure> {
     Ok(match need("type")?.as_ref() {
         "text" => Part::Text(need("text")?),
         "image" => Part::Image { source: source(node, path)?, detail: None },
+        "document" if holds_more_than_text(node) => Part::Other { kind: "document".into(), json: node.raw() },
         "document" => Part::File {
             source: source(node, path)?,
             name: node.text_at("title"),
@@ -186,8 +187,22 @@ fn source<'a>(node: Node<'a>, path: &str) -> Result<Source<'a>, Failure> {
         "url" => Source::Url(need("url")?),
         "text" => Source::Text(need("data")?),
         "file" => Source::Id(need("file_id")?),
-        _ => return Err(Failure::invalid(format!("{path}.source.type"), "must be base64, url, text or file")),
+        "content" => Source::Text(match source.get("content") {
+            Some(text) if text.text().is_some() => text.text().unwrap_or_default(),
+            Some(list) if list.is_array() => {
+                let texts: Vec<Text<'a>> = list.items().filter_map(|item| item.text_at("text")).collect();
+                Cow::Owned(texts.join("\n"))
+            }
+            _ => return Err(Failure::invalid(format!("{path}.source.content"), "must be text or a list of blocks")),
+        }),
+        _ => return Err(Failure::invalid(format!("{path}.source.type"), "must be base64, url, text, content or file")),
     })
+}
+
+/// Whether a document made of blocks has others than text, which only the dialect's own hosts take.
+fn holds_more_than_text(node: Node<'_>) -> bool {
+    let blocks = node.at(&["source", "content"]).map(Node::items).into_iter().flatten();
+    blocks.into_iter().any(|block| block.text_at("type").as_deref() != Some("text"))
 }
 
 fn tool<'a>(node: Node<'a>, index: usize) -> Result<Option<Tool<'a>>, Failure> {

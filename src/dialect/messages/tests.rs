@@ -164,6 +164,27 @@ fn a_mark_at_the_top_stands_on_the_last_block() {
     let hour = json!({"cache_control":{"type":"ephemeral","ttl":"1h"}});
     assert!(parts(hour).ends_with("CacheUpToHere(Hour)]"));
     assert!(!parts(json!({})).contains("CacheUpToHere"));
+    // SDKs send null for a mark that there is not.
+    assert!(!parts(json!({"cache_control":null})).contains("CacheUpToHere"));
+    let block = json!({"type":"text","text":"a","cache_control":null});
+    assert!(!parts(json!({"messages":[{"role":"user","content":[block]}]})).contains("CacheUpToHere"));
+}
+
+#[test]
+fn a_document_made_of_blocks_is_its_text() {
+    let part = |content: Value| {
+        let document = json!({"type":"document","title":"t","source":{"type":"content","content":content}});
+        let body = json!({"model":"m","max_tokens":9,"messages":[{"role":"user","content":[document]}]});
+        let request = parse(body.to_string().into_bytes())?;
+        Ok::<String, crate::error::Failure>(format!("{:?}", prompt(&request)?.messages[0].parts[0]))
+    };
+    let text = |text: &str| json!({"type":"text","text":text});
+    assert!(part(json!([text("a"), text("b")])).unwrap().contains(r#"Text("a\nb")"#));
+    assert!(part(json!("a")).unwrap().contains(r#"Text("a")"#));
+    // A picture in it is left to the dialect's own hosts.
+    let picture = json!({"type":"image","source":{"type":"url","url":"https://a.example/x.png"}});
+    assert!(part(json!([text("a"), picture])).unwrap().starts_with("Other"));
+    assert_eq!(part(json!(3)).unwrap_err().param.as_deref(), Some("messages[0].content[0].source.content"));
 }
 
 #[test]

@@ -64,6 +64,26 @@ fn reasoning_and_form_by_what_the_model_takes() {
 }
 
 #[test]
+fn a_tool_that_must_be_called_goes_before_a_budget_of_reasoning() {
+    let ask = |choice: Value| {
+        json!({"model":"m","max_tokens":9000,"reasoning_effort":"low","tool_choice":choice,"messages":[{"role":"user","content":"x"}],
+            "tools":[{"type":"function","function":{"name":"f"}}]})
+    };
+    let named = json!({"type":"function","function":{"name":"f"}});
+    for (choice, kind) in [(json!("required"), "any"), (named.clone(), "tool")] {
+        let written = written(&ask(choice), &Traits::default(), Host::Own).unwrap();
+        let out: Value = serde_json::from_slice(&written.body).unwrap();
+        assert_eq!((&out["tool_choice"]["type"], &out["thinking"]["type"]), (&json!(kind), &json!("disabled")));
+        assert_eq!(written.dropped, ["reasoning_effort"]);
+    }
+    let unforced = sent(&ask(json!("auto")), &Traits::default());
+    assert_eq!((&unforced["tool_choice"]["type"], &unforced["thinking"]["type"]), (&json!("auto"), &json!("enabled")));
+    // Where the model cannot be forced, it may as well reason.
+    let free = Traits { forced_tool_choice: Some(false), ..Traits::default() };
+    assert_eq!(sent(&ask(named), &free)["thinking"]["type"], "enabled");
+}
+
+#[test]
 fn what_has_no_counterpart_is_said() {
     let body = json!({"model":"m","seed":1,"logit_bias":{"1":2},"messages":[{"role":"user","content":"x"}]});
     assert_eq!(written(&body, &Traits::default(), Host::Own).unwrap().dropped, ["logit_bias", "seed"]);

@@ -188,7 +188,8 @@ pub fn thinking(prompt: &Prompt<'_>, target: &Target<'_>, limit: &mut u64) -> Th
         };
         return Thinking::Adaptive(word.map(|word| traits.effort(word).to_owned()));
     }
-    if wanted.is_off() {
+    // A budget and a tool that must be called exclude each other. The call is what the client's code waits for.
+    if wanted.is_off() || forces_a_tool(prompt, target) {
         return Thinking::Off;
     }
     let budget = wanted.budget_tokens.unwrap_or(match wanted.effort.as_deref() {
@@ -208,7 +209,17 @@ pub fn thinking(prompt: &Prompt<'_>, target: &Target<'_>, limit: &mut u64) -> Th
     }
 }
 
-/// Reasoning that was asked for and has no room below the limit, by the name a warning gives it.
+/// Whether a tool must be called, at a model that lets itself be told so.
+fn forces_a_tool(prompt: &Prompt<'_>, target: &Target<'_>) -> bool {
+    let is_forced = matches!(
+        prompt.tool_choice,
+        Some(ToolChoice::Required | ToolChoice::Named(_) | ToolChoice::Allowed { required: true, .. })
+    );
+    is_forced && !prompt.tools.is_empty() && target.traits.forced_tool_choice != Some(false)
+}
+
+/// Reasoning that was asked for and has no room below the limit or beside the tool that must be called, by the name a
+/// warning gives it.
 pub fn crowded_out(prompt: &Prompt<'_>, thinking: &Thinking) -> Option<String> {
     let is_crowded_out = *thinking == Thinking::Off && !prompt.reasoning.is_off();
     is_crowded_out.then(|| "reasoning_effort".to_owned())
