@@ -115,7 +115,7 @@ fn message(choice: &Choice, w: &mut Writer) {
             _ => None,
         })
         .collect();
-    match has_text || !(choice.has_calls() || !refusals.is_empty()) {
+    match has_text || (!choice.has_calls() && refusals.is_empty()) {
         true => w.text("content", &text),
         false => w.value("content", "null"),
     };

@@ -256,7 +256,10 @@ impl Endpoint {
             return resource.name();
         }
         let below = self.path.strip_prefix("/v1/admin/workspaces/{id}/");
-        let below = below.or(self.path.strip_prefix("/v1/admin/")).or(self.path.strip_prefix("/v1/")).or(self.path.strip_prefix("/v2/"));
+        let below = below
+            .or(self.path.strip_prefix("/v1/admin/"))
+            .or(self.path.strip_prefix("/v1/"))
+            .or(self.path.strip_prefix("/v2/"));
         match below.and_then(|path| path.split('/').next()).unwrap_or_default() {
             "workspaces" | "restore" => Resource::Workspace.name(),
             other => other,
