@@ -25,6 +25,7 @@ fn word(fate: Fate) -> String {
     match fate {
         Fate::Kept => "kept".to_owned(),
         Fate::Mapped(how) => format!("→ {how}"),
+        Fate::Unless(other) => format!("kept, not beside `{other}`"),
         Fate::Dropped => "dropped".to_owned(),
         Fate::Refused => "refused".to_owned(),
     }

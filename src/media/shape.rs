@@ -20,6 +20,8 @@ pub enum Fate {
     Kept,
     /// It goes under that name, or the gateway does what it asks for.
     Mapped(&'static str),
+    /// It goes as it is, but is left out beside that one, which a warning says.
+    Unless(&'static str),
     /// It is left out, and a warning says so.
     Dropped,
     /// The host is not asked.
@@ -29,12 +31,13 @@ pub enum Fate {
 /// The fates of one host: what is not named is kept by hosts that take OpenAI's own shape, and dropped by others.
 pub type Fates = &'static [(&'static str, Fate)];
 
-/// A table of fates: `"name" Kept`, or `"name" => "what it becomes"`.
+/// A table of fates: `"name" Kept`, `"name" => "what it becomes"`, or `"name" unless "another"`.
 macro_rules! fates {
     (@ $how:literal) => { $crate::media::shape::Fate::Mapped($how) };
+    (@ unless $other:literal) => { $crate::media::shape::Fate::Unless($other) };
     (@ $fate:ident) => { $crate::media::shape::Fate::$fate };
-    ($($name:literal $(=> $how:literal)? $($fate:ident)?),* $(,)?) => {
-        &[$(($name, fates!(@ $($how)? $($fate)?))),*]
+    ($($name:literal $(=> $how:literal)? $($fate:ident $($other:literal)?)?),* $(,)?) => {
+        &[$(($name, fates!(@ $($how)? $($fate $($other)?)?))),*]
     };
 }
 pub(crate) use fates;
@@ -232,6 +235,7 @@ const QUIET: &[&str] = &["user", "safety_identifier", "store", "service_tier", "
 /// writer itself takes from the request's typed form.
 pub fn acted_on(common: &Common, fates: Fates, passes: bool, core: &[&str]) -> Result<Vec<String>, Failure> {
     let mut dropped = Vec::new();
+    let has = |other: &str| common.body.get(other).is_some_and(|value| !value.is_null());
     for (name, value) in &common.body {
         let name = name.trim_end_matches("[]");
         if value.is_null() || OWN.contains(&name) || core.contains(&name) {
@@ -240,9 +244,10 @@ pub fn acted_on(common: &Common, fates: Fates, passes: bool, core: &[&str]) -> R
         let fate = fates.iter().find(|(known, _)| *known == name).map(|(_, fate)| *fate);
         match fate.unwrap_or(if passes { Fate::Kept } else { Fate::Dropped }) {
             Fate::Kept | Fate::Mapped(_) => {}
+            Fate::Unless(other) if !has(other) => {}
             Fate::Refused => return Err(cannot(name, "the parameter")),
             Fate::Dropped if QUIET.contains(&name) => {}
-            Fate::Dropped => dropped.push(name.to_owned()),
+            Fate::Dropped | Fate::Unless(_) => dropped.push(name.to_owned()),
         }
     }
     Ok(dropped)

@@ -220,7 +220,8 @@ pub async fn tell<P: Ports>(ports: &P, id: &WorkspaceId, command: &Command) -> R
 /// `GET /v1/admin/workspaces`.
 pub async fn workspaces<P: Ports>(ports: &P, query: &str) -> Result<Reply<P>, Failure> {
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
-    let before = query::value(query, "cursor").unwrap_or_else(|| "ws_~".to_owned());
+    let before = query::cursor(query, WorkspaceId::parse)?;
+    let before = before.map_or_else(|| "ws_~".to_owned(), |id| id.as_str().to_owned());
     let statement = format!("{COLUMNS} WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
     let values = [Sql::Text(before), Sql::Int(i64::try_from(limit).unwrap_or(i64::MAX))];
     let rows = ports.sql(&statement, &values).await.map_err(|error| fault(ports, &error))?;

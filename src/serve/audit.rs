@@ -38,7 +38,11 @@ fn parse(workspace: Option<&WorkspaceId>, query: &str) -> Result<(String, Vec<Sq
         };
         match name.as_str() {
             "limit" => {}
-            "cursor" => and("id <".to_owned(), Sql::Text(value)),
+            "cursor" => {
+                let id = AuditId::parse(&value);
+                let id = id.ok_or_else(|| Failure::invalid(&*name, "is not a cursor of this list"))?;
+                and("id <".to_owned(), Sql::from(id.as_str()));
+            }
             "since" => and("id >=".to_owned(), moment()?),
             "until" => and("id <".to_owned(), moment()?),
             "workspace" if workspace.is_some() => return Err(Failure::invalid(name, "is in the path already")),
@@ -83,14 +87,19 @@ mod tests {
     #[test]
     fn each_filter_is_a_condition_and_an_unknown_one_is_refused() {
         let own = WorkspaceId::new(Millis(1), [1; 10]);
-        let (statement, values) =
-            parse(Some(&own), "actor=operator&since=2026-11-25T00:00:00Z&cursor=aud_x&limit=5").unwrap();
+        let (statement, values) = parse(
+            Some(&own),
+            "actor=operator&since=2026-11-25T00:00:00Z&cursor=aud_01KAXKQ5DB0W3GE1R70W3GE1RA&limit=5",
+        )
+        .unwrap();
         let conditions = statement.split_once(" WHERE ").unwrap().1;
         assert_eq!(conditions, "workspace = ?2 AND actor = ?3 AND id >= ?4 AND id < ?5 ORDER BY id DESC LIMIT ?1");
         assert_eq!((values.len(), &values[0]), (5, &Sql::Int(5)));
         assert!(parse(None, "").unwrap().0.ends_with("FROM audit ORDER BY id DESC LIMIT ?1"));
         assert!(parse(None, "workspace=ws_1&action=keys.rotate").is_ok());
-        for (query, param) in [("since=now", "since"), ("who=me", "who"), ("limit=0", "limit"), ("id=1", "id")] {
+        for (query, param) in
+            [("since=now", "since"), ("who=me", "who"), ("limit=0", "limit"), ("cursor=x", "cursor"), ("id=1", "id")]
+        {
             assert_eq!(parse(None, query).unwrap_err().param.as_deref(), Some(param), "{query}");
         }
         assert_eq!(parse(Some(&own), "workspace=ws_2").unwrap_err().param.as_deref(), Some("workspace"));

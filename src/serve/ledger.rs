@@ -102,10 +102,7 @@ pub async fn list<P: Ports>(ports: &Rc<P>, path: &str, head: &Head) -> Result<Re
     let format =
         Format::asked(format.as_deref(), head.accept.as_deref()).map_err(|why| Failure::invalid("format", why))?;
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
-    let before = match query::value(query, "cursor") {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| Failure::invalid("cursor", "is not a cursor of this list"))?),
-    };
+    let before = query::cursor(query, |text| text.parse().ok())?;
     let credits = state(ports.as_ref(), &id).await?;
     let Some(format) = format else {
         let page = page(ports.as_ref(), &id, before, limit).await?;

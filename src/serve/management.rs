@@ -134,7 +134,8 @@ pub async fn create<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, 
 pub async fn list<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
-    let before = query::value(query, "cursor").unwrap_or_else(|| "mk_~".to_owned());
+    let before = query::cursor(query, ManagementKeyId::parse)?;
+    let before = before.map_or_else(|| "mk_~".to_owned(), |id| id.as_str().to_owned());
     let statement = format!("{COLUMNS} WHERE m.workspace = ?1 AND m.id < ?2 ORDER BY m.id DESC LIMIT ?3");
     let values = [Sql::from(workspace.as_str()), Sql::Text(before), Sql::Int(i64::try_from(limit).unwrap_or(i64::MAX))];
     let rows = ports.sql(&statement, &values).await.map_err(|error| fault(ports, &error))?;

@@ -55,6 +55,12 @@ pub fn limit(query: &str, default: u64, max: u64) -> Result<u64, Failure> {
     }
 }
 
+/// What the query says of where a list goes on; 400 where that is none of this list.
+pub fn cursor<T>(query: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Failure> {
+    let Some(text) = value(query, "cursor") else { return Ok(None) };
+    parse(&text).map(Some).ok_or_else(|| Failure::invalid("cursor", "is not a cursor of this list"))
+}
+
 /// A path segment, decoded.
 pub fn path_value(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()

@@ -260,7 +260,7 @@ fn slug(text: &str) -> Result<&str, Failure> {
 pub async fn presets<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
-    let after = query::value(query, "cursor").unwrap_or_default();
+    let after = query::cursor(query, |text| is_slug(text).then(|| text.to_owned()))?.unwrap_or_default();
     let statement = "SELECT p.slug, v.version, p.version = v.version AS in_use, v.preset, v.created_at FROM presets p \
         JOIN preset_versions v ON v.workspace = p.workspace AND v.slug = p.slug AND v.version = iif(p.version > 0, p.version, \
         (SELECT max(version) FROM preset_versions WHERE workspace = p.workspace AND slug = p.slug)) \
@@ -334,10 +334,7 @@ fn unknown_preset() -> Failure {
 pub async fn preset<P: Ports>(act: &Act<'_, P>, path: &str, name: &str, query: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(act.ports, path).await?.settings.id;
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
-    let before = match query::value(query, "cursor") {
-        None => i64::MAX >> 12,
-        Some(text) => text.parse().map_err(|_| Failure::invalid("cursor", "is not a cursor of this list"))?,
-    };
+    let before = query::cursor(query, |text| text.parse().ok())?.unwrap_or(i64::MAX >> 12);
     let standing = standing(act.ports, &workspace, name).await?.ok_or_else(unknown_preset)?;
     let tag = act.expect(&standing.text)?;
     let statement = "SELECT slug, version, version = ?5 AS in_use, preset, created_at, CAST(version AS TEXT) AS cursor \

@@ -200,10 +200,10 @@ pub async fn create<P: Ports>(act: &Act<'_, P>, path: &str) -> Result<Reply<P>, 
 pub async fn list<P: Ports>(ports: &P, path: &str, query: &str) -> Result<Reply<P>, Failure> {
     let workspace = known(ports, path).await?.settings.id;
     let limit = usize::try_from(query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?).unwrap_or(usize::MAX);
-    let cursor = query::value(query, "cursor");
+    let cursor = query::cursor(query, HookId::parse)?;
     // There are never many: the workspace's own limit is below that of a page.
     let hooks = all(ports, &workspace).await?;
-    let mut left = hooks.iter().filter(|hook| cursor.as_deref().is_none_or(|cursor| hook.id.as_str() < cursor));
+    let mut left = hooks.iter().filter(|hook| cursor.as_ref().is_none_or(|cursor| hook.id.as_str() < cursor.as_str()));
     let page: Vec<&Hook> = left.by_ref().take(limit).collect();
     let next = page.last().filter(|_| left.next().is_some()).map(|hook| hook.id.as_str());
     let data: Vec<Value> = page.iter().map(|hook| shown(hook)).collect();
@@ -298,10 +298,7 @@ pub async fn test<P: Ports>(ports: &P, path: &str, hook: &str) -> Result<Reply<P
 pub async fn deliveries<P: Ports>(ports: &P, path: &str, hook: &str, query: &str) -> Result<Reply<P>, Failure> {
     let hook = one(ports, path, hook).await?;
     let limit = query::limit(query, LIMIT_DEFAULT, LIMIT_MAX)?;
-    let before: Option<u64> = match query::value(query, "cursor") {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| Failure::invalid("cursor", "is not a cursor of this list"))?),
-    };
+    let before: Option<u64> = query::cursor(query, |text| text.parse().ok())?;
     let asked = json!({"webhook": hook.id, "before": before, "limit": limit});
     let text = ports.courier(&hook.workspace, "deliveries", &asked.to_string()).await;
     let list: Value = text

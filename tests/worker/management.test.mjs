@@ -105,6 +105,20 @@ describe('Management keys', { timeout: 90_000 }, () => {
     (await keysOf(wide.key)).fails('unauthenticated');
   });
 
+  test('what is no cursor of a list is a mistake, not an empty page', async () => {
+    const t = await gateway.scene();
+    const own = `/workspaces/${t.workspace}`;
+    const lists = ['/workspaces', '/audit', ...['keys', 'management-keys', 'presets', 'webhooks', 'byok', 'audit', 'activity', 'credits'].map((list) => `${own}/${list}`)];
+    for (const list of lists) {
+      (await gateway.admin('GET', list)).is(200);
+      for (const cursor of ['Not-One!', t.keyId.replace('key_', 'xyz_')]) {
+        const reply = await gateway.admin('GET', `${list}?cursor=${cursor}`);
+        assert.equal(reply.status, 400, `${list}: ${reply.text}`);
+        reply.fails('invalid_input', { param: 'cursor' });
+      }
+    }
+  });
+
   test('an expired key is refused, and mistakes name their field', async () => {
     const t = await gateway.scene();
     const old = await made(t.workspace, { keys: 'read' }, { expires_at: '2020-01-01T00:00:00Z' });

@@ -409,7 +409,7 @@ fn read_vertex(work: &Embeddings, raws: Vec<Raw>, reading: &Reading<'_>) -> Resu
         for mut one in list {
             let count = one.pointer("/embeddings/statistics/token_count").and_then(Value::as_f64);
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, printed as a float")]
-            let count = count.map(|count| count.max(0.0) as u64);
+            let count = count.filter(|count| *count >= 0.0).map(|count| count as u64);
             tokens = tokens.and_then(|sum| sum.checked_add(count?));
             vectors.push(one.pointer_mut("/embeddings/values").map(Value::take)?);
         }

@@ -45,7 +45,7 @@ impl Heard {
         let text_in = count("/usage/input_token_details/text_tokens");
         let all_in = count("/usage/input_tokens");
         let told = Told::default()
-            .with(Meter::InputAudioSeconds, seconds.filter(|_| !is_tokens).map(whole_seconds))
+            .with(Meter::InputAudioSeconds, seconds.filter(|_| !is_tokens).and_then(whole_seconds))
             .with(Meter::InputAudioTokens, audio)
             .with(Meter::InputTokens, text_in.or_else(|| Some(all_in?.saturating_sub(audio.unwrap_or(0)))))
             .with(Meter::OutputTokens, count("/usage/output_tokens"));
@@ -59,16 +59,15 @@ impl Heard {
     #[must_use]
     pub fn lasting(mut self, duration: Option<f64>) -> Heard {
         self.duration = duration;
-        self.told = std::mem::take(&mut self.told).with(Meter::InputAudioSeconds, duration.map(whole_seconds));
+        self.told = std::mem::take(&mut self.told).with(Meter::InputAudioSeconds, duration.and_then(whole_seconds));
         self
     }
 }
 
-/// Seconds, rounded up.
-pub fn whole_seconds(seconds: f64) -> u64 {
+/// Seconds, rounded up; none where a host tells less than nothing, which is not a length.
+pub fn whole_seconds(seconds: f64) -> Option<u64> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a span of sound, rounded up")]
-    let whole = seconds.max(0.0).ceil() as u64;
-    whole
+    (seconds >= 0.0).then(|| seconds.ceil() as u64)
 }
 
 /// The host's segments, or such as are made of its words.
@@ -179,6 +178,14 @@ mod tests {
             Part { filename: Some("a.mp3".into()), bytes: Bytes::from_static(b"SOUND"), ..Part::text(file, "") };
         let fields = fields.iter().map(|(name, value)| Part::text(name, value));
         Transcription::parse(front, [Part::text(model, "m"), sound].into_iter().chain(fields).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_length_below_nothing_is_not_known() {
+        let heard = |duration: f64| Heard::of_openai(json!({"text": "Hi.", "duration": duration})).unwrap();
+        assert_eq!(heard(-2.5).told.get(Meter::InputAudioSeconds), None);
+        assert_eq!(heard(0.0).told.get(Meter::InputAudioSeconds), Some(0));
+        assert_eq!(Heard::default().lasting(Some(-1.0)).told.get(Meter::InputAudioSeconds), None);
     }
 
     #[test]

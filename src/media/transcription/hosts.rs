@@ -36,7 +36,7 @@ pub const TABLE: &[&Shape<Transcription>] = &[
         families: &["mistral"],
         fates: fates! {
             "language" Kept, "prompt" Dropped, "temperature" Kept, "response_format" => "made here",
-            "timestamp_granularities" Kept, "include" Dropped, "chunking_strategy" Dropped,
+            "timestamp_granularities" unless "language", "include" Dropped, "chunking_strategy" Dropped,
             "keywords" => "context_bias", "diarize" Kept, "stream" Kept,
         },
         passes: false,

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::media::shape::{Links, find};
+use crate::media::shape::{Links, acted_on, find};
 use crate::media::transcription::Front;
 use crate::usage::Meter;
 
@@ -53,6 +53,12 @@ fn each_family_is_asked_in_its_own_words() {
             && has(&mistral, "language", "de")
             && !has(&mistral, "timestamp_granularities", "word")
     );
+    let left_out = |fields: &[(&str, &str)]| {
+        let fates = find(TABLE, "mistral").unwrap().fates;
+        acted_on(&work(Front::Transcriptions, fields).common, fates, false, CORE).unwrap()
+    };
+    assert_eq!(left_out(&ask), ["timestamp_granularities"], "what the host does not take beside the language is named");
+    assert_eq!(left_out(&ask[1..]), Vec::<String>::new());
     let eleven = sent("elevenlabs", "scribe_v2");
     assert!(
         has(&eleven, "model_id", "scribe_v2")
