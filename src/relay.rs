@@ -20,11 +20,12 @@ use crate::sse::{Frame, Frames, write_data};
 use crate::text::custom::Customs;
 use crate::text::event::Event;
 use crate::text::ids::Ids;
+use crate::text::terms::Terms;
 use crate::usage::Usage;
 
 /// Says what usage costs in an answer that ends so, at the service tier that was served where the host told it, as members
 /// for a usage object.
-pub type Amend<'a> = &'a dyn Fn(&Usage, Option<&str>, Ending) -> Option<String>;
+pub type Amend<'a> = &'a dyn Fn(&Usage, &Terms, Ending) -> Option<String>;
 
 /// Whether a provider of that family gets the client's bytes, and the client the provider's.
 pub const fn is_pass(dialect: Dialect, family: Family) -> bool {
@@ -84,8 +85,8 @@ pub struct Seen {
     pub finish: Option<String>,
     /// The last usage report.
     pub usage: Option<Usage>,
-    /// The tier that served.
-    pub service_tier: Option<String>,
+    /// The terms of the call: as the provider told, else as it was asked.
+    pub terms: Terms,
     /// The end mark has come.
     pub is_done: bool,
     /// The first error.
@@ -170,6 +171,11 @@ impl Relay {
     /// What has been gathered.
     pub fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// What the call was sent with, which holds where the provider does not tell.
+    pub fn assume(&mut self, terms: Terms) {
+        self.seen.terms = terms;
     }
 
     /// Whether the runtime may move the bytes: nothing has to be taken out or added.
@@ -308,8 +314,8 @@ impl Relay {
                 }
                 None => match &mut mode {
                     Mode::Translate { encoder, .. } => {
-                        let tier = seen.service_tier.as_deref();
-                        encoder.finish(seen.usage.as_ref(), &|usage| amend(usage, tier, ending), out);
+                        let terms = &seen.terms;
+                        encoder.finish(seen.usage.as_ref(), &|usage| amend(usage, terms, ending), out);
                     }
                     Mode::Chat { .. } if !seen.is_done => Dialect::Chat.end_mark(out),
                     Mode::Pass { dialect, .. } if !seen.is_done => dialect.end_mark(out),
@@ -406,7 +412,8 @@ impl Seen {
         match event {
             Event::Finish { reason, .. } => self.finish = Some(reason.name().to_owned()),
             Event::Usage(usage) => self.usage = Some(usage),
-            Event::ServiceTier(tier) => self.service_tier = Some(tier),
+            Event::ServiceTier(tier) => self.terms.service_tier = Some(tier),
+            Event::Term(term, word) => self.terms.set(term, Some(word)),
             Event::Fault(fault) => self.fault = Some(fault),
             Event::Malformed => {
                 self.fault = Some(Fault { message: "malformed".to_owned(), ..Fault::default() });
@@ -442,12 +449,12 @@ fn take_chat(
         // The end mark without any finish is a cut: the error event takes its place.
         || (told.is_done && seen.finish.is_none() && seen.output_bytes > 0);
     if let Some(out) = out.filter(|_| !hidden) {
-        let tier = told.service_tier.as_deref().or(seen.service_tier.as_deref());
         let usage = told.usage.as_ref().filter(|_| view == UsageView::Priced);
         let output_bytes = seen.output_bytes.saturating_add(told.output_bytes);
         let ending = ending_of(output_bytes, told.finish.as_deref().or(seen.finish.as_deref()));
         let numbered = numbers.and_then(|numbers| numbers.give(data));
-        let members = usage.and_then(|usage| amend(usage, tier, ending));
+        let terms = || told.terms.clone().or(seen.terms.clone());
+        let members = usage.and_then(|usage| amend(usage, &terms(), ending));
         match (members, numbered) {
             (None, None) => out.extend_from_slice(frame.raw),
             (None, Some(data)) => write_data(&data, out),
@@ -463,7 +470,7 @@ fn gather(seen: &mut Seen, told: Told) {
     seen.is_done |= told.is_done;
     seen.finish = told.finish.or_else(|| seen.finish.take());
     seen.usage = told.usage.or_else(|| seen.usage.take());
-    seen.service_tier = told.service_tier.or_else(|| seen.service_tier.take());
+    seen.terms = told.terms.or(std::mem::take(&mut seen.terms));
     seen.fault = told.fault;
     seen.is_malformed = told.is_malformed;
 }

@@ -58,6 +58,9 @@ fn recomputed(row: &Row, entry: Option<&ModelEntry>) -> Result<Receipt, String> 
     }
     let situation = Situation {
         service_tier: basis.service_tier.as_deref(),
+        speed: basis.speed.as_deref(),
+        region: basis.region.as_deref(),
+        search_context_size: basis.search_context_size.as_deref(),
         quality: basis.quality.as_deref(),
         size: basis.size.as_deref(),
         now: Millis(row.at),
@@ -129,7 +132,7 @@ mod tests {
         let mut row = Row::expired("gen_1", "key_1", "a/b", 5, 1_000_000);
         row.ending = Ending::Finished;
         row.provider = Some("p".to_owned());
-        row.basis = Some(Basis { offer: 0, service_tier: None, quality: None, size: None });
+        row.basis = Some(Basis::default());
         let situation = Situation { now: Millis(5), ..Situation::default() };
         row.lines = receipt(&usage, &entry().offers[0].card, &situation).unwrap().lines;
         row.usage = Some(usage);

@@ -42,13 +42,22 @@ pub struct AttemptRow {
 }
 
 /// What its prices hung on, besides its usage and its moment: with these a receipt can be made again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Basis {
     /// The place of the offer among those of the model in the snapshot.
     pub offer: usize,
     /// The service tier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<String>,
+    /// How fast it was generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<String>,
+    /// Where it was processed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// How much context its web searches brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search_context_size: Option<String>,
     /// The quality of images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<String>,

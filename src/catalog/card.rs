@@ -202,6 +202,29 @@ impl PriceCard {
         Ok(Effective { prices, applied: applied.into_iter().collect() })
     }
 
+    /// The quality and size that a picture is made in, where a request states them so: what it leaves unsaid beside the
+    /// other is what the base prices are stated for, as far as a rule tells it by repeating them.
+    pub fn made_as<'a>(
+        &'a self,
+        quality: Option<&'a str>,
+        size: Option<&'a str>,
+    ) -> (Option<&'a str>, Option<&'a str>) {
+        let said = |word: Option<&'a str>| word.filter(|word| *word != "auto");
+        let (quality, size) = (said(quality), said(size));
+        if quality.is_some() == size.is_some() {
+            return (quality, size);
+        }
+        let usual = self.rules.iter().find(|rule| {
+            let Effect::Prices(prices) = &rule.effect else { return false };
+            rule.when.quality.is_some()
+                && rule.when.size.is_some()
+                && rule.when.conditions() == 2
+                && prices.iter().all(|(meter, price)| self.prices.get(meter) == Some(price))
+        });
+        let Some(usual) = usual else { return (quality, size) };
+        (quality.or(usual.when.quality.as_deref()), size.or(usual.when.size.as_deref()))
+    }
+
     /// For each meter an upper bound of what [`PriceCard::at`] can answer for a prompt of up to `max_prompt_tokens`,
     /// in any tier, region, time and so on. A price beyond the range of [`Price`] stays at its end, which no balance
     /// covers.
@@ -376,6 +399,27 @@ mod tests {
             "rules": rules,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_picture_is_made_in_what_the_base_prices_are_for_where_a_request_says_only_half() {
+        let rule = |quality: &str, size: &str, price: i64| serde_json::json!({"when": {"quality": quality, "size": size}, "effect": {"prices": {"output_images": price}}});
+        let mut pictures = card(serde_json::json!([
+            rule("hd", "1024x1024", 80),
+            rule("standard", "1024x1024", 40),
+            rule("standard", "1792x1024", 80)
+        ]));
+        pictures.prices = BTreeMap::from([(Meter::OutputImages, Price(40))]);
+        for ((quality, size), made) in [
+            ((None, Some("1792x1024")), (Some("standard"), Some("1792x1024"))),
+            ((Some("auto"), Some("1792x1024")), (Some("standard"), Some("1792x1024"))),
+            ((Some("hd"), None), (Some("hd"), Some("1024x1024"))),
+            ((Some("hd"), Some("512x512")), (Some("hd"), Some("512x512"))),
+            ((None, None), (None, None)),
+        ] {
+            assert_eq!(pictures.made_as(quality, size), made);
+        }
+        assert_eq!(card(serde_json::json!([])).made_as(Some("hd"), None), (Some("hd"), None), "nothing tells it");
     }
 
     /// The prices of input, output and cache reads, and the rules behind them.

@@ -12,9 +12,11 @@ use serde_json::value::RawValue;
 
 use crate::dialect::common::{self, Kind, around, count, failure, field, label, provider, text_field};
 use crate::error::Failure;
+use crate::family::openai_chat;
 use crate::json::{self, scan::Place};
 use crate::text::demand::Demand;
 use crate::text::request::{Body, Need, Request};
+use crate::text::terms::Terms;
 
 /// Fields that are for the gateway alone and never sent to a provider.
 pub const GATEWAY_FIELDS: &[&str] = &["provider", "models", "preset", "session_id", "usage"];
@@ -109,11 +111,17 @@ pub fn parse_body(body: Body) -> Result<Request, Failure> {
             remote_files: prompt.remote_files,
             max_output: max_output(&body)?,
             choices: choices(&body)?,
+            tools: common::has_tools(&body),
+            searches: common::searches(&body),
         },
         provider: provider(&body)?,
         user,
         session,
-        service_tier: text_field(&body, "service_tier")?,
+        terms: Terms {
+            service_tier: text_field(&body, "service_tier")?,
+            search_context_size: body.value("web_search_options").and_then(openai_chat::search_context_size),
+            ..Terms::default()
+        },
         developer_roles: prompt.developer_roles,
         body,
     })

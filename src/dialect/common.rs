@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::Failure;
+use crate::json::view::Node;
 use crate::json::{self, JsonError};
 use crate::money::Price;
 use crate::text::request::{Body, DataCollection, MaxPrice, Mode, ProviderPreferences};
@@ -87,6 +88,20 @@ pub fn around(body: &Body, read: &[&str]) -> u64 {
     let read = body.members.iter().filter(|member| read.contains(&member.key.as_str()));
     let read = read.map(|member| member.value.len()).fold(0, usize::saturating_add);
     count(body.bytes.len().saturating_sub(read))
+}
+
+/// Whether a body has tools.
+pub fn has_tools(body: &Body) -> bool {
+    ["tools", "functions"]
+        .iter()
+        .any(|name| body.value(name).is_some_and(|list| Node::of(list).items().next().is_some()))
+}
+
+/// Whether a body lets the host search the web: by a field for it, or by a tool that searches.
+pub fn searches(body: &Body) -> bool {
+    let is_set = |name: &&str| body.value(name).is_some_and(|value| value != "null");
+    ["web_search_options", "search_parameters", "plugins"].iter().any(is_set)
+        || body.value("tools").is_some_and(|tools| tools.to_ascii_lowercase().contains("search"))
 }
 
 /// A size as a count.

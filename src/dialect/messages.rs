@@ -14,6 +14,7 @@ use crate::json::view::Node;
 use crate::json::write::Writer;
 use crate::text::demand::Demand;
 use crate::text::request::{Body, Need, Request};
+use crate::text::terms::Terms;
 
 pub use out::{Encoder, write};
 pub use prompt::prompt;
@@ -23,6 +24,7 @@ pub const GATEWAY_FIELDS: &[&str] = &["provider", "models", "preset", "session_i
 
 /// Known top-level fields and their types; each may also be null.
 const FIELDS: &[(&str, Kind)] = &[
+    ("inference_geo", Kind::Text),
     ("max_tokens", Kind::Integer),
     ("messages", Kind::Array),
     ("metadata", Kind::Object),
@@ -32,6 +34,7 @@ const FIELDS: &[(&str, Kind)] = &[
     ("provider", Kind::Object),
     ("service_tier", Kind::Text),
     ("session_id", Kind::Text),
+    ("speed", Kind::Text),
     ("stop_sequences", Kind::Array),
     ("stream", Kind::Bool),
     ("system", Kind::TextOrArray),
@@ -97,11 +100,18 @@ pub fn parse_to_count(body: Body) -> Result<Request, Failure> {
             remote_files: counted.remote_files,
             max_output,
             choices: 1,
+            tools: common::has_tools(&body),
+            searches: common::searches(&body),
         },
         provider: provider(&body)?,
         user,
         session: label(&body, "session_id")?,
-        service_tier: text_field(&body, "service_tier")?.filter(|tier| tier != "standard_only"),
+        terms: Terms {
+            service_tier: text_field(&body, "service_tier")?.filter(|tier| tier != "standard_only"),
+            speed: text_field(&body, "speed")?,
+            region: text_field(&body, "inference_geo")?,
+            search_context_size: None,
+        },
         developer_roles: Vec::new(),
         body,
     })

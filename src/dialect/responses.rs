@@ -16,6 +16,7 @@ use crate::json::view::Node;
 use crate::text::demand::Demand;
 use crate::text::prompt::{Format, Part, Prompt, Source};
 use crate::text::request::{Body, Need, Request};
+use crate::text::terms::Terms;
 
 /// How the ids of reasoning begin that this gateway gave.
 pub(super) const REASONING_ID: &str = "rs_gen_";
@@ -99,6 +100,8 @@ pub fn parse_body(body: Body) -> Result<Request, Failure> {
     demand.around_bytes = around(&body, &["input", "instructions", "tools", "text"]);
     demand.max_output = max_output(&body)?;
     demand.choices = 1;
+    demand.tools = common::has_tools(&body);
+    demand.searches = common::searches(&body);
     let found = [
         (measured.has_tools || value(&body, "tools").is_some_and(|t| t.items().next().is_some()), Need::Tools),
         (demand.images > 0, Need::Vision),
@@ -121,7 +124,7 @@ pub fn parse_body(body: Body) -> Result<Request, Failure> {
         provider: provider(&body)?,
         user: label(&body, "user")?,
         session: label(&body, "session_id")?,
-        service_tier: text_field(&body, "service_tier")?,
+        terms: Terms { service_tier: text_field(&body, "service_tier")?, ..Terms::default() },
         developer_roles: Vec::new(),
         body,
     })

@@ -14,8 +14,10 @@ use serde_json::value::RawValue;
 use crate::family::fault::{self, Fault};
 use crate::family::quirk::Quirk;
 use crate::family::target::is_idle_field;
+use crate::json::view::Node;
 use crate::json::{Edit, ObjectEdits};
 use crate::text::request::Request;
+use crate::text::terms::Terms;
 use crate::usage::{Meter, Usage};
 
 /// The family's name in catalog files.
@@ -136,8 +138,8 @@ pub struct Told {
     pub usage: Option<Usage>,
     /// Nothing but usage: the chunk that only a client that asked for usage gets.
     pub is_usage_only: bool,
-    /// The tier that served, where it was reported.
-    pub service_tier: Option<String>,
+    /// The terms of the call, as far as they were reported.
+    pub terms: Terms,
     /// An error inside the answer.
     pub fault: Option<Fault>,
     /// The text is not of the family's shape: `fault` is ours, not the provider's.
@@ -325,8 +327,9 @@ fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
     let nested = wire.choices.iter().flatten().find_map(|choice| choice.usage);
     let usage = [wire.usage, wire.x_groq.as_ref().and_then(|groq| groq.usage), nested];
     out.usage = usage.into_iter().flatten().find_map(|raw| self::usage(raw.get(), quirks));
+    out.terms.search_context_size = wire.usage.and_then(|raw| search_context_size(raw.get()));
     out.is_usage_only = no_choices && has(wire.usage) && out.fault.is_none();
-    out.service_tier = wire.service_tier.as_ref().map(|tier| tier.0.clone().into_owned());
+    out.terms.service_tier = wire.service_tier.as_ref().map(|tier| tier.0.clone().into_owned());
     if out.fault.is_none() && out.finish.as_deref().is_some_and(is_error_finish) {
         out.fault = Some(Fault { code: out.finish.clone().unwrap_or_default(), ..Fault::default() });
     }
@@ -425,6 +428,15 @@ struct CompletionDetails {
     reasoning_tokens: Option<f64>,
     audio_tokens: Option<f64>,
     image_tokens: Option<f64>,
+}
+
+/// How much context web searches brought, which few hosts tell, in their usage.
+pub fn search_context_size(usage: &str) -> Option<String> {
+    const NAME: &str = "search_context_size";
+    if !usage.contains(NAME) {
+        return None;
+    }
+    Some(Node::of(usage).text_at(NAME)?.into_owned())
 }
 
 /// A reported count. Hosts write `12` and `12.0`; anything below zero is no count.

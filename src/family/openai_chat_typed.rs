@@ -17,6 +17,7 @@ use crate::text::citation::{Span, of_link};
 use crate::text::event::{Event, Finish};
 use crate::text::issuer;
 use crate::text::prompt::{Effort, Format, Message, Param, Part, Prompt, Role, Source, Tool, ToolChoice, ToolKind};
+use crate::text::terms::Term;
 
 /// Parameters that go out under their own names.
 const TAKEN: &[Param] = &[
@@ -511,6 +512,8 @@ impl Decoder {
                 *title = found.text_at("title").map(Into::into);
             }
         }
+        let size = node.get("usage").and_then(|usage| openai_chat::search_context_size(usage.raw()));
+        out.extend(size.map(|size| Event::Term(Term::SearchContextSize, size)));
         let usage = node.get("usage").or_else(|| node.at(&["x_groq", "usage"])).or(nested);
         if let Some(usage) = usage.and_then(|usage| openai_chat::usage(usage.raw(), &self.quirks)) {
             out.push(Event::Usage(usage));

@@ -17,6 +17,10 @@ pub const OUTPUT_TOKENS_UNSTATED: u64 = 16_384;
 pub const OUTPUT_TOKENS_MIN: u64 = 64;
 /// Web searches allowed for in one request.
 const SEARCHES_MAX: u64 = 10;
+/// The same of a model that does research by itself.
+const RESEARCH_SEARCHES_MAX: u64 = 100;
+/// Tokens of sources, and of reasoning apart from the answer, that are allowed for where no context length is stated.
+const RESEARCH_TOKENS_UNSTATED: u64 = 128_000;
 
 const INPUT: &[Meter] = &[
     Meter::InputTokens,
@@ -25,14 +29,18 @@ const INPUT: &[Meter] = &[
     Meter::CacheWrite1hTokens,
     Meter::CacheWrite12hTokens,
     Meter::InputAudioTokens,
+    Meter::CacheReadAudioTokens,
+    Meter::CacheWriteAudioTokens,
     Meter::InputImageTokens,
+    Meter::CacheReadImageTokens,
+    Meter::InputVideoTokens,
 ];
 const OUTPUT: &[Meter] = &[
     Meter::OutputTokens,
     Meter::ReasoningTokens,
     Meter::OutputAudioTokens,
     Meter::OutputImageTokens,
-    Meter::CitationTokens,
+    Meter::OutputVideoTokens,
 ];
 
 /// The worst case of one request with one offer.
@@ -60,7 +68,8 @@ pub fn bound(
     model_context: Option<u64>,
 ) -> Option<Result<Bound, MoneyError>> {
     let context = offer.context.or(model_context);
-    let prompt_tokens = context.map_or(demand.prompt_tokens_max(), |context| demand.prompt_tokens_max().min(context));
+    let most = demand.prompt_tokens_max(&offer.upstream);
+    let prompt_tokens = context.map_or(most, |context| most.min(context));
     let prices = offer.card.dearest(prompt_tokens);
     let dearest = |meters: &[Meter]| meters.iter().filter_map(|meter| prices.get(meter)).max().copied();
     price_of(&prices, Meter::InputTokens)?;
@@ -73,6 +82,14 @@ pub fn bound(
         (None, Some(own)) => own,
         (None, None) => OUTPUT_TOKENS_UNSTATED,
     };
+    // Who prices what it cites also reads and thinks apart from the answer, as far as its context goes.
+    let is_research = prices.contains_key(&Meter::CitationTokens);
+    let research = context.unwrap_or(RESEARCH_TOKENS_UNSTATED);
+    let searches = match (is_research, demand.searches) {
+        (true, _) => RESEARCH_SEARCHES_MAX,
+        (false, true) => SEARCHES_MAX,
+        (false, false) => 0,
+    };
     let fixed = |meter: Meter, quantity: u64, sum: Unrounded| match prices.get(&meter) {
         Some(price) => sum.with(quantity, *price),
         None => Ok(sum),
@@ -80,7 +97,9 @@ pub fn bound(
     let prompt = Unrounded::default()
         .with(prompt_tokens, input_price)
         .and_then(|sum| fixed(Meter::Requests, 1, sum))
-        .and_then(|sum| fixed(Meter::WebSearches, SEARCHES_MAX, sum))
+        .and_then(|sum| fixed(Meter::CitationTokens, research, sum))
+        .and_then(|sum| fixed(Meter::ReasoningTokens, if is_research { research } else { 0 }, sum))
+        .and_then(|sum| fixed(Meter::WebSearches, searches, sum))
         .and_then(Unrounded::round_up);
     Some(prompt.map(|prompt_nanos| Bound {
         prompt_nanos,
@@ -205,6 +224,28 @@ mod tests {
         let mut o = offer("1", "2", None);
         o.card.prices.remove(&Meter::OutputTokens);
         assert_eq!(bound(&demand(1, None, 1), &o, None, None), None);
+    }
+
+    #[test]
+    fn searches_are_held_for_where_the_request_lets_the_host_search() {
+        let mut o = offer("1", "2", Some(10));
+        o.card.prices.insert(Meter::WebSearches, Price::from_dollars("0.035", 1).unwrap());
+        let at =
+            |searches| bound_of(Demand { searches, max_output: Some(10), ..demand(0, None, 1) }, &o).most().unwrap();
+        assert_eq!(at(false), Nanos(20_000));
+        assert_eq!(at(true), Nanos(20_000 + 10 * 35_000_000 + 100_000 * 1000), "and for what is found");
+    }
+
+    #[test]
+    fn research_is_held_for_beside_the_answer() {
+        let mut o = offer("2", "8", Some(10));
+        o.context = Some(1000);
+        let dollars = |text: &str, per| Price::from_dollars(text, per).unwrap();
+        o.card.prices.insert(Meter::CitationTokens, dollars("2", 1_000_000));
+        o.card.prices.insert(Meter::ReasoningTokens, dollars("3", 1_000_000));
+        o.card.prices.insert(Meter::WebSearches, dollars("0.005", 1));
+        let most = bound_of(demand(0, Some(10), 1), &o).most().unwrap();
+        assert_eq!(most, Nanos(10 * 8000 + 1000 * (2000 + 3000) + 100 * 5_000_000));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::dialect::Dialect;
 use crate::text::reply::Reply;
+use crate::text::terms::Terms;
 use client::Read;
 use scene::{Call, Scene, scene};
 
@@ -82,7 +83,7 @@ pub(super) fn voice() -> Voice {
     Voice { request_id: "r".into(), model: "a/b".into(), created: 5, wants_usage: true, echo: None }
 }
 
-fn no_price(_: &Usage, _: Option<&str>, _: Ending) -> Option<String> {
+fn no_price(_: &Usage, _: &Terms, _: Ending) -> Option<String> {
     None
 }
 

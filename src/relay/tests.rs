@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::Code;
+use crate::text::terms::Terms;
 use crate::usage::Meter;
 
 const ROLE: &str =
@@ -9,11 +10,11 @@ const FINISH: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_rea
 const USAGE: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n";
 const END: &str = "data: [DONE]\n\n";
 
-fn no_price(_: &Usage, _: Option<&str>, _: Ending) -> Option<String> {
+fn no_price(_: &Usage, _: &Terms, _: Ending) -> Option<String> {
     None
 }
 
-fn price(_: &Usage, _: Option<&str>, ending: Ending) -> Option<String> {
+fn price(_: &Usage, _: &Terms, ending: Ending) -> Option<String> {
     Some(format!("\"cost\":{}", if ending == Ending::Empty { "0" } else { "1.5" }))
 }
 

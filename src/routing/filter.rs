@@ -297,7 +297,7 @@ fn has_prices(offer: &Offer, work: Option<&Work>) -> bool {
 /// serve at their usual one.
 fn unpriced_tier<'a>(request: &'a Request, offer: &Offer, provider: &Provider) -> Option<&'a str> {
     const USUAL: &[&str] = &["auto", "default", "standard", "standard_only"];
-    let tier = request.service_tier.as_deref().filter(|tier| !USUAL.contains(tier))?;
+    let tier = request.terms.service_tier.as_deref().filter(|tier| !USUAL.contains(tier))?;
     let is_sent = !provider
         .quirks
         .iter()

@@ -162,7 +162,7 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
     let request = conditions.request;
     let prompt_tokens = request.demand.prompt_tokens_likely();
     let situation = Situation {
-        service_tier: request.service_tier.as_deref(),
+        service_tier: request.terms.service_tier.as_deref(),
         quality: request.quality.as_deref(),
         size: request.size.as_deref(),
         now: conditions.now,
@@ -219,7 +219,10 @@ fn ordered(targets: &[Target], conditions: &Conditions<'_>, outlook: &Outlook<'_
                 price_nanos: match conditions.work {
                     None => price_nanos(&expected, offer, &situation),
                     Some(Work::Job(_)) => bound.prompt_nanos.0,
-                    Some(work) => work.likely_nanos(&offer.card, &situation),
+                    Some(work) => {
+                        let (quality, size) = offer.card.made_as(situation.quality, situation.size);
+                        work.likely_nanos(&offer.card, &Situation { quality, size, ..situation })
+                    }
                 },
                 prompt_tokens,
                 cached_tokens,

@@ -26,6 +26,7 @@ use crate::serve::{byok, credential};
 use crate::text::custom::Customs;
 use crate::text::ids::Ids;
 use crate::text::reply::Reply;
+use crate::text::terms::Terms;
 use crate::time::Millis;
 use crate::workspace::Admitted;
 
@@ -194,7 +195,7 @@ impl<P: Ports> Asking<'_, P> {
                 generation,
                 candidate,
                 call,
-                Spoken { family, is_pass, customs: &customs },
+                Spoken { family, is_pass, customs: &customs, terms: generation.request.terms.sent(&dropped) },
                 wait_ms,
                 &answered,
             );
@@ -370,12 +371,13 @@ impl Trouble {
 }
 
 /// In which words a provider was asked.
-#[derive(Clone, Copy)]
 struct Spoken<'a> {
     family: Family,
     is_pass: bool,
     /// Tools that take free text, asked for as functions.
     customs: &'a [String],
+    /// What the price hangs on, as far as it was sent.
+    terms: Terms,
 }
 
 /// One upstream call up to its commit point.
@@ -421,7 +423,7 @@ async fn one<P: Ports>(
         (false, true) => UsageView::Shown,
         (false, false) => UsageView::Hidden,
     };
-    let Spoken { family, is_pass, customs } = spoken;
+    let Spoken { family, is_pass, customs, terms } = spoken;
     let is_chat = generation.dialect == Dialect::Chat && is_pass;
     let is_json = answer.header("content-type").is_some_and(|kind| kind.contains("json"));
     let translate = || {
@@ -433,6 +435,7 @@ async fn one<P: Ports>(
         (false, true) => Relay::pass(generation.dialect, family, &quirks, &provider),
         (false, false) => translate(),
     };
+    relay.assume(terms);
     let mut first = Vec::new();
     if is_json && !is_chat {
         let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
@@ -504,7 +507,7 @@ pub(super) async fn refusal<P: Ports>(ports: &P, answer: &mut P::Answer, generat
 fn whole(
     generation: &Generation,
     bytes: Vec<u8>,
-    Spoken { family, is_pass, customs }: Spoken<'_>,
+    Spoken { family, is_pass, customs, terms }: Spoken<'_>,
     quirks: &[Quirk],
     provider: &str,
 ) -> Result<(WholeBody, Seen), fault::Fault> {
@@ -515,7 +518,7 @@ fn whole(
             output_bytes: told.output_bytes,
             finish: told.finish,
             usage: told.usage,
-            service_tier: told.service_tier,
+            terms: told.terms.or(terms),
             ..Seen::default()
         };
         return Ok((WholeBody::Bytes(bytes, usage_span), seen));
@@ -525,7 +528,7 @@ fn whole(
     Decoder::new(family, quirks, provider).whole(text, &mut events);
     Customs::new(customs.to_vec()).turn(&mut events);
     Ids::new(generation.id.as_str()).give(&mut events);
-    let mut seen = Seen::default();
+    let mut seen = Seen { terms, ..Seen::default() };
     let mut reply = Reply::default();
     for event in events {
         if !is_pass {

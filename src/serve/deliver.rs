@@ -25,6 +25,7 @@ use crate::serve::replay::{self, Captured};
 use crate::serve::reply::{Body, Reply, warning};
 use crate::serve::settlement::{Closing, charge, paid_by, price_members, price_of, settle};
 use crate::sse::KEEP_ALIVE;
+use crate::text::terms::Terms;
 use crate::time::Millis;
 use crate::usage::Usage;
 use crate::workspace::Admitted;
@@ -91,7 +92,7 @@ async fn plain<P: Ports>(
                 is_estimated: false,
                 output_bytes: told.output_bytes,
                 finish: told.finish.clone(),
-                service_tier: told.service_tier.clone(),
+                terms: Some(told.terms.clone()),
                 first_byte: Some(served.first_byte),
                 dispatched: dispatched.get(),
             };
@@ -211,8 +212,8 @@ async fn streamed<P: Ports>(
         return Closing { candidate: Some(candidate), ..Closing::left(dispatched.get()) };
     };
     let end = {
-        let amend = |usage: &Usage, tier: Option<&str>, ending: Ending| {
-            price_of(generation, generation.plan.candidates.get(candidate)?)(usage, tier, ending)
+        let amend = |usage: &Usage, terms: &Terms, ending: Ending| {
+            price_of(generation, generation.plan.candidates.get(candidate)?)(usage, terms, ending)
         };
         let relay = Rc::new(RefCell::new(*relay));
         if let Some(most) = generation.keeping.bytes_max() {
@@ -259,7 +260,7 @@ async fn streamed<P: Ports>(
         let paced = Sample::Paced { output_tokens: usage.completion_tokens(), ms: ports.now().since(first_byte) };
         ports.board().borrow_mut().on_sample(&Place::new(&provider.id, &offer.upstream), paced, ports.now());
     }
-    let Seen { usage, output_bytes, finish, service_tier, .. } = end.seen;
+    let Seen { usage, output_bytes, finish, terms, .. } = end.seen;
     Closing {
         status: 200,
         code: end.verdict.map(|verdict| verdict.code.name().to_owned()),
@@ -269,7 +270,7 @@ async fn streamed<P: Ports>(
         is_estimated: false,
         output_bytes,
         finish,
-        service_tier,
+        terms: Some(terms),
         first_byte: Some(first_byte),
         dispatched: dispatched.get(),
     }

@@ -17,6 +17,7 @@ use crate::routing::plan::Candidate;
 use crate::serve::infer::Generation;
 use crate::serve::ports::Ports;
 use crate::text::request::Body;
+use crate::text::terms::Terms;
 use crate::time::Millis;
 use crate::usage::{Meter, Usage};
 use crate::workspace::{Admitted, Settlement};
@@ -42,8 +43,8 @@ pub struct Closing {
     pub output_bytes: u64,
     /// As in the activity row.
     pub finish: Option<String>,
-    /// As in the activity row.
-    pub service_tier: Option<String>,
+    /// The terms it ran under; `None` where no answer came: then those it was asked with.
+    pub terms: Option<Terms>,
     /// As in the activity row.
     pub first_byte: Option<Millis>,
     /// When the first upstream call began; `None` when there was none.
@@ -62,7 +63,7 @@ impl Closing {
             is_estimated: false,
             output_bytes: 0,
             finish: None,
-            service_tier: None,
+            terms: None,
             first_byte: None,
             dispatched,
         }
@@ -84,27 +85,30 @@ impl Closing {
 pub fn price_of<'a>(
     generation: &'a Generation,
     candidate: &'a Candidate,
-) -> impl Fn(&Usage, Option<&str>, Ending) -> Option<String> + 'a {
-    move |usage, tier, ending| {
+) -> impl Fn(&Usage, &Terms, Ending) -> Option<String> + 'a {
+    move |usage, terms, ending| {
         if ending.rule() == Rule::Nothing {
             return Some(price_members(&Receipt::default(), &generation.snapshot));
         }
-        let tier = tier.or(generation.request.service_tier.as_deref());
-        let receipt = priced(usage, generation, candidate, tier)?;
+        let receipt = priced(usage, generation, candidate, terms)?;
         Some(price_members(&receipt, &generation.snapshot))
     }
 }
 
 /// The receipt for usage at a candidate: at the prices of the moment the request arrived, which hold to its end; where
 /// the client pays the provider itself, of the fee alone.
-pub fn priced(usage: &Usage, generation: &Generation, candidate: &Candidate, tier: Option<&str>) -> Option<Receipt> {
+pub fn priced(usage: &Usage, generation: &Generation, candidate: &Candidate, terms: &Terms) -> Option<Receipt> {
     let offer = candidate.offer()?;
     let request = &generation.request;
+    let (quality, size) = offer.card.made_as(request.quality.as_deref(), request.size.as_deref());
     let situation = Situation {
         prompt_tokens: usage.prompt_tokens(),
-        service_tier: tier,
-        quality: request.quality.as_deref(),
-        size: request.size.as_deref(),
+        service_tier: terms.service_tier.as_deref(),
+        speed: terms.speed.as_deref(),
+        region: terms.region.as_deref(),
+        search_context_size: terms.search_context_size.as_deref(),
+        quality,
+        size,
         now: generation.arrived,
         ..Situation::default()
     };
@@ -151,8 +155,8 @@ pub fn charge(generation: &Generation, candidate: &Candidate, closing: &Closing,
         Some(usage) => (usage.clone(), closing.is_estimated),
         None => (estimate(generation, candidate, closing.output_bytes), true),
     };
-    let tier = closing.service_tier.as_deref().or(generation.request.service_tier.as_deref());
-    let mut receipt = match priced(&usage, generation, candidate, tier) {
+    let terms = closing.terms.as_ref().unwrap_or(&generation.request.terms);
+    let mut receipt = match priced(&usage, generation, candidate, terms) {
         Some(receipt) => receipt,
         // Only an overflow gets here: offers without prices are no candidates. The hold was the true bound.
         None => Receipt { total: admitted.held, ..Receipt::default() },
@@ -217,11 +221,20 @@ fn settlement(
         _ => Charge { usage: None, is_estimated: false, receipt: Receipt::default() },
     };
     let provider = candidate.and_then(|candidate| candidate.provider());
-    let basis = candidate.filter(|_| closing.ending.rule() != Rule::Nothing).map(|candidate| Basis {
-        offer: candidate.offer_place(),
-        service_tier: closing.service_tier.clone().or_else(|| generation.request.service_tier.clone()),
-        quality: generation.request.quality.clone(),
-        size: generation.request.size.clone(),
+    let basis = candidate.filter(|_| closing.ending.rule() != Rule::Nothing).map(|candidate| {
+        let Terms { service_tier, speed, region, search_context_size } =
+            closing.terms.clone().unwrap_or_else(|| generation.request.terms.clone());
+        let said = (generation.request.quality.as_deref(), generation.request.size.as_deref());
+        let (quality, size) = candidate.offer().map_or(said, |offer| offer.card.made_as(said.0, said.1));
+        Basis {
+            offer: candidate.offer_place(),
+            service_tier,
+            speed,
+            region,
+            search_context_size,
+            quality: quality.map(str::to_owned),
+            size: size.map(str::to_owned),
+        }
     });
     let tokens =
         charge.usage.as_ref().map_or(0, |usage| usage.prompt_tokens().saturating_add(usage.completion_tokens()));

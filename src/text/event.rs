@@ -2,6 +2,7 @@
 
 use crate::family::fault::Fault;
 use crate::text::prompt::ToolKind;
+use crate::text::terms::Term;
 use crate::usage::Usage;
 
 /// Why generation ended.
@@ -142,6 +143,8 @@ pub enum Event {
     Usage(Usage),
     /// The tier that serves.
     ServiceTier(String),
+    /// Another term of the call.
+    Term(Term, String),
     /// The provider tells of an error.
     Fault(Fault),
     /// Something that makes no sense in this family.
@@ -183,6 +186,7 @@ impl Event {
             Event::Start { .. }
             | Event::Usage(_)
             | Event::ServiceTier(_)
+            | Event::Term(..)
             | Event::Fault(_)
             | Event::Malformed
             | Event::Done => None,

@@ -11,3 +11,4 @@ pub mod issuer;
 pub mod prompt;
 pub mod reply;
 pub mod request;
+pub mod terms;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::json::{Entries, Member};
 use crate::text::demand::Demand;
+use crate::text::terms::Terms;
 
 /// Something an offer must be able to do to serve a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -168,8 +169,8 @@ pub struct Request {
     pub user: Option<String>,
     /// Conversation, for stickiness and the log.
     pub session: Option<String>,
-    /// The service tier asked for.
-    pub service_tier: Option<String>,
+    /// What its price hangs on, as asked for.
+    pub terms: Terms,
     /// Byte ranges of `"developer"` role values inside the body.
     pub developer_roles: Vec<std::ops::Range<usize>>,
     /// The bytes.

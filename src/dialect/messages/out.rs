@@ -369,7 +369,12 @@ impl Encoder {
                 self.delta("text_delta", "text", &picture(url), out);
             }
             Event::Audio { .. } => {}
-            Event::Usage(_) | Event::ServiceTier(_) | Event::Fault(_) | Event::Malformed | Event::Done => {}
+            Event::Usage(_)
+            | Event::ServiceTier(_)
+            | Event::Term(..)
+            | Event::Fault(_)
+            | Event::Malformed
+            | Event::Done => {}
         }
     }
 

@@ -176,7 +176,7 @@ impl Encoder {
                 self.create(out);
                 self.finish = Some(*reason);
             }
-            Event::Reasoning { .. } | Event::Audio { .. } | Event::Usage(_) => {}
+            Event::Reasoning { .. } | Event::Audio { .. } | Event::Usage(_) | Event::Term(..) => {}
             Event::Fault(_) | Event::Malformed | Event::Done => {}
         }
     }

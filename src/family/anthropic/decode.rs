@@ -7,6 +7,7 @@ use crate::text::citation::{self, Span};
 use crate::text::event::{Event, Finish};
 use crate::text::issuer;
 use crate::text::prompt::ToolKind;
+use crate::text::terms::Term;
 use crate::usage::{Meter, Usage};
 
 /// What a content block is.
@@ -158,6 +159,9 @@ impl Decoder {
             self.counts.add(usage);
             if let Some(tier) = usage.text_at("service_tier") {
                 out.push(Event::ServiceTier(tier.into_owned()));
+            }
+            for (name, term) in [("speed", Term::Speed), ("inference_geo", Term::Region)] {
+                out.extend(usage.text_at(name).map(|word| Event::Term(term, word.into_owned())));
             }
         }
     }

@@ -200,3 +200,16 @@ proptest! {
         decoder.whole(&text, &mut out);
     }
 }
+
+#[test]
+fn speed_and_place_are_told_with_the_tier() {
+    let text = r#"{"type":"message","id":"m","model":"m","content":[{"type":"text","text":"a"}],"stop_reason":"end_turn",
+        "usage":{"input_tokens":1,"output_tokens":1,"service_tier":"standard","speed":"fast","inference_geo":"us"}}"#;
+    let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+    decoder.whole(text, &mut out);
+    let mut seen = crate::relay::Seen::default();
+    out.into_iter().for_each(|event| seen.note(event));
+    let told = seen.terms;
+    assert_eq!((told.service_tier.as_deref(), told.speed.as_deref()), (Some("standard"), Some("fast")));
+    assert_eq!((told.region.as_deref(), told.search_context_size), (Some("us"), None));
+}

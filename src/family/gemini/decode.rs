@@ -18,6 +18,7 @@ pub struct Decoder {
     has_content: bool,
     finished: bool,
     grounds: Vec<Ground>,
+    searches: u64,
 }
 
 impl Decoder {
@@ -74,7 +75,8 @@ impl Decoder {
             });
         }
         if let Some(usage) = node.get("usageMetadata") {
-            out.push(Event::Usage(usage_of(usage)));
+            self.searches = self.searches.max(searches(node));
+            out.push(Event::Usage(usage_of(usage).with(Meter::WebSearches, self.searches)));
         }
         for candidate in candidates.map(Node::items).into_iter().flatten() {
             self.candidate(candidate, out);
@@ -205,6 +207,17 @@ fn logprobs(result: Node<'_>) -> Option<String> {
     (!is_empty).then(|| w.close())
 }
 
+/// What is billed of a frame's searches: each query, but of the models before the third generation each prompt that was
+/// searched for.
+fn searches(node: Node<'_>) -> u64 {
+    let candidates = node.get("candidates").map(Node::items).into_iter().flatten();
+    let lists = candidates.filter_map(|candidate| candidate.at(&["groundingMetadata", "webSearchQueries"]));
+    let queries = u64::try_from(lists.flat_map(Node::items).count()).unwrap_or(u64::MAX);
+    let model = node.string_at("modelVersion");
+    let by_prompt = ["gemini-1", "gemini-2"].iter().any(|generation| model.starts_with(generation));
+    if by_prompt { queries.min(1) } else { queries }
+}
+
 /// Cached tokens are inside the prompt, thoughts are outside the answer; other modalities stand in the details.
 fn usage_of(node: Node<'_>) -> Usage {
     let count = |key: &str| node.u64_at(key).unwrap_or(0);
@@ -224,6 +237,8 @@ fn usage_of(node: Node<'_>) -> Usage {
     let out = count("candidatesTokenCount");
     let out_audio = detail("candidatesTokensDetails", "AUDIO").min(out);
     let out_image = detail("candidatesTokensDetails", "IMAGE").min(out.saturating_sub(out_audio));
+    let text = out.saturating_sub(out_audio).saturating_sub(out_image);
+    let out_video = detail("candidatesTokensDetails", "VIDEO").min(text);
     Usage::default()
         .with(Meter::InputTokens, fresh.saturating_sub(audio).saturating_sub(image).saturating_sub(video))
         .with(Meter::CacheReadTokens, cached.saturating_sub(cached_audio).saturating_sub(cached_image))
@@ -232,7 +247,8 @@ fn usage_of(node: Node<'_>) -> Usage {
         .with(Meter::InputAudioTokens, audio)
         .with(Meter::InputImageTokens, image)
         .with(Meter::InputVideoTokens, video)
-        .with(Meter::OutputTokens, out.saturating_sub(out_audio).saturating_sub(out_image))
+        .with(Meter::OutputTokens, text.saturating_sub(out_video))
+        .with(Meter::OutputVideoTokens, out_video)
         .with(Meter::OutputAudioTokens, out_audio)
         .with(Meter::OutputImageTokens, out_image)
         .with(Meter::ReasoningTokens, count("thoughtsTokenCount"))

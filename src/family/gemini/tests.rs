@@ -152,3 +152,23 @@ fn a_list_is_a_stream_all_at_once() {
     let reply = Reply::fold(out);
     assert_eq!((reply.choices[0].text().as_str(), reply.choices[0].finish), ("ab", Some(Finish::Stop)));
 }
+
+#[test]
+fn what_google_bills_beside_tokens_of_text_is_counted() {
+    let usage = |model: &str, queries: &str| {
+        let text = format!(
+            r#"{{"candidates":[{{"content":{{"parts":[{{"text":"a"}}]}},"finishReason":"STOP","groundingMetadata":{{"webSearchQueries":{queries}}}}}],
+            "modelVersion":"{model}","usageMetadata":{{"promptTokenCount":5,"candidatesTokenCount":90,
+            "candidatesTokensDetails":[{{"modality":"TEXT","tokenCount":10}},{{"modality":"VIDEO","tokenCount":80}}]}}}}"#
+        );
+        let (mut decoder, mut out) = (Decoder::default(), Vec::new());
+        decoder.whole(&text, &mut out);
+        Reply::fold(out).usage.unwrap()
+    };
+    let searches = |model: &str, queries: &str| usage(model, queries).quantity(Meter::WebSearches);
+    assert_eq!(searches("gemini-3.8-flash", r#"["a","b","c"]"#), 3);
+    assert_eq!(searches("gemini-2.5-flash", r#"["a","b","c"]"#), 1, "by the prompt");
+    assert_eq!(searches("gemini-3.8-flash", "[]"), 0);
+    let video = usage("gemini-omni-1.1-flash", "[]");
+    assert_eq!((video.quantity(Meter::OutputTokens), video.quantity(Meter::OutputVideoTokens)), (10, 80));
+}

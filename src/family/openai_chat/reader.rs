@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(reader.alike(&data("\\u0041")), None);
         assert_eq!(reader.alike(&FRAMES[0].replace("TEXT", "a")), None);
         let told = reader.frame(&data("zwei"), &[]);
-        assert_eq!((told.output_bytes, told.has_content, told.service_tier.as_deref()), (4, true, Some("flex")));
+        assert_eq!((told.output_bytes, told.has_content, told.terms.service_tier.as_deref()), (4, true, Some("flex")));
         reader.frame(FRAMES[6], &[]);
         assert_eq!(reader.alike(&data("a")), None, "what tells more is no pattern");
     }

@@ -248,3 +248,19 @@ fn an_error_beside_half_a_character_is_one() {
         frame(r#"{"choices":[{"delta":{"content":"\ud83d"}}],"base_resp":{"status_code":0}}"#, &[Quirk::BaseResp]);
     assert_eq!((told.fault, told.has_content), (None, true));
 }
+
+#[test]
+fn an_answer_tells_how_much_context_its_searches_brought() {
+    let text = r#"{"id":"x","choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"search_context_size":"high"}}"#;
+    let told = answer(text.as_bytes(), &[]).unwrap().told;
+    assert_eq!(told.terms.search_context_size.as_deref(), Some("high"));
+}
+
+#[test]
+fn research_reasons_apart_from_its_answer() {
+    use Meter::*;
+    let json = r#"{"prompt_tokens":33,"completion_tokens":7163,"total_tokens":7196,"citation_tokens":20016,"num_search_queries":18,"reasoning_tokens":73997}"#;
+    let usage = usage(json, &[Quirk::ReasoningOutsideOutput]).unwrap();
+    let counts = [InputTokens, OutputTokens, ReasoningTokens, CitationTokens, WebSearches].map(|m| usage.quantity(m));
+    assert_eq!(counts, [33, 7163, 73997, 20016, 18]);
+}

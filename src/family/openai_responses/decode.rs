@@ -243,7 +243,7 @@ impl Decoder {
             out.push(Event::ServiceTier(tier.into_owned()));
         }
         if let Some(usage) = response.get("usage") {
-            out.push(Event::Usage(usage_of(usage)));
+            out.push(Event::Usage(usage_of(usage).with(Meter::WebSearches, searches(response))));
         }
         let why = response.at(&["incomplete_details", "reason"]).and_then(Node::text);
         let reason = match (response.text_at("status").as_deref(), why.as_deref()) {
@@ -288,6 +288,16 @@ fn annotations(message: Node<'_>, mut before: u64) -> Vec<Event> {
         before = before.saturating_add(part.text_at("text").map_or(0, |text| citation::letters(&text)));
     }
     all
+}
+
+/// How often the web was searched; that a page found so was opened or looked through is no search.
+fn searches(response: Node<'_>) -> u64 {
+    let items = response.get("output").map(Node::items).into_iter().flatten();
+    let is_search = |item: &Node<'_>| {
+        let action = item.at(&["action", "type"]).and_then(Node::text);
+        item.text_at("type").as_deref() == Some("web_search_call") && action.is_none_or(|action| action == "search")
+    };
+    u64::try_from(items.filter(is_search).count()).unwrap_or(u64::MAX)
 }
 
 /// Cached and written tokens are inside the input, reasoning is inside the output.

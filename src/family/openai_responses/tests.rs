@@ -139,3 +139,26 @@ fn log_probabilities_are_asked_for_in_its_own_way() {
     assert_eq!((&out["include"], &out["top_logprobs"]), (&json!(["message.output_text.logprobs"]), &json!(2)));
     assert!(out.get("logprobs").is_none() && written.dropped.is_empty(), "{:?}", written.dropped);
 }
+
+#[test]
+fn searches_of_the_web_are_counted_and_what_was_done_with_a_page_is_not() {
+    let call = |action: &str| format!(r#"{{"type":"web_search_call","id":"ws","status":"completed"{action}}}"#);
+    let items = [
+        call(r#","action":{"type":"search","query":"a"}"#),
+        call(""),
+        call(r#","action":{"type":"open_page","url":"https://a.example"}"#),
+        call(r#","action":{"type":"find_in_page","url":"https://a.example","pattern":"x"}"#),
+    ];
+    let response = format!(
+        r#"{{"id":"r","status":"completed","output":[{}],"usage":{{"input_tokens":3,"output_tokens":2}}}}"#,
+        items.join(",")
+    );
+    for text in [response.clone(), format!(r#"{{"type":"response.completed","response":{response}}}"#)] {
+        let (mut decoder, mut out) = (Decoder::new("p"), Vec::new());
+        match text.starts_with(r#"{"type"#) {
+            true => decoder.frame(&text, &mut out),
+            false => decoder.whole(&text, &mut out),
+        }
+        assert_eq!(Reply::fold(out).usage.unwrap().quantity(Meter::WebSearches), 2);
+    }
+}

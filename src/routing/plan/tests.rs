@@ -135,7 +135,7 @@ fn the_answer_when_nobody_is_left_follows_from_the_rules() {
 
 #[test]
 fn a_tier_that_the_card_does_not_price_is_no_bargain() {
-    let asked = |tier: &str| planned(|request| request.service_tier = Some(tier.to_owned()), None);
+    let asked = |tier: &str| planned(|request| request.terms.service_tier = Some(tier.to_owned()), None);
     assert!(!asked("auto").candidates.is_empty());
     let plan = asked("flex");
     assert!(plan.candidates.is_empty());
