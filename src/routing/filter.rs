@@ -166,7 +166,11 @@ const CHECKS: &[(Rule, Check)] = &[
     (Rule::NoPrice, |s| match has_prices(s.offer, s.conditions.work) {
         false => Some(None),
         true => {
-            unpriced_tier(s.conditions.request, s.offer, s.provider).map(|tier| Some(format!("service_tier {tier}")))
+            let request = s.conditions.request;
+            let tier = unpriced_tier(request, s.offer, s.provider).map(|tier| format!("service_tier {tier}"));
+            let speed = || unpriced_speed(request, s.offer, s.provider).map(|speed| format!("speed {speed}"));
+            let searches = || unpriced_searches(request, s.model, s.offer).then(|| "web_searches".to_owned());
+            tier.or_else(speed).or_else(searches).map(Some)
         }
     }),
     (Rule::NoCredential, |s| {
@@ -304,6 +308,21 @@ fn unpriced_tier<'a>(request: &'a Request, offer: &Offer, provider: &Provider) -
         .any(|quirk| matches!(quirk, Quirk::Drop(fields) if fields.iter().any(|field| field == "service_tier")));
     let is_priced = offer.card.rules.iter().any(|rule| rule.when.service_tier.as_deref() == Some(tier));
     (is_sent && !is_priced).then_some(tier)
+}
+
+/// The speed that is asked for, where it goes to the provider and the card does not say what it costs there.
+fn unpriced_speed<'a>(request: &'a Request, offer: &Offer, provider: &Provider) -> Option<&'a str> {
+    let speed = request.terms.speed.as_deref().filter(|speed| *speed != "standard")?;
+    let family = family_of(Dialect::Messages, offer, provider)?;
+    let is_priced = offer.card.rules.iter().any(|rule| rule.when.speed.as_deref() == Some(speed));
+    (is_pass(Dialect::Messages, family) && !is_priced).then_some(speed)
+}
+
+/// Whether searches are asked for that cost something at this provider, and this offer does not say what.
+fn unpriced_searches(request: &Request, model: &ModelEntry, offer: &Offer) -> bool {
+    let is_priced = |offer: &Offer| offer.card.prices.contains_key(&Meter::WebSearches);
+    let is_sibling = |other: &&Offer| other.provider == offer.provider;
+    request.demand.searches && !is_priced(offer) && model.offers.iter().filter(is_sibling).any(is_priced)
 }
 
 /// Whether it is known that the offer cannot do something. What nobody stated is tried.

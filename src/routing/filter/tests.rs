@@ -71,3 +71,34 @@ fn an_offer_serves_only_where_all_five_axes_agree() {
     assert_eq!(rule_of(standing("channel", "alpha"), Channel::Beta), Some(Rule::Channel));
     assert_eq!(rule_of(standing("channel", "beta"), Channel::Alpha), None);
 }
+
+#[test]
+fn what_a_card_is_silent_about_is_no_bargain() {
+    let provider = serde_json::json!({"id": "p", "name": "P", "base_url": "https://p.example",
+        "families": ["anthropic-messages"], "auth": {"header": "Authorization", "prefix": "Bearer "}});
+    let offer = |more: serde_json::Value, rules: serde_json::Value| {
+        let mut prices = serde_json::json!({"input_tokens": 1, "output_tokens": 1});
+        prices.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::json!({"provider": "p", "upstream": "u", "kind": "chat", "card": {"as_of": "", "prices": prices, "rules": rules}})
+    };
+    let fast = serde_json::json!([{"when": {"speed": "fast"}, "effect": {"multiplier": 20_000}}]);
+    let entry: ModelEntry = serde_json::from_value(serde_json::json!({
+        "id": "a/b", "name": "B", "organisation": "a", "kind": "chat", "input": [], "output": [], "created": 0,
+        "providers": {"p": provider}, "offers": [
+            offer(serde_json::json!({"web_searches": 10}), serde_json::json!([])), offer(serde_json::json!({}), fast)],
+    }))
+    .unwrap();
+    let provider = &entry.providers["p"];
+    let mut request = Request::default();
+    let searches =
+        |request: &Request| entry.offers.iter().map(|o| unpriced_searches(request, &entry, o)).collect::<Vec<_>>();
+    let speeds = |request: &Request| {
+        entry.offers.iter().map(|o| unpriced_speed(request, o, provider).is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!((searches(&request), speeds(&request)), (vec![false, false], vec![false, false]));
+    request.demand.searches = true;
+    request.terms.speed = Some("fast".to_owned());
+    assert_eq!((searches(&request), speeds(&request)), (vec![false, true], vec![true, false]));
+    request.terms.speed = Some("standard".to_owned());
+    assert_eq!(speeds(&request), [false, false]);
+}
