@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 
 use crate::dialect::common::{self, Kind, around, count, failure, field, label, provider, text_field};
 use crate::error::Failure;
-use crate::family::openai_chat;
 use crate::json::{self, scan::Place};
 use crate::text::demand::Demand;
 use crate::text::request::{Body, Need, Request};
@@ -119,7 +118,7 @@ pub fn parse_body(body: Body) -> Result<Request, Failure> {
         session,
         terms: Terms {
             service_tier: text_field(&body, "service_tier")?,
-            search_context_size: body.value("web_search_options").and_then(openai_chat::search_context_size),
+            search_context_size: common::search_context_size(&body),
             ..Terms::default()
         },
         developer_roles: prompt.developer_roles,

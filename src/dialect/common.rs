@@ -104,6 +104,11 @@ pub fn searches(body: &Body) -> bool {
         || body.value("tools").is_some_and(|tools| tools.to_ascii_lowercase().contains("search"))
 }
 
+/// How much context web searches are to bring.
+pub fn search_context_size(body: &Body) -> Option<String> {
+    Some(Node::of(body.value("web_search_options")?).text_at("search_context_size")?.into_owned())
+}
+
 /// A size as a count.
 pub fn count(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
