@@ -24,7 +24,6 @@ pub const GATEWAY_FIELDS: &[&str] = &["provider", "models", "preset", "session_i
 
 /// Known top-level fields and their types; each may also be null.
 const FIELDS: &[(&str, Kind)] = &[
-    ("inference_geo", Kind::Text),
     ("max_tokens", Kind::Integer),
     ("messages", Kind::Array),
     ("metadata", Kind::Object),
@@ -34,7 +33,6 @@ const FIELDS: &[(&str, Kind)] = &[
     ("provider", Kind::Object),
     ("service_tier", Kind::Text),
     ("session_id", Kind::Text),
-    ("speed", Kind::Text),
     ("stop_sequences", Kind::Array),
     ("stream", Kind::Bool),
     ("system", Kind::TextOrArray),

@@ -172,7 +172,7 @@ impl<P: Ports> Asking<'_, P> {
         let limit = (lowered || candidate.bound.must_send_limit).then_some(affordable);
         let slot = machine.borrow().slot(place);
         let prepared = prepare(ports, generation, candidate, limit, slot).await;
-        let Prepared { call, family, is_pass, dropped, customs } = match prepared {
+        let Prepared { call, family, is_pass, dropped, customs, region } = match prepared {
             Ok(prepared) => prepared,
             Err(Unwritable { verdict, param, says }) => {
                 machine.borrow_mut().on_unwritable(verdict, param, says);
@@ -190,12 +190,14 @@ impl<P: Ports> Asking<'_, P> {
         let answered = Cell::new(None);
         let result = {
             let _waiting = Waiting::new(ports, health, late_ms, began);
+            let addressed = Terms { region: region.map(str::to_owned), ..Terms::default() };
+            let terms = generation.request.terms.sent(&dropped).or(addressed);
             let work = one(
                 ports,
                 generation,
                 candidate,
                 call,
-                Spoken { family, is_pass, customs: &customs, terms: generation.request.terms.sent(&dropped) },
+                Spoken { family, is_pass, customs: &customs, terms },
                 wait_ms,
                 &answered,
             );

@@ -32,6 +32,8 @@ pub struct Prepared {
     pub dropped: Vec<String>,
     /// The client's tools that take free text, where they went out as functions.
     pub customs: Vec<String>,
+    /// The region that prices know the call by, where its address tells it.
+    pub region: Option<&'static str>,
 }
 
 /// Why a call cannot be made: the candidate is passed over without being asked.
@@ -86,9 +88,16 @@ pub async fn prepare<P: Ports>(
     let secrets = SecretsOf::new(ports, generation, candidate)?.in_slot(generation, candidate, slot);
     let url = url(&secrets, provider, family.name(), &path).ok_or_else(unusable)?;
     let body = of_account(&secrets, provider, body).ok_or_else(unusable)?;
+    let region = region_of(&url);
     let call = authorized(ports, &secrets, family.name(), url, "application/json", headers, body).await?;
     dropped.extend(generation.request.provider.unknown.iter().cloned());
-    Ok(Prepared { call, family, is_pass, dropped, customs })
+    Ok(Prepared { call, family, is_pass, dropped, customs, region })
+}
+
+/// The region that prices know a call by whose address names a location: every one is regional but that of all.
+fn region_of(url: &str) -> Option<&'static str> {
+    let (_, location) = url.split_once("/locations/")?;
+    Some(if location.split('/').next() == Some("global") { "global" } else { "regional" })
 }
 
 /// What tells the credential of a call from the provider's others: tokens are made of it, and cool-downs are its own. An
@@ -308,4 +317,16 @@ pub fn url<P: Ports>(secrets: &SecretsOf<'_, P>, provider: &Provider, family: &s
         url.push_str(&format!("{name}={}", provider.fill(value, &lookup).ok()?));
     }
     Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_in_the_address_is_a_region_of_prices() {
+        let at = |place: &str| region_of(&format!("https://h.example/v1/projects/p/locations/{place}/publishers/x"));
+        assert_eq!((at("global"), at("europe-west1"), at("us")), (Some("global"), Some("regional"), Some("regional")));
+        assert_eq!(region_of("https://api.example/v1/chat/completions"), None);
+    }
 }

@@ -30,13 +30,17 @@ describe('Money', { concurrency: 3, timeout: 120_000 }, () => {
   before(async () => {
     gateway = await startGateway({
       extra: {
-        models: ['rich', 'stepped', 'free', 'cheap'].map((name) => ({ id: `test/${name}` })),
+        models: ['rich', 'stepped', 'terms', 'free', 'cheap'].map((name) => ({ id: `test/${name}` })),
         offers: {
           p1: [
             { model: 'test/rich', prices: RICH, context: 1_000_000 },
             { model: 'test/stepped', prices: STEPPED, context: 1_000_000, rules: [
               { when: { input_tokens_over: 1000 }, prices: { input_tokens: '3', output_tokens: '5' } },
               { when: { service_tier: 'priority' }, multiplier: '1.75' },
+            ] },
+            { model: 'test/terms', prices: { ...STEPPED, requests: '0.005' }, rules: [
+              { when: { search_context_size: 'high' }, prices: { requests: '0.012' } },
+              { when: { speed: 'fast' }, multiplier: '2' },
             ] },
             { model: 'test/free', prices: {}, free: true },
             { model: 'test/cheap', prices: { input_tokens: '0.000000001', output_tokens: '0.000000001' } },
@@ -108,6 +112,32 @@ describe('Money', { concurrency: 3, timeout: 120_000 }, () => {
         assert.deepEqual([Math.round(usage.cost * 1e9), row.cost_nanos], [expected, expected], `${asked} asked, ${served} served: ${JSON.stringify(usage)}`);
       }
     }
+  });
+
+  test('what a host says it did is charged, else what it was asked for; what it was not sent is not', async () => {
+    const t = await gateway.scene({ model: 'test/terms', at: ['p1'] });
+    const plain = 1000 * 1000 + 10 * 2000;
+    const [usual, high] = [5_000_000, 12_000_000];
+    for (const [asked, told, expected, basis] of [
+      ['high', undefined, plain + high, { search_context_size: 'high' }],
+      ['high', 'low', plain + usual, { search_context_size: 'low' }],
+      [undefined, 'high', plain + high, { search_context_size: 'high' }],
+    ]) {
+      t.p1.does(up.answer({ usage: { ...up.usage(1000, 10), ...(told ? { search_context_size: told } : {}) } }));
+      const body = asked ? { web_search_options: { search_context_size: asked } } : {};
+      for (const reply of [(await t.chat(body)).is(200), (await t.stream({ ...body, usage: { include: true } })).is(200)]) {
+        const row = await t.row(reply.id);
+        assert.deepEqual([row.cost_nanos, costIn(reply.text)], [expected, expected], `${asked} asked, ${told} told: ${JSON.stringify(row)}`);
+        assert.deepEqual(row.basis, { offer: row.basis.offer, ...basis });
+      }
+    }
+    // The host speaks chat, so a speed of the messages dialect does not reach it.
+    t.p1.does(up.answer({ usage: up.usage(1000, 10) }));
+    const body = { model: t.model, max_tokens: 50, speed: 'fast', messages: [{ role: 'user', content: 'x' }], provider: { only: ['p1'] } };
+    const reply = (await gateway.call('POST', '/v1/messages', { key: t.key, body })).is(200);
+    assert.match(reply.headers['x-gateway-warning'], /speed/);
+    const row = await t.row(reply.headers['x-request-id']);
+    assert.deepEqual([row.cost_nanos, row.basis.speed], [plain + usual, undefined]);
   });
 
   test('what costs less than a nano-dollar costs one, and what is free costs nothing', async () => {
