@@ -84,6 +84,22 @@ fn a_tool_that_must_be_called_goes_before_a_budget_of_reasoning() {
 }
 
 #[test]
+fn blocks_of_the_familys_own_go_as_they_came() {
+    let found = json!({"type":"search_result","source":"https://a.example","title":"t","content":[{"type":"text","text":"x"}],
+        "citations":{"enabled":true},"cache_control":{"type":"ephemeral"}});
+    let picture = json!({"type":"image","source":{"type":"url","url":"https://a.example/x.png"}});
+    let document = json!({"type":"document","source":{"type":"content","content":[picture]}});
+    let body = json!({"model":"m","max_tokens":9,"messages":[{"role":"user","content":[found, document, {"type":"text","text":"q"}]}]});
+    let request = Dialect::Messages.parse(body.to_string().into_bytes()).unwrap();
+    let prompt = Dialect::Messages.prompt(&request).unwrap();
+    let traits = Traits::default();
+    let target =
+        Target { upstream: "up", provider: "p", quirks: &[], traits: &traits, limit: Some(9), own_limit: None };
+    let out: Value = serde_json::from_slice(&write(&prompt, &target, Host::Vertex).unwrap().body).unwrap();
+    assert_eq!(out["messages"], body["messages"]);
+}
+
+#[test]
 fn what_has_no_counterpart_is_said() {
     let body = json!({"model":"m","seed":1,"logit_bias":{"1":2},"messages":[{"role":"user","content":"x"}]});
     assert_eq!(written(&body, &Traits::default(), Host::Own).unwrap().dropped, ["logit_bias", "seed"]);

@@ -35,6 +35,9 @@ const TAKEN: &[Param] = &[
     Param::SafetyIdentifier,
 ];
 
+/// Blocks of the family's own that the typed form has no words for: they go as they came, with their marks.
+const OWN_BLOCKS: &[&str] = &["document", "search_result"];
+
 /// Least budget of reasoning the API takes, in tokens.
 const BUDGET_MIN: u64 = 1024;
 
@@ -344,6 +347,10 @@ fn block(part: &Part<'_>, next: Option<&Part<'_>>, is_last: bool, path: &str, w:
             }
         }
         Part::Audio { .. } => return Err(cannot(path, "audio")),
+        Part::Other { kind, json } if OWN_BLOCKS.contains(&kind.as_ref()) => {
+            w.raw(json);
+            return Ok(());
+        }
         Part::Other { kind, .. } => return Err(cannot(path, &format!("a part of type {kind}"))),
         Part::Reasoning(reasoning) => {
             let is_own = reasoning.issuer.as_deref() == Some(issuer::CLAUDE);
