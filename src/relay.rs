@@ -48,6 +48,9 @@ pub enum UsageView {
     Priced,
 }
 
+/// What a client is told that took nothing for too long.
+pub const UNTAKEN: &str = "the answer was not taken in time";
+
 /// How the bytes stopped coming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -61,6 +64,8 @@ pub enum Stop {
     Deadline,
     /// The client left.
     Left,
+    /// The client takes nothing any more.
+    Stalled,
 }
 
 /// How a stream ended.
@@ -91,8 +96,8 @@ pub struct Seen {
     pub is_done: bool,
     /// The first error.
     pub fault: Option<Fault>,
-    /// That error is a frame that makes no sense, rather than one that tells of an error.
-    pub is_malformed: bool,
+    /// That error is a frame that a client's SDK takes for one: where the bytes pass, it needs no other.
+    pub is_plain_fault: bool,
 }
 
 /// What becomes of frames.
@@ -289,7 +294,7 @@ impl Relay {
         } else {
             match stop {
                 Stop::Left => None,
-                Stop::Idle | Stop::Deadline => Some(classify::breakage(Breakage::Timeout)),
+                Stop::Idle | Stop::Deadline | Stop::Stalled => Some(classify::breakage(Breakage::Timeout)),
                 // An end mark after nothing at all is an empty answer; after text without a finish it is a cut.
                 Stop::Eof if seen.is_done && seen.output_bytes == 0 => None,
                 Stop::Eof | Stop::Broken => Some(classify::breakage(Breakage::Cut)),
@@ -297,15 +302,17 @@ impl Relay {
         };
         let finished = seen.finish.is_some() && (seen.is_done || stop == Stop::Eof);
         let ending = match (&verdict, stop) {
+            (Some(_), Stop::Stalled) if seen.fault.is_none() => Ending::ClientLeft,
             (Some(_), _) => Ending::UpstreamFailed,
             (None, Stop::Left) if !finished => Ending::ClientLeft,
             _ => seen.ending(),
         };
         if stop != Stop::Left {
-            let fault_was_passed_on = native && seen.fault.is_some() && !seen.is_malformed;
+            let fault_was_passed_on = native && seen.is_plain_fault;
             match &verdict {
                 Some(verdict) if !fault_was_passed_on => {
-                    let failure = Failure::new(verdict.code, "the provider's answer was cut short");
+                    let says = if stop == Stop::Stalled { UNTAKEN } else { "the provider's answer was cut short" };
+                    let failure = Failure::new(verdict.code, says);
                     match &mut mode {
                         Mode::Chat { .. } => Dialect::Chat.failure_event(&failure, request_id, out),
                         Mode::Pass { dialect, .. } => dialect.failure_event(&failure, request_id, out),
@@ -414,10 +421,12 @@ impl Seen {
             Event::Usage(usage) => self.usage = Some(usage),
             Event::ServiceTier(tier) => self.terms.service_tier = Some(tier),
             Event::Term(term, word) => self.terms.set(term, Some(word)),
-            Event::Fault(fault) => self.fault = Some(fault),
+            Event::Fault(fault) => {
+                self.fault = Some(fault);
+                self.is_plain_fault = true;
+            }
             Event::Malformed => {
                 self.fault = Some(Fault { message: "malformed".to_owned(), ..Fault::default() });
-                self.is_malformed = true;
             }
             Event::Done => self.is_done = true,
             _ => {}
@@ -472,7 +481,7 @@ fn gather(seen: &mut Seen, told: Told) {
     seen.usage = told.usage.or_else(|| seen.usage.take());
     seen.terms = told.terms.or(std::mem::take(&mut seen.terms));
     seen.fault = told.fault;
-    seen.is_malformed = told.is_malformed;
+    seen.is_plain_fault = told.is_plain_fault;
 }
 
 /// `data` with `members` added to its top-level `usage` object.

@@ -132,6 +132,10 @@ pub struct Machine {
     /// Attempts that ended for want of an answer.
     silences: u32,
     patience: Patience,
+    /// The patience there would be if the request had lowered nothing.
+    most: Patience,
+    /// The attempt that was sent last has less time than it would have then.
+    is_hurried: bool,
     arrived: Millis,
     rows: Vec<AttemptRow>,
     decisive: Option<Decisive>,
@@ -155,6 +159,8 @@ impl Machine {
             has_waited: false,
             silences: 0,
             patience,
+            most: patience,
+            is_hurried: false,
             arrived,
             rows: Vec::new(),
             decisive: None,
@@ -215,12 +221,25 @@ impl Machine {
         let candidate = self.next;
         self.next = self.next.saturating_add(1);
         self.current = candidate;
-        Some((candidate, left_ms.min(self.patience.first_byte_ms)))
+        let wait_ms = self.wait_ms(candidate, false, self.patience.first_byte_ms, left_ms);
+        self.is_hurried = wait_ms < self.wait_ms(candidate, false, self.most.first_byte_ms, self.more_ms(left_ms));
+        Some((candidate, wait_ms))
     }
 
     /// When another attempt may join that of the candidate, in milliseconds after its start.
     pub fn hedge_ms(&self, candidate: usize) -> Option<u64> {
         self.seats.get(candidate)?.hedge_ms
+    }
+
+    /// The same, where the request lowered what would have been the patience.
+    pub fn hurried(self, most: Patience) -> Machine {
+        Machine { most, ..self }
+    }
+
+    /// Whether the attempt that was sent last has less time than the gateway would have given it: its silence then says
+    /// nothing about its offer.
+    pub fn is_hurried(&self) -> bool {
+        self.is_hurried
     }
 
     /// From when on the candidate is later than it ever is, in milliseconds.
@@ -250,16 +269,27 @@ impl Machine {
     fn send(&mut self, candidate: usize, left_ms: u64) -> Step {
         self.current = candidate;
         let others = self.next < self.seats.len() && self.rows.len().saturating_add(1) < self.patience.attempts_max;
-        let mut wait_ms = self.patience.first_byte_ms.min(left_ms);
-        // While others could still answer, one attempt may take at most half of what is left, and no longer than is
-        // useful.
-        if others {
-            let useful = self.seats.get(candidate).and_then(|seat| seat.first_byte_max_ms).unwrap_or(u64::MAX);
-            // Each silence leaves half the patience for the next.
-            let useful = (useful >> self.silences.min(8)).max(useful.min(USEFUL_MS_MIN));
-            wait_ms = wait_ms.min(left_ms.div_ceil(2)).min(useful);
-        }
+        let wait_ms = self.wait_ms(candidate, others, self.patience.first_byte_ms, left_ms);
+        self.is_hurried = wait_ms < self.wait_ms(candidate, others, self.most.first_byte_ms, self.more_ms(left_ms));
         Step::Send { candidate, wait_ms }
+    }
+
+    /// What would be left of the time if the request had not lowered it.
+    fn more_ms(&self, left_ms: u64) -> u64 {
+        left_ms.saturating_add(self.most.total_ms.saturating_sub(self.patience.total_ms))
+    }
+
+    /// How long an attempt may take. While others could still answer, at most half of what is left, and no longer than is
+    /// useful.
+    fn wait_ms(&self, candidate: usize, others: bool, first_byte_ms: u64, left_ms: u64) -> u64 {
+        let wait_ms = first_byte_ms.min(left_ms);
+        if !others {
+            return wait_ms;
+        }
+        let useful = self.seats.get(candidate).and_then(|seat| seat.first_byte_max_ms).unwrap_or(u64::MAX);
+        // Each silence leaves half the patience for the next.
+        let useful = (useful >> self.silences.min(8)).max(useful.min(USEFUL_MS_MIN));
+        wait_ms.min(left_ms.div_ceil(2)).min(useful)
     }
 
     /// An attempt failed before its first content.
@@ -537,6 +567,22 @@ mod tests {
         let rows = after(&[429, 429]).1.into_rows();
         let slot = |slot: u8| (slot > 1).then_some(slot);
         assert_eq!(rows.iter().map(|row| row.slot).collect::<Vec<_>>(), [slot(first), slot(second)]);
+    }
+
+    #[test]
+    fn an_attempt_is_hurried_only_where_the_request_took_its_time() {
+        let little = Patience { first_byte_ms: 200, total_ms: 200, ..PATIENCE };
+        for (patience, count, expected) in [(PATIENCE, 2, false), (little, 2, true), (little, 1, true)] {
+            let mut machine = Machine::new(seats(count), patience, Millis(0)).hurried(PATIENCE);
+            machine.next(Millis(0));
+            assert_eq!(machine.is_hurried(), expected, "{patience:?}");
+        }
+        // What is useful ends it before the request's own limit does.
+        let quick = Seat { first_byte_max_ms: Some(150), ..Seat::default() };
+        let mut machine =
+            Machine::new(vec![quick, quick], Patience { total_ms: 2000, ..PATIENCE }, Millis(0)).hurried(PATIENCE);
+        machine.next(Millis(0));
+        assert!(!machine.is_hurried());
     }
 
     #[test]

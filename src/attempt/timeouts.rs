@@ -5,6 +5,8 @@
 //! request lowers them with `X-Gateway-Timeout-Ms`, as one number (the total) or as `first_byte=2000, total=30000`.
 //! Times are the same for every modality that streams; what comes whole has its whole time until `first_byte`.
 
+use crate::relay::Stop;
+
 /// The limits of one request, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -81,6 +83,16 @@ impl Timeouts {
         lowered.connect_ms = lowered.connect_ms.min(lowered.first_byte_ms);
         Ok(lowered)
     }
+
+    /// Whether a stream stopped because the request wanted less time than it could have had (`most`). That is the
+    /// client's doing, as if it had left, and says nothing about the provider.
+    pub fn is_own(&self, most: &Timeouts, stop: Stop) -> bool {
+        match stop {
+            Stop::Idle => self.idle_ms < most.idle_ms,
+            Stop::Deadline => self.total_ms < most.total_ms,
+            Stop::Eof | Stop::Broken | Stop::Left | Stop::Stalled => false,
+        }
+    }
 }
 
 /// What a client wrote, in a length fit for an error.
@@ -105,6 +117,15 @@ mod tests {
         for wrong in ["", "abc", "99", "-5", "1.5", "first=200", "idle=", "first_byte=2000,"] {
             assert!(lowered(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn only_a_span_that_was_lowered_is_the_requests_own() {
+        let lowered = MOST.lowered_by("idle=500").unwrap();
+        assert!(lowered.is_own(&MOST, Stop::Idle));
+        assert!(!lowered.is_own(&MOST, Stop::Deadline));
+        assert!(MOST.lowered_by("2000").unwrap().is_own(&MOST, Stop::Deadline));
+        assert!(!MOST.is_own(&MOST, Stop::Idle) && !lowered.is_own(&MOST, Stop::Broken));
     }
 
     #[test]

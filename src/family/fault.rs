@@ -54,7 +54,8 @@ pub fn from_value(value: &Value) -> Option<Fault> {
         }
     }
     let fault = match value.get("error") {
-        Some(Value::Object(error)) => Fault {
+        // Some hosts write the member into every answer; an empty one tells of nothing, and to OpenAI's SDKs neither.
+        Some(Value::Object(error)) if !error.is_empty() => Fault {
             code: code_of(error).to_lowercase(),
             kind: text(error.get("type").or_else(|| error.get("status").filter(|status| status.is_string())))
                 .to_lowercase(),
@@ -63,7 +64,7 @@ pub fn from_value(value: &Value) -> Option<Fault> {
             status: status_of(value.get("status_code")).or_else(|| status_of(error.get("code"))),
             retry_after_ms: error.get("details").and_then(retry_info),
         },
-        Some(Value::String(message)) => {
+        Some(Value::String(message)) if !message.is_empty() => {
             Fault { code: text(value.get("code")).to_lowercase(), message: message.clone(), ..Fault::default() }
         }
         _ => flat(value)?,
@@ -210,6 +211,13 @@ mod tests {
             let fault = parse(body.as_bytes());
             assert_eq!((fault.code.as_str(), fault.kind.as_str(), fault.status), (code, kind, status), "{body}");
             assert_eq!(fault.message, "m", "{body}");
+        }
+    }
+
+    #[test]
+    fn an_empty_error_is_none() {
+        for body in [r#"{"error":null}"#, r#"{"error":""}"#, r#"{"error":{}}"#, r#"{"error":false,"choices":[]}"#] {
+            assert_eq!(from_value(&serde_json::from_str(body).unwrap()), None, "{body}");
         }
     }
 

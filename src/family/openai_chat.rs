@@ -144,6 +144,8 @@ pub struct Told {
     pub fault: Option<Fault>,
     /// The text is not of the family's shape: `fault` is ours, not the provider's.
     pub is_malformed: bool,
+    /// The error stands where OpenAI's SDKs look for it: in the frame's own `error`.
+    pub is_plain_fault: bool,
     /// The stream's end mark.
     pub is_done: bool,
 }
@@ -257,10 +259,12 @@ fn parsed(data: &str, quirks: &[Quirk]) -> (Told, Option<Range<usize>>) {
             (told, text)
         }
         Err(_) => {
-            let fault = crate::json::from_str::<Value>(trimmed).ok().and_then(|value| fault::from_value(&value));
-            let told =
-                Told { is_malformed: fault.is_none(), fault: Some(fault.unwrap_or_else(malformed)), ..Told::default() };
-            (told, None)
+            let value = crate::json::from_str::<Value>(trimmed).ok();
+            let fault = value.as_ref().and_then(fault::from_value);
+            let has_error = value.as_ref().and_then(|value| value.get("error")).is_some_and(|error| !error.is_null());
+            let (is_malformed, is_plain_fault) = (fault.is_none(), fault.is_some() && has_error);
+            let fault = Some(fault.unwrap_or_else(malformed));
+            (Told { is_malformed, is_plain_fault, fault, ..Told::default() }, None)
         }
     }
 }
@@ -314,6 +318,7 @@ fn told(wire: &Wire<'_>, data: &str, quirks: &[Quirk]) -> Told {
                 ..Fault::default()
             });
         }
+        out.is_plain_fault = has(wire.error) && out.fault.is_some();
     }
     for choice in wire.choices.iter().flatten() {
         for delta in [&choice.delta, &choice.message].into_iter().flatten() {
@@ -403,6 +408,7 @@ pub fn answer(bytes: &[u8], quirks: &[Quirk]) -> Result<Answer, Fault> {
 struct WireUsage {
     prompt_tokens: Option<f64>,
     completion_tokens: Option<f64>,
+    total_tokens: Option<f64>,
     prompt_tokens_details: Option<PromptDetails>,
     completion_tokens_details: Option<CompletionDetails>,
     prompt_cache_hit_tokens: Option<f64>,
@@ -446,14 +452,17 @@ fn whole(number: Option<f64>) -> Option<u64> {
     (0.0..=9_007_199_254_740_992.0).contains(&number).then_some(number.ceil() as u64)
 }
 
-/// A usage object in disjoint buckets. `None` when it counts neither prompt nor completion.
+/// A usage object in disjoint buckets. `None` when it does not count both prompt and completion: what is not told is not
+/// zero. The total tells the one that is missing.
 pub fn usage(json: &str, quirks: &[Quirk]) -> Option<Usage> {
     let wire: WireUsage = crate::json::from_str(json).ok()?;
     let (prompt, completion) = (whole(wire.prompt_tokens), whole(wire.completion_tokens));
-    if prompt.is_none() && completion.is_none() {
-        return None;
-    }
-    let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
+    let (prompt, completion) = match (prompt, completion, whole(wire.total_tokens)) {
+        (Some(prompt), Some(completion), _) => (prompt, completion),
+        (Some(prompt), None, Some(total)) => (prompt, total.saturating_sub(prompt)),
+        (None, Some(completion), Some(total)) => (total.saturating_sub(completion), completion),
+        _ => return None,
+    };
     let input = wire.prompt_tokens_details.unwrap_or_default();
     let output = wire.completion_tokens_details.unwrap_or_default();
     let first = |counts: &[Option<f64>]| counts.iter().find_map(|count| whole(*count)).unwrap_or(0);

@@ -185,17 +185,27 @@ function remember(error) {
 }
 
 // Breaks a body off.
-export function cut(writer, left) {
-  return broke === undefined ? closed(writer, left) : writer.abort(broke);
+export function cut(writer, left, stall) {
+  return broke === undefined ? closed(writer, left, stall) : writer.abort(broke);
+}
+
+// What a promise comes to, or null where it comes to nothing in time. A client that takes nothing is not waited for without
+// end: its hold would stay, and its answer never be charged. What was written is there for it all the same.
+function within(promise, ms) {
+  let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(() => resolve(null), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 // A client that left before it was answered never gets the stream: nobody would take what is written, and nobody refuse it.
-export function written(writer, bytes, left) {
-  return Promise.race([writer.write(bytes).then(() => true), left.then(() => false)]);
+export function written(writer, bytes, left, stall) {
+  return within(Promise.race([writer.write(bytes).then(() => true), left.then(() => false)]), stall);
 }
 
-export function closed(writer, left) {
-  return Promise.race([writer.close(), left]);
+export function closed(writer, left, stall) {
+  return within(Promise.race([writer.close(), left]), stall);
 }
 
 // Bytes of a body that are taken at once, at most.
@@ -302,6 +312,9 @@ export async function pumpSeen(reader, writer, push, comment, waits, left, contr
   let last = Date.now();
   let stop = null;
   let commenting = false;
+  // Since when the client has been waited for, and what ends that.
+  let writing = null;
+  let giveUp;
   const end = (why) => {
     if (stop === null) stop = why;
     control.abort();
@@ -309,7 +322,11 @@ export async function pumpSeen(reader, writer, push, comment, waits, left, contr
   const look = Math.max(10, Math.min(keepAlive, idle, total, 1000));
   const watch = setInterval(() => {
     const now = Date.now();
-    if (now - last >= idle) end("idle");
+    if (writing !== null) {
+      if (now - writing < idle && now < deadline) return;
+      end("stalled");
+      giveUp();
+    } else if (now - last >= idle) end("idle");
     else if (now >= deadline) end("deadline");
     else if (now - last >= keepAlive && !commenting) {
       commenting = true;
@@ -338,11 +355,17 @@ export async function pumpSeen(reader, writer, push, comment, waits, left, contr
       const out = push(read.value);
       if (out !== undefined) {
         try {
-          await writer.write(out);
+          writing = Date.now();
+          await new Promise((resolve, reject) => {
+            giveUp = resolve;
+            writer.write(out).then(resolve, reject);
+          });
+          if (stop !== null) return stop;
         } catch {
           end("left");
           return stop;
         }
+        writing = null;
         last = Date.now();
       }
     }
@@ -479,9 +502,33 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
   };
   let bytes = 0;
   let last = Date.now();
+  // Whether the client takes what it is given: a comment, or the end of a line that will never be finished, goes at once.
+  const isTaking = async () => {
+    if (piped === null) return false;
+    if (comment.byteLength === 0) return true;
+    const writer = writable.getWriter();
+    const written = writer.write(atBorder() ? comment : new Uint8Array([10])).then(
+      () => true,
+      () => false,
+    );
+    const taken = await Promise.race([written, sleep(NEWS_MS).then(() => false)]);
+    writer.releaseLock();
+    return taken;
+  };
+  // Takes the pipe apart to end. Where the time is over, it may be because the client takes nothing.
+  const stop = async (why) => {
+    if (piped !== null) return end(why);
+    interrupt.abort();
+    await Promise.race([pipe, sleep(NEWS_MS)]);
+    await takeIn(2);
+    const verdict = (await isTaking()) ? why : "stalled";
+    if (piped === null) pipe.then(() => writable.close()).catch(() => {});
+    return end(verdict);
+  };
   let read = next(spare.pop() ?? new ArrayBuffer(BLOCK_BYTES));
   for (;;) {
     const now = Date.now();
+    if (now >= deadline) return stop("deadline");
     const mayInterrupt = piped === null && bytes <= INTERRUPT_BYTES;
     const patience = Math.min(last + idle - now, deadline - now, mayInterrupt ? last + keepAlive - now : Infinity);
     const [silence, noSilence] = clock.wait(Math.max(1, patience));
@@ -491,8 +538,8 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
     noSilence();
     if (result === TICK) {
       const silent = Date.now() - last;
-      if (Date.now() >= deadline) return end("deadline");
-      if (silent >= idle) return end("idle");
+      if (Date.now() >= deadline) return stop("deadline");
+      if (silent >= idle) return stop("idle");
       if (piped !== null || bytes > INTERRUPT_BYTES || silent < keepAlive) continue;
       interrupt.abort();
       await pipe;
@@ -528,7 +575,11 @@ export async function pumpNative(body, writable, observe, atBorder, comment, wai
     }
   }
   // The client must have all of it before anything is written behind it.
-  await Promise.race([pipe, leaves]);
+  const [late, noLate] = clock.wait(idle);
+  const isLate = (await Promise.race([pipe, leaves, late])) === TICK;
+  noLate();
+  // It gets the rest and the end as it takes them.
+  if (isLate && piped === null) pipe.then(() => writable.close()).catch(() => {});
   return piped === FAILED || gone ? "left" : "eof";
 }
 
@@ -542,20 +593,30 @@ async function byHand(reader, first, next, writable, observe, atBorder, comment,
   const writer = writable.getWriter();
   let read = first;
   let last = Date.now();
-  let left = false;
-  const write = (bytes) =>
-    Promise.race([
-      writer.write(bytes).then(
-        () => true,
-        () => false,
-      ),
-      leaves.then(() => false),
-    ]);
+  let out = null;
+  // Why it was not written, where it was not.
+  let gone = false;
+  leaves.then(() => {
+    gone = true;
+  });
+  const write = async (bytes) => {
+    let refused = false;
+    const taken = writer.write(bytes).then(
+      () => true,
+      () => {
+        refused = true;
+        return false;
+      },
+    );
+    if (await within(Promise.race([taken, leaves.then(() => false)]), idle)) return null;
+    return gone || refused ? "left" : "stalled";
+  };
   try {
-    if (atBorder()) left = !(await write(comment));
+    if (atBorder()) out = await write(comment);
     for (;;) {
-      if (left) return "left";
+      if (out !== null) return out;
       const now = Date.now();
+      if (now >= deadline) return "deadline";
       const [silence, noSilence] = clock.wait(Math.max(1, Math.min(keepAlive, last + idle - now, deadline - now)));
       const result = await Promise.race([read, silence, leaves]);
       noSilence();
@@ -563,7 +624,7 @@ async function byHand(reader, first, next, writable, observe, atBorder, comment,
       if (result === TICK) {
         if (Date.now() >= deadline) return "deadline";
         if (Date.now() - last >= idle) return "idle";
-        if (atBorder()) left = !(await write(comment));
+        if (atBorder()) out = await write(comment);
         continue;
       }
       if (result === null) {
@@ -571,9 +632,9 @@ async function byHand(reader, first, next, writable, observe, atBorder, comment,
         return news === LEFT ? "left" : "broken";
       }
       if (result.done) return "eof";
-      last = Date.now();
       observe(result.value);
-      left = !(await write(result.value.slice()));
+      out = await write(result.value.slice());
+      last = Date.now();
       read = next(result.value.buffer);
     }
   } finally {

@@ -51,9 +51,9 @@ extern "C" {
     pub fn clear(namespace: &JsValue, prefix: &str) -> Promise;
     pub fn hold(context: &JsValue, promise: &Promise);
     pub fn identity() -> JsValue;
-    pub fn cut(writer: &JsValue, left: &Promise) -> Promise;
-    pub fn written(writer: &JsValue, bytes: &Uint8Array, left: &Promise) -> Promise;
-    pub fn closed(writer: &JsValue, left: &Promise) -> Promise;
+    pub fn cut(writer: &JsValue, left: &Promise, stall: f64) -> Promise;
+    pub fn written(writer: &JsValue, bytes: &Uint8Array, left: &Promise, stall: f64) -> Promise;
+    pub fn closed(writer: &JsValue, left: &Promise, stall: f64) -> Promise;
     pub type Blocks;
     #[wasm_bindgen(constructor, catch)]
     pub fn new(body: &JsValue) -> Result<Blocks, JsValue>;

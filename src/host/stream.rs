@@ -226,13 +226,27 @@ pub struct Downstream {
     writer: Option<JsValue>,
     desk: Desk,
     left: Promise,
+    stall_ms: u64,
+    /// It took nothing for so long. What is still written waits for it, and nobody waits for that.
+    is_stalled: bool,
 }
 
-/// A stream to the client: its writing and its reading end. `left` resolves when the client has left.
-pub fn open(left: Promise) -> (Downstream, JsValue) {
+/// A stream to the client: its writing and its reading end. `left` resolves when the client has left; one that takes
+/// nothing for `stall_ms` is as good as gone.
+pub fn open(left: Promise, stall_ms: u64) -> (Downstream, JsValue) {
     let pair = glue::identity();
     let end = |name: &str| Reflect::get(&pair, &JsValue::from_str(name)).unwrap_or(JsValue::NULL);
-    (Downstream { writable: end("writable"), writer: None, desk: Desk::default(), left }, end("readable"))
+    (
+        Downstream {
+            writable: end("writable"),
+            writer: None,
+            desk: Desk::default(),
+            left,
+            stall_ms,
+            is_stalled: false,
+        },
+        end("readable"),
+    )
 }
 
 impl Downstream {
@@ -243,6 +257,11 @@ impl Downstream {
         let writer = call(&self.writable, "getWriter")?;
         self.writer = Some(writer.clone());
         Ok(writer)
+    }
+
+    fn stalls(&mut self) {
+        self.is_stalled = true;
+        self.stall_ms = 0;
     }
 
     fn release(&mut self) {
@@ -259,10 +278,14 @@ impl Client for Downstream {
         }
         let write = async {
             let writer = self.writer()?;
-            soon(glue::written(&writer, &self.desk.lay(bytes), &self.left)).await
+            soon(glue::written(&writer, &self.desk.lay(bytes), &self.left, glue::js_ms(self.stall_ms))).await
         };
         match write.await {
             Ok(is_taken) if is_taken.is_truthy() => Ok(()),
+            Ok(nothing) if nothing.is_null() => {
+                self.stalls();
+                Err(Left)
+            }
             _ => Err(Left),
         }
     }
@@ -270,7 +293,7 @@ impl Client for Downstream {
     async fn cut(mut self) {
         let cut = async {
             let writer = self.writer()?;
-            soon(glue::cut(&writer, &self.left)).await
+            soon(glue::cut(&writer, &self.left, glue::js_ms(self.stall_ms))).await
         };
         let _ = cut.await;
     }
@@ -278,7 +301,7 @@ impl Client for Downstream {
     async fn close(mut self) {
         let close = async {
             let writer = self.writer()?;
-            soon(glue::closed(&writer, &self.left)).await
+            soon(glue::closed(&writer, &self.left, glue::js_ms(self.stall_ms))).await
         };
         let _ = close.await;
     }
@@ -290,6 +313,7 @@ fn stop_of(answer: Result<JsValue, JsValue>) -> Stop {
         Some("idle") => Stop::Idle,
         Some("deadline") => Stop::Deadline,
         Some("left") => Stop::Left,
+        Some("stalled") => Stop::Stalled,
         _ => Stop::Broken,
     }
 }
@@ -303,17 +327,32 @@ pub async fn pump(
     waits: Waits,
     left: &Promise,
 ) -> (Stop, bool) {
+    let (stop, native) = moved(&mut answer, client, relay, amend, waits, left).await;
+    if stop == Stop::Stalled {
+        client.stalls();
+    }
+    (stop, native)
+}
+
+async fn moved(
+    answer: &mut Upstream,
+    client: &mut Downstream,
+    relay: &Rc<RefCell<Relay>>,
+    amend: Amend<'_>,
+    waits: Waits,
+    left: &Promise,
+) -> (Stop, bool) {
     let (native, sees_price) = {
         let relay = relay.borrow();
         (relay.can_be_native(), relay.is_priced())
     };
     if native {
-        return (natively(&mut answer, client, relay, waits, left).await, true);
+        return (natively(answer, client, relay, waits, left).await, true);
     }
     if sees_price {
-        return (priced(&mut answer, client, relay, amend, waits, left).await, false);
+        return (priced(answer, client, relay, amend, waits, left).await, false);
     }
-    (seen(&mut answer, client, relay, waits, left).await, false)
+    (seen(answer, client, relay, waits, left).await, false)
 }
 
 async fn natively(
@@ -444,7 +483,10 @@ async fn priced(
                 out.clear();
                 relay.borrow_mut().push(&bytes, Some(&mut out), amend);
                 if client.write(&out).await.is_err() {
-                    return Stop::Left;
+                    return if client.is_stalled { Stop::Stalled } else { Stop::Left };
+                }
+                if super::world::now().since(started) >= waits.total_ms {
+                    return Stop::Deadline;
                 }
             }
         }

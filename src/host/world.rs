@@ -520,7 +520,7 @@ impl Ports for World {
     }
 
     fn open_stream(&self) -> (Downstream, JsValue) {
-        stream::open(self.left.clone())
+        stream::open(self.left.clone(), self.settings.idle_timeout_ms)
     }
 
     async fn pump(

@@ -136,6 +136,28 @@ fn native_use_sees_the_same_and_writes_only_the_rest() {
 }
 
 #[test]
+fn an_error_that_no_sdk_takes_for_one_gets_ours_behind_it() {
+    for (error, is_plain) in [
+        (r#"{"error":{"message":"m"}}"#, true),
+        (r#"{"error":"m"}"#, true),
+        (r#"{"object":"error","message":"m","code":5}"#, false),
+        (r#"{"detail":"m"}"#, false),
+        (r#"{"errors":[{"message":"m"}]}"#, false),
+        (r#"{"choices":[{"delta":{}}],"x_groq":{"error":"m"}}"#, false),
+        (r#"{"choices":[{"delta":{},"finish_reason":"insufficient_system_resource"}]}"#, false),
+        ("{\"choices\":[{\"del", false),
+    ] {
+        let mut relay = Relay::new(Vec::new(), UsageView::Shown);
+        relay.push(format!("{TEXT}data: {error}\n\n").as_bytes(), None, &no_price);
+        let mut out = Vec::new();
+        let end = relay.finish(Stop::Eof, true, "gen_1", &mut out, &no_price);
+        assert_eq!((out.is_empty(), end.ending), (is_plain, Ending::UpstreamFailed), "{error}");
+    }
+    let parts = [TEXT, &TEXT.replace("\"choices\"", "\"error\":\"\",\"choices\""), FINISH, END];
+    assert_eq!(whole(&parts, UsageView::Shown, Stop::Eof).1.ending, Ending::Finished, "an empty error is none");
+}
+
+#[test]
 fn the_same_at_every_byte_border_and_every_truncation() {
     let text = [": c\n\n", ROLE, TEXT, &FINISH.replace('\n', "\r\n"), USAGE, END].concat();
     let expected = whole(&[&text], UsageView::Hidden, Stop::Eof);

@@ -23,6 +23,7 @@ use crate::serve::infer::Generation;
 use crate::serve::ports::{Answer, Call, Ports};
 use crate::serve::settlement::price_of;
 use crate::serve::{byok, credential};
+use crate::sse::FRAME_BYTES_MAX;
 use crate::text::custom::Customs;
 use crate::text::ids::Ids;
 use crate::text::reply::Reply;
@@ -32,6 +33,8 @@ use crate::workspace::Admitted;
 
 /// Largest whole answer that is taken from a provider, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of a stream up to its first content: a longest frame, and what may stand before it.
+const PREAMBLE_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024 * 1024;
 /// How long the body of an error is waited for, in milliseconds.
 const FAULT_WAIT_MS: u64 = 2_000;
 
@@ -187,6 +190,8 @@ impl<P: Ports> Asking<'_, P> {
         }
         let health = place_of(generation, candidate, slot)?;
         let late_ms = machine.borrow().late_ms(place);
+        let is_hurried = machine.borrow().is_hurried()
+            || (generation.request.stream && generation.timeouts.connect_ms < generation.timeouts_max.connect_ms);
         let answered = Cell::new(None);
         let result = {
             let _waiting = Waiting::new(ports, health, late_ms, began);
@@ -227,7 +232,10 @@ impl<P: Ports> Asking<'_, P> {
                 Some(Served { candidate: place, lowered_to, dropped, began, first_byte: now, what })
             }
             Err(trouble) => {
-                sample(ports, generation, candidate, slot, &trouble.verdict, trouble.retry_after_ms, now);
+                // A client that does not wait says nothing about who is late.
+                if !(is_hurried && trouble.broke == Some(Breakage::Timeout)) {
+                    sample(ports, generation, candidate, slot, &trouble.verdict, trouble.retry_after_ms, now);
+                }
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),
@@ -414,9 +422,7 @@ async fn one<P: Ports>(
     }
     if !generation.request.stream {
         let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
-        // A byte order mark is no JSON, and would pass on to the client.
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(bytes);
-        return whole(generation, bytes, spoken, &quirks, &provider)
+        return whole(generation, without_mark(bytes), spoken, &quirks, &provider)
             .map(|(body, seen)| (status, What::Whole(body, Box::new(seen))))
             .map_err(|fault| Trouble::told(status, &fault, generation));
     }
@@ -439,8 +445,27 @@ async fn one<P: Ports>(
     };
     relay.assume(terms);
     let mut first = Vec::new();
-    if is_json && !is_chat {
-        let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
+    let amend = price_of(generation, candidate);
+    if is_json {
+        let bytes = without_mark(answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?);
+        // Some hosts say JSON and send events all the same.
+        if is_events(&bytes) {
+            relay.push(&bytes, Some(&mut first), &amend);
+            let is_whole = relay.seen().has_content;
+            return match &relay.seen().fault {
+                Some(fault) if !is_whole => Err(Trouble::told(status, fault, generation)),
+                _ if is_whole || relay.seen().is_done => {
+                    Ok((status, What::Stream { answer: None, relay: Box::new(relay), first }))
+                }
+                _ => Err(Trouble::broke(Breakage::Cut)),
+            };
+        }
+        if is_chat {
+            openai_chat::answer(&bytes, &quirks).map_err(|fault| Trouble::told(status, &fault, generation))?;
+            let stream = openai_chat::as_stream(&bytes).ok_or_else(|| Trouble::broke(Breakage::Malformed))?;
+            relay.push(&stream, Some(&mut first), &amend);
+            return Ok((status, What::Stream { answer: None, relay: Box::new(relay), first }));
+        }
         let text = std::str::from_utf8(&bytes).map_err(|_| Trouble::broke(Breakage::Malformed))?;
         relay.push_whole(text, &mut first);
         return match &relay.seen().fault {
@@ -448,22 +473,23 @@ async fn one<P: Ports>(
             None => Ok((status, What::Stream { answer: None, relay: Box::new(relay), first })),
         };
     }
-    if is_json {
-        let bytes = answer.whole(ANSWER_BYTES_MAX).await.map_err(Trouble::broke)?;
-        openai_chat::answer(&bytes, &quirks).map_err(|fault| Trouble::told(status, &fault, generation))?;
-        let stream = openai_chat::as_stream(&bytes).ok_or_else(|| Trouble::broke(Breakage::Malformed))?;
-        relay.push(&stream, Some(&mut first), &price_of(generation, candidate));
-        return Ok((status, What::Stream { answer: None, relay: Box::new(relay), first }));
-    }
-    let amend = price_of(generation, candidate);
-    let mut held_back = Vec::new();
+    // Where the bytes pass as they are, an unfinished frame must not be held back either.
+    let is_native = relay.can_be_native();
+    let mut taken: usize = 0;
     while !relay.seen().has_content && !relay.is_over() {
-        match answer.chunk().await.map_err(|_| Trouble::broke(Breakage::Cut))? {
-            Some(bytes) => {
-                relay.push(&bytes, Some(&mut first), &amend);
-                held_back.extend_from_slice(&bytes);
+        let Some(bytes) = answer.chunk().await.map_err(|_| Trouble::broke(Breakage::Cut))? else {
+            return Err(Trouble::broke(Breakage::Cut));
+        };
+        taken = taken.saturating_add(bytes.len());
+        if taken > PREAMBLE_BYTES_MAX {
+            return Err(Trouble::broke(Breakage::Malformed));
+        }
+        match is_native {
+            true => {
+                relay.push(&bytes, None, &amend);
+                first.extend_from_slice(&bytes);
             }
-            None => return Err(Trouble::broke(Breakage::Cut)),
+            false => relay.push(&bytes, Some(&mut first), &amend),
         }
     }
     if let Some(fault) = &relay.seen().fault
@@ -474,9 +500,17 @@ async fn one<P: Ports>(
     if relay.is_over() && !relay.seen().is_done {
         return Err(Trouble::broke(Breakage::Malformed));
     }
-    // Where the bytes pass as they are, an unfinished frame must not be held back either.
-    let first = if relay.can_be_native() { held_back } else { first };
     Ok((status, What::Stream { answer: Some(answer), relay: Box::new(relay), first }))
+}
+
+/// A byte order mark is no JSON, and would pass on to the client.
+fn without_mark(bytes: Vec<u8>) -> Vec<u8> {
+    bytes.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(bytes)
+}
+
+/// Whether a body begins as events do, and no JSON does.
+fn is_events(bytes: &[u8]) -> bool {
+    [&b"data:"[..], b"event:", b"id:", b"retry:", b":"].iter().any(|begin| bytes.trim_ascii_start().starts_with(begin))
 }
 
 /// What a provider says that does not serve.

@@ -9,11 +9,11 @@ use futures::pin_mut;
 use serde_json::json;
 
 use crate::attempt::machine::Machine;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::excerpt::Excerpt;
 use crate::health::sample::{Place, Sample};
 use crate::ledger::ending::Ending;
-use crate::relay::{Relay, Seen, Stop, UsageView, with_members};
+use crate::relay::{Relay, Seen, Stop, UNTAKEN, UsageView, with_members};
 use crate::routing::explain::{ASKED_CANDIDATES, explain};
 use crate::serve::attempts::{Served, What, WholeBody, attempts, sample, voice};
 use crate::serve::drain::drain;
@@ -37,7 +37,7 @@ pub async fn deliver<P: Ports>(
     admitted: Admitted,
     tell: oneshot::Sender<Outcome<P>>,
 ) {
-    let machine = RefCell::new(Machine::new(generation.plan.seats(), generation.patience, generation.arrived));
+    let machine = RefCell::new(generation.machine());
     let dispatched = Cell::new(None);
     let closing = if generation.request.stream {
         streamed(&ports, &mut generation, &admitted, &machine, &dispatched, tell).await
@@ -47,7 +47,7 @@ pub async fn deliver<P: Ports>(
     let (ticket, captured) = (generation.replay.clone(), generation.captured.take());
     let record = prompts::record(&generation);
     // What is charged is kept: an answer of which the client saw only a part was still brought to its end.
-    let is_served = matches!(closing.ending, Ending::Finished | Ending::Empty);
+    let is_served = matches!(closing.ending, Ending::Finished | Ending::Empty | Ending::ClientLeft);
     // Before the charge: were the isolate to die between the two, the answer would cost nothing. The other way round the
     // key would be given free after a charge, and a retry be charged again.
     replay::end(ports.as_ref(), ticket, captured.filter(|_| is_served)).await;
@@ -211,7 +211,7 @@ async fn streamed<P: Ports>(
     let What::Stream { answer, relay, first } = served.what else {
         return Closing { candidate: Some(candidate), ..Closing::left(dispatched.get()) };
     };
-    let end = {
+    let (end, is_own_stop) = {
         let amend = |usage: &Usage, terms: &Terms, ending: Ending| {
             price_of(generation, generation.plan.candidates.get(candidate)?)(usage, terms, ending)
         };
@@ -223,9 +223,13 @@ async fn streamed<P: Ports>(
         let settings = ports.settings();
         let waits = Waits { idle_ms: generation.timeouts.idle_ms, keep_alive_ms: settings.keep_alive_ms, total_ms };
         let mut kept = if generation.replay.is_some() { first.clone() } else { Vec::new() };
+        let mut has_gap = false;
         let (stop, native) = match (client.write(&first).await, answer) {
             (_, Some(answer)) if generation.replay.is_some() => {
-                drain(ports.as_ref(), answer, &mut client, &relay, &amend, waits, &mut kept).await
+                let (stop, native, is_gone) =
+                    drain(ports.as_ref(), answer, &mut client, &relay, &amend, waits, &mut kept).await;
+                has_gap = is_gone;
+                (stop, native)
             }
             (_, None) if generation.replay.is_some() => (Stop::Eof, false),
             (Err(_), _) => (Stop::Left, false),
@@ -240,17 +244,28 @@ async fn streamed<P: Ports>(
             record.push(&out);
             prompts::hear_stream(generation, record);
         }
-        if !out.is_empty() && stop != Stop::Left {
+        // One that takes nothing for a while, and then goes on, must see that something is missing.
+        if has_gap {
+            let failure = Failure::new(Code::ProviderTimeout, UNTAKEN);
+            let mut words = Vec::new();
+            generation.dialect.failure_event(&failure, generation.id.as_str(), &mut words);
+            let _ = client.write(&words).await;
+        } else if !out.is_empty() && stop != Stop::Left {
             let _ = client.write(&out).await;
         }
         if generation.replay.is_some() {
             kept.extend_from_slice(&out);
             generation.captured.replace(Some(Captured { headers: kept_headers, body: Some(kept) }));
         }
-        end
+        (end, generation.is_own_stop(stop))
     };
     client.close().await;
-    if let (Some(verdict), Some(candidate)) = (end.verdict, generation.plan.candidates.get(candidate)) {
+    // Who lowers a time-out and reaches it in mid-stream pays as one that leaves then, and the provider is not to blame.
+    let is_own = is_own_stop && end.ending == Ending::UpstreamFailed && end.seen.fault.is_none();
+    let ending = if is_own { Ending::ClientLeft } else { end.ending };
+    if let (Some(verdict), Some(candidate)) =
+        (end.verdict.filter(|_| ending != Ending::ClientLeft), generation.plan.candidates.get(candidate))
+    {
         sample(ports.as_ref(), generation, candidate, slot, &verdict, None, began);
     }
     if let (Ending::Finished, Some(usage)) = (end.ending, &end.seen.usage)
@@ -264,7 +279,7 @@ async fn streamed<P: Ports>(
     Closing {
         status: 200,
         code: end.verdict.map(|verdict| verdict.code.name().to_owned()),
-        ending: end.ending,
+        ending,
         candidate: Some(candidate),
         usage,
         is_estimated: false,

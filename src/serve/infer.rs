@@ -12,7 +12,7 @@ use crate::access::policy::Policy;
 use crate::access::prompts::Keeping;
 use crate::access::routing::Narrowing;
 use crate::activity::origin::Origin;
-use crate::attempt::machine::Patience;
+use crate::attempt::machine::{Machine, Patience};
 use crate::attempt::pool::Slots;
 use crate::attempt::timeouts::Timeouts;
 use crate::catalog::{ModelName, Provider, Suffix};
@@ -24,6 +24,7 @@ use crate::limits::gate::{Allowance, Limit};
 use crate::media::Work;
 use crate::money::Nanos;
 use crate::preset::Preset;
+use crate::relay::Stop;
 use crate::routing::filter::Conditions;
 use crate::routing::plan::{Candidate, Outlook, Plan, Target, nobody, plan, unknown_model};
 use crate::routing::sticky::Conversation;
@@ -61,6 +62,8 @@ pub struct Generation {
     pub patience: Patience,
     /// Each span by itself.
     pub timeouts: Timeouts,
+    /// The same if the request had lowered none.
+    pub timeouts_max: Timeouts,
     /// Which conversation it is a turn of, where that can be told.
     pub conversation: Option<Conversation>,
     /// The application that calls, and the trace it is part of.
@@ -89,6 +92,17 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// The machine of its attempts.
+    pub fn machine(&self) -> Machine {
+        let most = patience(self.patience.attempts_max, &self.timeouts_max);
+        Machine::new(self.plan.seats(), self.patience, self.arrived).hurried(most)
+    }
+
+    /// Whether a stream stopped because the client wanted it so soon.
+    pub fn is_own_stop(&self, stop: Stop) -> bool {
+        self.timeouts.is_own(&self.timeouts_max, stop)
+    }
+
     /// Nobody will be asked any more: a large body that nobody keeps is let go, however long the answer takes.
     pub fn let_body_go(&mut self) {
         if self.keeping.bytes_max().is_none() && self.stay.take().is_some() {
@@ -225,8 +239,8 @@ pub(super) async fn planned_for<P: Ports>(
         return Err(nobody(asked, &plan.removed));
     }
     let timeouts = timeouts(ports, head.timeout_ms.as_deref(), request.stream)?;
-    let Timeouts { first_byte_ms, total_ms, .. } = timeouts;
-    let patience = Patience { attempts_max: ports.settings().attempts_max, first_byte_ms, total_ms };
+    let timeouts_max = self::timeouts(ports, None, request.stream)?;
+    let patience = patience(ports.settings().attempts_max, &timeouts);
     let id = head.id.clone();
     Ok(Generation {
         id,
@@ -238,6 +252,7 @@ pub(super) async fn planned_for<P: Ports>(
         snapshot,
         patience,
         timeouts,
+        timeouts_max,
         conversation,
         origin: Origin::parse(head.title.as_deref(), head.referer.as_deref(), head.trace.as_deref()),
         betas: None,
@@ -294,6 +309,10 @@ pub(super) fn timeouts<P: Ports>(ports: &P, header: Option<&str>, is_stream: boo
         None => Ok(most),
         Some(text) => most.lowered_by(text).map_err(|what| Failure::invalid("X-Gateway-Timeout-Ms", what)),
     }
+}
+
+fn patience(attempts_max: usize, timeouts: &Timeouts) -> Patience {
+    Patience { attempts_max, first_byte_ms: timeouts.first_byte_ms, total_ms: timeouts.total_ms }
 }
 
 /// The seed of every draw for this request: its id, so that a decision can be replayed from its record.

@@ -213,7 +213,7 @@ async fn run<P: Ports>(ports: Rc<P>, mut generation: Generation, tell: oneshot::
         }
     };
     let Some(work) = generation.work.take() else { return };
-    let machine = RefCell::new(Machine::new(generation.plan.seats(), generation.patience, generation.arrived));
+    let machine = RefCell::new(generation.machine());
     let dispatched = Cell::new(None);
     let outcome = {
         let asking = Asking {
@@ -318,6 +318,7 @@ impl<P: Ports> Asking<'_, P> {
         let health = place_of(generation, candidate, slot)?;
         let answered = Cell::new(None);
         let late_ms = machine.borrow().late_ms(place);
+        let is_hurried = machine.borrow().is_hurried();
         let result = {
             let _waiting = Waiting::new(ports, health, late_ms, began);
             let exchange = Exchange { ports, generation, work, candidate, slot, answered: &answered };
@@ -332,7 +333,9 @@ impl<P: Ports> Asking<'_, P> {
                 Some(Served { candidate: place, slot, got, dropped, began, first_byte: now })
             }
             Err(trouble) => {
-                sample(ports, generation, candidate, slot, &trouble.verdict, trouble.retry_after_ms, now);
+                if !(is_hurried && trouble.broke == Some(Breakage::Timeout)) {
+                    sample(ports, generation, candidate, slot, &trouble.verdict, trouble.retry_after_ms, now);
+                }
                 let failed = Failed {
                     provider: provider.id.clone(),
                     upstream: offer.upstream.clone(),

@@ -82,6 +82,19 @@ describe('Health', { timeout: 60_000 }, () => {
     assert.deepEqual([shown.routing, shown.reason], ['on', null]);
   });
 
+  test('a client that waits for nobody says nothing about who is late', async () => {
+    const t = await gateway.scene({ at: ['p1', 'p2'] });
+    for (const station of [t.p1, t.p2]) station.does(up.hang);
+    const hurried = { headers: { 'x-gateway-timeout-ms': '150' } };
+    for (let i = 0; i < 15; i++) (await t.chat(i % 2 ? { stream: true } : {}, hurried)).fails('provider_timeout');
+    for (const station of [t.p1, t.p2]) station.does(up.answer());
+    const { candidates } = JSON.parse((await t.chat({ stream: true }, { headers: { 'x-gateway-explain': '1' } })).is(200).headers['x-gateway-explanation']);
+    assert.deepEqual(candidates.map(({ state }) => state), ['closed', 'closed'], JSON.stringify(candidates));
+    const { offers, shared } = await health();
+    const blamed = [...offers, ...shared].filter(({ upstream, openings, failure_rate }) => upstream === t.name && (openings > 0 || failure_rate > 0.02));
+    assert.deepEqual(blamed, []);
+  });
+
   test('mistakes are named, and strangers kept out', async () => {
     const switched = (body, id = 'p1') => gateway.admin('PATCH', `/providers/${id}`, body);
     (await switched({ routing: 'off' }, 'nobody')).fails('not_found');

@@ -181,3 +181,51 @@ describe('The client leaves', { concurrency: 6, timeout: 60_000 }, () => {
     assert.equal(balance_nanos, 10e9 - rows.reduce((sum, row) => sum + row.cost_nanos, 0));
   });
 });
+
+describe('Who takes too little time or none', { concurrency: 6, timeout: 60_000 }, () => {
+  let gateway;
+  before(async () => {
+    gateway = await startGateway({ vars: { IDLE_TIMEOUT_MS: 1500, TOTAL_TIMEOUT_MS: 20_000, KEEP_ALIVE_MS: 300 } });
+  });
+  after(() => gateway?.release());
+
+  const ALL = { ...STREAMS, 'kept stream': STREAMS['native stream'] };
+  const headersOf = (way) => (way === 'kept stream' ? { 'idempotency-key': 'one' } : {});
+
+  for (const [way, body] of Object.entries(ALL)) {
+    test(`${way}: the time that a request allows is over in mid-stream: it pays as one that leaves, and nobody is to blame`, async () => {
+      const t = await gateway.scene({ at: ['p1'] });
+      t.p1.does(up.sse([up.role(), up.flow(10)]));
+      const reply = (await t.chat(body, { headers: { 'x-gateway-timeout-ms': 'total=2000', ...headersOf(way) } })).is(200);
+      assert.match(reply.text.trim().split('\n').at(-1), /^data: \{"error":\{"code":"provider_timeout"/);
+      const row = await t.row(reply.id);
+      assert.deepEqual([row.ending, row.code, row.is_estimated], ['client_left', 'provider_timeout', true], JSON.stringify(row));
+      assert.ok(row.completion_tokens > 5 && row.cost_nanos > 0, JSON.stringify(row));
+      const { balance_nanos } = await t.settled();
+      assert.equal(balance_nanos, 10e9 - row.cost_nanos);
+      const { offers } = (await gateway.admin('GET', '/health')).json;
+      assert.ok(offers.find(({ upstream }) => upstream === t.name).failure_rate < 0.02, JSON.stringify(offers));
+    });
+  }
+
+  for (const way of ['filtered stream', 'priced stream', 'kept stream']) {
+    test(`${way}: a client that takes nothing any more is not waited for, and pays`, async () => {
+      const t = await gateway.scene({ at: ['p1'] });
+      t.p1.does(up.sse([up.role(), ...Array.from({ length: 4000 }, () => up.text('y'.repeat(8000))), up.finish(), up.usageEvent(up.USAGE), up.DONE]));
+      const call = t.open(ALL[way], { headers: headersOf(way) });
+      const response = await new Promise((resolve) => call.request.once('response', resolve));
+      await call.until('yyy');
+      response.pause();
+      const row = await t.row(call.id);
+      const { balance_nanos } = await t.settled();
+      const isKept = way === 'kept stream';
+      assert.deepEqual([row.ending, row.is_estimated], [isKept ? 'finished' : 'client_left', !isKept], JSON.stringify(row));
+      assert.ok(row.cost_nanos > 0 && balance_nanos === 10e9 - row.cost_nanos, JSON.stringify(row));
+      response.resume();
+      const reply = await call.reply;
+      assert.match(reply.text.slice(-300), /"code":"provider_timeout","message":"the answer was not taken in time"/);
+      const { offers } = (await gateway.admin('GET', '/health')).json;
+      assert.ok(offers.find(({ upstream }) => upstream === t.name).failure_rate < 0.02, JSON.stringify(offers));
+    });
+  }
+});

@@ -158,11 +158,24 @@ fn usage_comes_in_disjoint_buckets() {
             vec![Quirk::ReasoningSometimesOutsideOutput],
             vec![(InputTokens, 1), (OutputTokens, 10), (ReasoningTokens, 30)],
         ),
-        (r#"{"prompt_tokens":7.0,"completion_tokens":null}"#, vec![], vec![(InputTokens, 7)]),
+        (r#"{"prompt_tokens":7.0,"completion_tokens":0}"#, vec![], vec![(InputTokens, 7)]),
+        (r#"{"prompt_tokens":7,"total_tokens":9}"#, vec![], vec![(InputTokens, 7), (OutputTokens, 2)]),
+        (r#"{"completion_tokens":2,"total_tokens":9}"#, vec![], vec![(InputTokens, 7), (OutputTokens, 2)]),
     ] {
         assert_eq!(usage(json, &quirks).unwrap().iter().collect::<Vec<_>>(), expected, "{json}");
     }
-    for json in ["{}", "null", r#"{"total_tokens":5}"#, r#"{"prompt_tokens":-1}"#, r#"{"prompt_tokens":"x"}"#] {
+    // What is not told is not zero: neither a count that is not there, nor one that is none.
+    for json in [
+        "{}",
+        "null",
+        r#"{"total_tokens":5}"#,
+        r#"{"prompt_tokens":-1}"#,
+        r#"{"prompt_tokens":"x"}"#,
+        r#"{"prompt_tokens":7}"#,
+        r#"{"prompt_tokens":7,"completion_tokens":null}"#,
+        r#"{"prompt_tokens":7,"completion_tokens":1e18}"#,
+        r#"{"completion_tokens":7}"#,
+    ] {
         assert_eq!(usage(json, &[]), None, "{json}");
     }
 }
@@ -184,8 +197,12 @@ fn frames_tell_what_they_hold() {
     let with_finish =
         told(r#"{"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
     assert!(!with_finish.is_usage_only && with_finish.usage.is_some());
-    assert!(told(r#"{"choices":[{"delta":{}}],"x_groq":{"usage":{"prompt_tokens":1}}}"#).usage.is_some());
-    assert!(told(r#"{"choices":[{"delta":{},"usage":{"prompt_tokens":1}}]}"#).usage.is_some());
+    assert!(
+        told(r#"{"choices":[{"delta":{}}],"x_groq":{"usage":{"prompt_tokens":1,"completion_tokens":2}}}"#)
+            .usage
+            .is_some()
+    );
+    assert!(told(r#"{"choices":[{"delta":{},"usage":{"prompt_tokens":1,"completion_tokens":2}}]}"#).usage.is_some());
     assert!(told("[DONE]").is_done);
     assert_eq!(told("{\"prompt_filter_results\":[],\"choices\":[]}"), Told::default());
 }

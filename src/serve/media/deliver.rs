@@ -199,7 +199,11 @@ impl Told<'_> {
     fn stopped<P: Ports>(&self, ports: &P, of: &Of, closing: Closing, stop: Stop) -> Closing {
         let breakage = match stop {
             Stop::Eof => return closing,
-            Stop::Left => return Closing { ending: Ending::ClientLeft, finish: None, ..closing },
+            Stop::Left | Stop::Stalled => return Closing { ending: Ending::ClientLeft, finish: None, ..closing },
+            Stop::Idle | Stop::Deadline if self.generation.is_own_stop(stop) => {
+                let code = Some(classify::breakage(Breakage::Timeout).code.name().to_owned());
+                return Closing { ending: Ending::ClientLeft, code, finish: None, ..closing };
+            }
             Stop::Idle | Stop::Deadline => Breakage::Timeout,
             Stop::Broken => Breakage::Cut,
         };
@@ -450,7 +454,11 @@ impl<P: Ports> Line<'_, P> {
         pin_mut!(left);
         let mut out = Vec::new();
         loop {
-            let patience_ms = waits.idle_ms.min(end.since(ports.now()));
+            let now = ports.now();
+            if now >= end {
+                return Stop::Deadline;
+            }
+            let patience_ms = waits.idle_ms.min(end.since(now));
             let chunk = {
                 let (chunk, silence) = (answer.block(), ports.sleep(patience_ms));
                 pin_mut!(chunk, silence);
