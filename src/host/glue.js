@@ -368,6 +368,11 @@ export async function pumpSeen(reader, writer, push, comment, waits, left, contr
         writing = null;
         last = Date.now();
       }
+      // Of a host that never pauses no timer may get a turn.
+      if (Date.now() >= deadline) {
+        end("deadline");
+        return stop;
+      }
     }
   } finally {
     clearInterval(watch);
