@@ -5,6 +5,7 @@
 //! nano-dollar; nothing else rounds. Overflow is an error, never a clamp.
 #![deny(clippy::arithmetic_side_effects)]
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -166,6 +167,39 @@ fn div_up(value: i128, by: i128) -> Result<i128, MoneyError> {
     quotient.checked_add(i128::from(rest > 0)).ok_or(MoneyError::Overflow)
 }
 
+/// A JSON number without its exponent, digit for digit: programs write small amounts as `1.1e-05`. Anything else, and
+/// exponents that no amount has, stay as they are.
+pub fn plain(number: &str) -> Cow<'_, str> {
+    expanded(number).map_or(Cow::Borrowed(number), Cow::Owned)
+}
+
+/// The largest exponent either way that is written out.
+const EXPONENT_MAX: usize = 24;
+
+fn expanded(number: &str) -> Option<String> {
+    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (is_down, size) = match exponent.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, exponent.strip_prefix('+').unwrap_or(exponent)),
+    };
+    let size: usize = size.parse().ok().filter(|size| *size <= EXPONENT_MAX)?;
+    if whole.is_empty() || !is_number(whole) || !is_number(part) {
+        return None;
+    }
+    let (pad, digits) = ("0".repeat(size), format!("{whole}{part}"));
+    // The point moves by `size` places among the digits, with zeros where there are none.
+    let (digits, point) = match is_down {
+        true => (format!("{pad}{digits}"), whole.len()),
+        false => (format!("{digits}{pad}"), whole.len().checked_add(size)?),
+    };
+    let (left, right) = digits.split_at_checked(point)?;
+    let right = right.trim_end_matches('0');
+    Some(if right.is_empty() { format!("{sign}{left}") } else { format!("{sign}{left}.{right}") })
+}
+
 /// A plain decimal (`-?[0-9]+(\.[0-9]+)?`) as an integer count of 10^-`digits`.
 fn parse_decimal(text: &str, digits: usize) -> Result<i128, MoneyError> {
     let (negative, body) = match text.strip_prefix('-') {
@@ -189,6 +223,23 @@ fn parse_decimal(text: &str, digits: usize) -> Result<i128, MoneyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exponent_is_written_out() {
+        let read = |number: &str| Nanos::from_dollars(&plain(number));
+        assert_eq!(read("1.11e-05"), Ok(Nanos(11_100)));
+        assert_eq!(
+            (read("5e-5"), read("1E3"), read("-2.5e+1")),
+            (Ok(Nanos(50_000)), Ok(Nanos(1_000_000_000_000)), Ok(Nanos(-25_000_000_000)))
+        );
+        assert_eq!(
+            (read("0.25"), read("12.5e0"), read("125e-1")),
+            (Ok(Nanos(250_000_000)), Ok(Nanos(12_500_000_000)), Ok(Nanos(12_500_000_000)))
+        );
+        for number in ["1e99", "e5", "1e", "1e-", "1.e-x", "--1e1", "1e1e1", "1e-30", "abc"] {
+            assert!(read(number).is_err(), "{number}");
+        }
+    }
 
     #[test]
     fn dollars_are_read_and_printed_exactly() {

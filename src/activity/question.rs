@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::id::RequestId;
-use crate::money::Nanos;
+use crate::money::{Nanos, plain};
 use crate::time::Millis;
 
 /// Most rows looked at for one page.
@@ -192,7 +192,7 @@ impl Question {
         let operand = match (kind, name.starts_with("cost"), value) {
             (Kind::Text, _, text) => Operand::Text(text.to_owned()),
             (Kind::Number | Kind::Bucket, true, text) => {
-                Operand::Number(Nanos::from_dollars(text).map_err(|error| unclear(&error.to_string()))?.0)
+                Operand::Number(Nanos::from_dollars(&plain(text)).map_err(|error| unclear(&error.to_string()))?.0)
             }
             (Kind::Number | Kind::Bucket, false, text) => {
                 Operand::Number(text.parse().map_err(|_| unclear("must be a whole number"))?)

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::error::Failure;
 use crate::json::view::Node;
 use crate::json::{self, JsonError};
-use crate::money::Price;
+use crate::money::{Price, plain};
 use crate::text::request::{Body, DataCollection, MaxPrice, Mode, ProviderPreferences};
 
 /// Most entries of `models`.
@@ -280,7 +280,7 @@ pub fn provider(body: &Body) -> Result<ProviderPreferences, Failure> {
         if text == "null" {
             return Ok(None);
         }
-        Price::from_dollars(text, per)
+        Price::from_dollars(&if raw.get().starts_with('"') { text.into() } else { plain(text) }, per)
             .map(Some)
             .map_err(|error| Failure::invalid(format!("provider.max_price.{name}"), error.to_string()))
     };

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::catalog::{Effect, PriceCard, Situation};
 use crate::error::Failure;
 use crate::ledger::charge::priced_as;
-use crate::money::{Nanos, Price, Unrounded};
+use crate::money::{Nanos, Price, Unrounded, plain};
 use crate::usage::{Meter, Usage};
 
 /// Largest quantity: a quadrillion. More is a slip.
@@ -186,8 +186,11 @@ fn quantity(param: &str, value: &Value) -> Result<u64, Failure> {
 /// A share of `whole`, rounded down: what is not certainly cached is not.
 fn share_of(whole: u64, share: &Value) -> Result<u64, Failure> {
     let text = share.as_number().map(ToString::to_string).unwrap_or_default();
-    // Nine digits after the point, as an amount has them: no float is computed with.
-    let billionths = Nanos::from_dollars(&text).ok().and_then(|nanos| u128::try_from(nanos.0).ok());
+    // Nine digits after the point, as an amount has them: no float is computed with. A quotient has more.
+    let text = plain(&text);
+    let point = text.find('.').unwrap_or(text.len());
+    let kept = text.get(..point.saturating_add(10)).unwrap_or(&text);
+    let billionths = Nanos::from_dollars(kept).ok().and_then(|nanos| u128::try_from(nanos.0).ok());
     let billionths = billionths.filter(|share| *share <= SHARE_ONE);
     let billionths = billionths
         .ok_or_else(|| Failure::invalid("usage.cached_share", "must be a number from 0 to 1, such as 0.8"))?;
@@ -216,6 +219,8 @@ mod tests {
             (json!({"input_tokens": 1000, "cached_tokens": 300, "requests": 3}), 3, 700, 300),
             (json!({"input_tokens": 1000, "cached_share": 0.8}), 1, 200, 800),
             (json!({"input_tokens": 1001, "cached_share": 0.333}), 1, 668, 333),
+            (json!({"input_tokens": 1000, "cached_share": 0.3333333333333333}), 1, 667, 333),
+            (json!({"input_tokens": 100_000, "cached_share": 2e-5}), 1, 99_998, 2),
             (json!({"input_tokens": 10, "cached_share": 1}), 1, 0, 10),
             (json!({"input_tokens": 10, "cached_share": 0}), 1, 10, 0),
         ] {

@@ -1,4 +1,6 @@
-//! Worker variables with their defaults. A variable that is no number counts as absent.
+//! Worker variables with their defaults. A variable that is no whole number counts as absent, and is named.
+
+use std::cell::RefCell;
 
 use wasm_bindgen::JsValue;
 
@@ -11,14 +13,24 @@ use crate::webhook::retry;
 
 /// Reads the variables of `env`.
 pub fn read(env: &JsValue) -> Settings {
+    read_and_name(env).0
+}
+
+/// The same, with the names of those that are set to something else than a whole number.
+pub fn read_and_name(env: &JsValue) -> (Settings, Vec<String>) {
+    let unclear = RefCell::new(Vec::new());
     let number = |name: &str, default: u64| {
         let value = js_sys::Reflect::get(env, &JsValue::from_str(name)).ok();
         let text = value.as_ref().and_then(|value| value.as_string().or_else(|| value.as_f64().map(|n| n.to_string())));
-        text.and_then(|text| text.trim().parse().ok()).unwrap_or(default)
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return default };
+        text.trim().parse().unwrap_or_else(|_| {
+            unclear.borrow_mut().push(name.to_owned());
+            default
+        })
     };
     let total_timeout_ms = number("TOTAL_TIMEOUT_MS", 600_000);
     let hold_ms = number("HOLD_MS", total_timeout_ms.saturating_add(60_000));
-    Settings {
+    let settings = Settings {
         connect_timeout_ms: number("CONNECT_TIMEOUT_MS", 30_000),
         first_byte_timeout_ms: number("FIRST_BYTE_TIMEOUT_MS", 30_000),
         plain_timeout_ms: number("PLAIN_TIMEOUT_MS", 120_000),
@@ -53,7 +65,8 @@ pub fn read(env: &JsValue) -> Settings {
         webhook_timeout_ms: number("WEBHOOK_TIMEOUT_MS", 15_000),
         webhook_retry_ms: number("WEBHOOK_RETRY_MS", retry::UNIT_MS),
         key_refresh_ms: number("KEY_REFRESH_MS", 30_000),
-    }
+    };
+    (settings, unclear.into_inner())
 }
 
 /// Where traces go; `None`: nowhere.

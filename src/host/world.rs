@@ -74,7 +74,11 @@ impl World {
     pub fn new(env: JsValue, context: JsValue, request: web_sys::Request, length: Option<String>) -> World {
         let known = cache::with(|isolate| isolate.settings.clone());
         let settings = known.unwrap_or_else(|| {
-            let read = Rc::new(settings::read(&env));
+            let (read, unclear) = settings::read_and_name(&env);
+            for name in unclear {
+                log(&format!("the variable {name} is no whole number: its default holds"));
+            }
+            let read = Rc::new(read);
             cache::with(|isolate| isolate.settings = Some(Rc::clone(&read)));
             // Chance is not to be had before the first request.
             let mut nonce = [0; 8];

@@ -9,7 +9,7 @@ use crate::error::{Code, Failure};
 use crate::id::WorkspaceId;
 use crate::json::{JsonError, parse_body};
 use crate::limits::budget::{Budgets, Period};
-use crate::money::Nanos;
+use crate::money::{Nanos, plain};
 use crate::serve::account::{credits_json, state};
 use crate::serve::act::{Act, TRIES, Told};
 use crate::serve::ports::{BodyError, Ports, Sql};
@@ -84,7 +84,7 @@ impl BudgetFields {
             let text = match value {
                 None | Some(Value::Null) => return Ok(None),
                 Some(Value::String(text)) => text.clone(),
-                Some(other) => other.to_string(),
+                Some(other) => plain(&other.to_string()).into_owned(),
             };
             let param = format!("budget.{}", period.name());
             let nanos = Nanos::from_dollars(&text).map_err(|error| Failure::invalid(&*param, error.to_string()))?;

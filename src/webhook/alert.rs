@@ -34,7 +34,7 @@ fn amount<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Nanos>, D
     let text = match Option::<Value>::deserialize(deserializer)? {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::String(text)) => text,
-        Some(other) => other.to_string(),
+        Some(other) => crate::money::plain(&other.to_string()).into_owned(),
     };
     let nanos = Nanos::from_dollars(&text).map_err(serde::de::Error::custom)?;
     if nanos < Nanos::ZERO { Err(serde::de::Error::custom("may not be negative")) } else { Ok(Some(nanos)) }

@@ -351,6 +351,10 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
     assert.deepEqual((await t.activity(2)).map((row) => row.id), ids, 'newest first, page by page');
     for (const query of ['limit=0', 'limit=x', 'limit=-1', 'limit=1000000']) (await t.get(`/v1/activity?${query}`)).fails('invalid_input', { param: 'limit' });
     (await t.get('/v1/activity?cursor=nonsense')).fails('invalid_input', { param: 'cursor' });
+    const below = `/workspaces/${t.workspace}`;
+    for (const list of ['/workspaces', '/audit', ...['keys', 'management-keys', 'webhooks', 'byok', 'audit', 'credits'].map((name) => `${below}/${name}`)]) {
+      for (const cursor of ['nonsense', '', ids[0]]) (await gateway.admin('GET', `${list}?cursor=${cursor}`)).fails('invalid_input', { param: 'cursor' });
+    }
     (await t.get('/v1/generation')).fails('invalid_input', { param: 'id' });
     (await t.get('/v1/generation?id=gen_00000000000000000000000000')).fails('not_found');
     const other = await gateway.scene();

@@ -72,6 +72,10 @@ describe('Routing', { concurrency: 4, timeout: 60_000 }, () => {
     assert.equal((await t.chat({ provider: { order: ['p1'] } })).is(200).headers['x-gateway-provider'], 'p2');
     const told = (await t.chat({ provider: { data_colection: 'deny', hedge: false } })).is(200).headers['x-gateway-warning'];
     assert.equal(told, 'dropped: provider.data_colection');
+    // As Python writes it.
+    const body = JSON.stringify(t.body({ provider: { max_price: { prompt: 'PRICE' } } }));
+    (await t.chat(body.replace('"PRICE"', '9.9e+01'))).is(200);
+    (await t.chat(body.replace('"PRICE"', '1.1e-05'))).fails('no_eligible_provider');
     (await t.chat({ provider: { max_price: { input: 1 } } })).fails('invalid_input', { param: 'provider.max_price.input' });
   });
 
