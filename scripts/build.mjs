@@ -62,7 +62,10 @@ const sizes = ({ wasm, gzip }) => `${kib(wasm)} of wasm, ${kib(gzip)} gzipped`;
 /** Puts what the platform sees (src/host/worker.js) around what worker-build made, into the same file. */
 async function bundle() {
   const [made, whole] = [at('build/index.js'), at('build/whole.js')];
-  const flags = ['--bundle', '--format=esm', '--minify', '--log-override:duplicate-object-key=silent', '--external:cloudflare:*', '--external:./index_bg.wasm'];
+  // The imports of glue.js stand there once for each function; every bundler after this would warn of that.
+  const once = fs.readFileSync(made, 'utf8').replace(/("\.\/snippets\/[^"]+":[\w$]+)(?:,\1)+/g, '$1');
+  fs.writeFileSync(made, once);
+  const flags = ['--bundle', '--format=esm', '--minify', '--log-level=warning', '--external:cloudflare:*', '--external:./index_bg.wasm'];
   await run(esbuild(), [at('src/host/worker.js'), `--alias:gateway=${made}`, `--outfile=${whole}`, ...flags]);
   fs.renameSync(whole, made);
 }
