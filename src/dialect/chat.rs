@@ -426,6 +426,28 @@ mod tests {
     }
 
     #[test]
+    fn only_a_host_s_own_search_is_one() {
+        let searches = |tool: &str| {
+            let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"tools":[{tool}]}}"#);
+            common::searches(&parsed(&body).unwrap().body)
+        };
+        for own in [
+            r#"{"type":"function","function":{"name":"search_docs","description":"Searches"}}"#,
+            r#"{"type":"custom","name":"search"}"#,
+            r#"{"name":"search","input_schema":{"type":"object"}}"#,
+        ] {
+            assert!(!searches(own), "{own}");
+        }
+        for host in [
+            r#"{"type":"web_search_20250305","name":"web_search"}"#,
+            r#"{"type":"web_search"}"#,
+            r#"{"googleSearch":{}}"#,
+        ] {
+            assert!(searches(host), "{host}");
+        }
+    }
+
+    #[test]
     fn a_whole_request() {
         let request = parsed(
             r#"{"model":"a/b","models":["c/d","a/b"],"stream":true,"stream_options":{"include_usage":true},"max_tokens":7,"n":2,

@@ -101,7 +101,17 @@ pub fn has_tools(body: &Body) -> bool {
 pub fn searches(body: &Body) -> bool {
     let is_set = |name: &&str| body.value(name).is_some_and(|value| value != "null");
     ["web_search_options", "search_parameters", "plugins"].iter().any(is_set)
-        || body.value("tools").is_some_and(|tools| tools.to_ascii_lowercase().contains("search"))
+        || body.value("tools").is_some_and(|tools| Node::of(tools).items().any(searches_by_itself))
+}
+
+/// Whether a tool is a host's search, known by its type or, of hosts that write none, by its member. What a client's own
+/// tool is called and says does not let the host search.
+fn searches_by_itself(tool: Node<'_>) -> bool {
+    let is_search = |word: &str| word.to_ascii_lowercase().contains("search");
+    match tool.text_at("type") {
+        Some(kind) => !matches!(kind.as_ref(), "function" | "custom") && is_search(&kind),
+        None => tool.members().any(|(name, _)| is_search(&name)),
+    }
 }
 
 /// How much context web searches are to bring.

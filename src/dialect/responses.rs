@@ -103,7 +103,7 @@ pub fn parse_body(body: Body) -> Result<Request, Failure> {
     demand.tools = common::has_tools(&body);
     demand.searches = common::searches(&body);
     let found = [
-        (measured.has_tools || value(&body, "tools").is_some_and(|t| t.items().next().is_some()), Need::Tools),
+        (measured.has_tools || demand.tools, Need::Tools),
         (demand.images > 0, Need::Vision),
         (measured.has_audio, Need::AudioInput),
         (measured.has_file, Need::FileInput),

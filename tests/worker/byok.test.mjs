@@ -270,6 +270,7 @@ describe('Own keys', { timeout: 90_000 }, () => {
     const post = (provider, body) => gateway.admin('POST', `/workspaces/${t.workspace}/byok/${provider}`, body);
     assert.equal((await post('p1', { key: '' })).fails('invalid_input').param, 'key');
     assert.equal((await post('p1', { key: 'a b' })).fails('invalid_input').param, 'key');
+    assert.equal((await post('p1', { key: 'sk-ключ-1234567890' })).fails('invalid_input').param, 'key');
     assert.equal((await post('p1', { key: OWN, variables: { region: 'evil.example/' } })).fails('invalid_input').param, 'variables.region');
     assert.equal((await post('p1', { key: OWN, use: 'sometimes' })).fails('invalid_input').param, 'use');
     (await post('nobody', { key: OWN })).fails('not_found');

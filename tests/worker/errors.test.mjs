@@ -247,8 +247,13 @@ describe('Errors', { concurrency: 3, timeout: 60_000 }, () => {
 
   test('without credits there is 402, except for what is free', async () => {
     const t = await gateway.scene({ dollars: '0' });
-    (await t.chat()).fails('insufficient_credits');
+    const { details } = (await t.chat()).fails('insufficient_credits');
     (await t.stream()).fails('insufficient_credits');
+    // A tool of the client's own is no search of the host's, whatever it is called.
+    const tools = [{ type: 'function', function: { name: 'search_docs' } }];
+    const tooled = (await t.chat({ tools })).fails('insufficient_credits').details;
+    const searched = (await t.chat({ web_search_options: {} })).fails('insufficient_credits').details;
+    assert.ok(tooled.needed_nanos > details.needed_nanos && searched.needed_nanos > 20 * tooled.needed_nanos, JSON.stringify([details, tooled, searched]));
     assert.equal(t.p1.requests.length, 0);
     const { key } = t;
     (await gateway.call('POST', '/v1/chat/completions', { key, body: t.body({ model: 'test/free', provider: undefined }) })).is(200);
